@@ -1,0 +1,40 @@
+# make demo   erase "tiger" from the bundled MiniFlux and look at it (CONCEPT=car for another)
+# make test   everything that a change must pass
+# make slow   the tests that train for minutes
+# All of them set up .venv first, from the package registry, and again only when needed.
+
+PYTHON ?= python3
+CONCEPT ?= tiger
+SEED ?= 0
+OUT ?= out/$(subst $(eval) ,-,$(CONCEPT))
+
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints-dev.txt
+
+.PHONY: demo test slow
+
+demo: .venv/run.stamp
+	$(BIN)/eraseanything demo --concept "$(CONCEPT)" --seed $(SEED) --out "$(OUT)" --overwrite
+
+test: .venv/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+slow: .venv/dev.stamp
+	$(BIN)/pytest -m slow
+
+# torch comes first and is held by the constraints, so that nothing later brings another build.
+.venv/torch.stamp: constraints-dev.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) torch
+	touch $@
+
+.venv/run.stamp: .venv/torch.stamp pyproject.toml
+	$(PIP) --editable .
+	touch $@
+
+.venv/dev.stamp: .venv/run.stamp
+	$(PIP) --editable ".[dev]"
+	touch $@

@@ -1,0 +1,8 @@
+"""``python -m erase_core`` is the command ``eraseanything``."""
+
+from __future__ import annotations
+
+from .cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,104 @@
+"""Where the words of a prompt land in the picture: attention maps along a rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .errors import EraseError
+from .flux.forward import Conditioning, Lora, Probe, flux_forward
+from .flux.sampling import euler
+
+
+@dataclass(frozen=True)
+class WordMaps:
+    """Maps of W words over the latent patches of one picture.
+
+    ``raw`` (W, h/2, w/2) float32 on the CPU: the mean share, in [0, 1], of a patch's attention that
+    falls on the word's tokens. ``latents`` (1, 16, h, w): the rollout's end, for the picture below.
+    """
+
+    raw: Tensor
+    latents: Tensor
+
+    def scaled(self, top: Tensor | None = None) -> Tensor:
+        """``raw`` divided by each word's largest value and so in [0, 1].
+
+        ``top`` (W,) gives other maxima, such as those of the maps ``before`` an erasure, so that
+        both can be compared; what lies above is cut to 1.
+        """
+        highest = self.raw.amax(dim=(1, 2)) if top is None else top
+        return (self.raw / highest.clamp_min(1e-12)[:, None, None]).clamp(0, 1)
+
+
+@torch.no_grad()
+def word_maps(
+    tree: nn.Module,
+    noise: Tensor,
+    sigmas: Tensor,
+    cond: Conditioning,
+    tokens: Tensor,
+    guidance: float | None,
+    *,
+    lora: Lora | None = None,
+    blocks: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    steps: Sequence[int] | None = None,
+) -> WordMaps:
+    """Roll a prompt out and average the attention that its words get on the way.
+
+    Parameters
+    ----------
+    tree, lora, guidance
+        The model, its adapter if any, and its guidance input.
+    noise, sigmas
+        Start latents (1, 16, h, w) and levels (S + 1,), see :mod:`erase_core.flux.sampling`.
+    cond, tokens
+        One encoded prompt, and its words as token masks (W, L).
+    blocks, heads, steps
+        Double blocks, heads and steps (0 to S - 1) to average over; None takes all.
+
+    Raises
+    ------
+    EraseError
+        When a block, head or step does not exist, or no word is given.
+    """
+    depth = len(tree.get_submodule("double_blocks")._modules)
+    probed = _chosen("block", blocks, depth)
+    watched = set(_chosen("step", steps, len(sigmas) - 1))
+    if not len(tokens):
+        raise EraseError("There is no word to draw a map of; name at least one.")
+    device = next(tree.parameters()).device
+    cond, words = cond.to(device), tokens[None].to(device)
+    levels = sigmas[:-1].tolist()
+    found: list[Tensor] = []
+
+    def walk(x: Tensor, sigma: Tensor) -> Tensor:
+        watch = levels.index(sigma.item()) in watched
+        probe = Probe(tuple(probed), words) if watch else None
+        out = flux_forward(tree, x, sigma.expand(1), cond, guidance, lora=lora, probe=probe)
+        if out.attention is not None:
+            found.append(_over_heads(out.attention[0], heads))
+        assert out.velocity is not None
+        return out.velocity
+
+    latents = euler(walk, noise.to(device), sigmas)
+    rows, columns = -(-noise.shape[2] // 2), -(-noise.shape[3] // 2)
+    raw = torch.stack(found).mean(0).reshape(len(tokens), rows, columns)
+    return WordMaps(raw.float().cpu(), latents)
+
+
+def _over_heads(attention: Tensor, heads: Sequence[int] | None) -> Tensor:
+    """(blocks, W, heads, Q) -> (W, Q), the mean over blocks and the chosen heads."""
+    return attention[:, :, _chosen("head", heads, attention.shape[2])].mean(dim=(0, 2))
+
+
+def _chosen(what: str, wanted: Sequence[int] | None, count: int) -> list[int]:
+    """``wanted``, or all of ``count``; EraseError for what is not there."""
+    chosen = list(range(count)) if wanted is None else list(wanted)
+    if not chosen or not all(0 <= index < count for index in chosen):
+        raise EraseError(f"Choose each {what} from 0 to {count - 1}.")
+    return chosen

@@ -1,0 +1,135 @@
+"""``eraseanything concepts``: words around a concept, for a file that ``train`` takes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EraseError
+from .output import add_overwrite, check_out, say
+
+if TYPE_CHECKING:
+    from ..concepts.sets import Concept
+
+HELP = "find synonyms and irrelevant words for a concept"
+DESCRIPTION = """\
+Write a concept set: the concept, its synonyms (erased with it) and irrelevant words in four bands
+(kept): none and far have little to do with it, mid is related, near are its siblings. Words come
+from the shipped lists (artists, public figures, brands, everyday things) or from WordNet. The file
+is plain JSON: edit it as you like, then give it to `train --concepts`."""
+EXAMPLES = """\
+examples:
+  eraseanything concepts tiger --out tiger.json
+  eraseanything concepts crane --senses              # which meanings are there?
+  eraseanything concepts crane --sense crane.n.04 -k 5 --out crane.json
+  eraseanything concepts --list                      # concepts that need no WordNet"""
+PER_BAND = 6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", help="the concept")
+    parser.add_argument(
+        "-k", type=int, default=PER_BAND, help=f"irrelevant words in each band (default {PER_BAND})"
+    )
+    add_source(parser)
+    parser.add_argument("--senses", action="store_true", help="only show WordNet's meanings")
+    parser.add_argument("--list", action="store_true", help="only show the shipped concepts")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of words (default 0)")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="default: print")
+    add_overwrite(parser)
+
+
+def add_source(parser: Any) -> None:
+    """``--kind`` and ``--sense``: which meaning of a name is meant."""
+    parser.add_argument(
+        "--kind",
+        choices=("entity", "abstraction", "relationship"),
+        help="what the concept is (default: as the lists say, else entity)",
+    )
+    parser.add_argument("--sense", help="WordNet's meaning, e.g. tiger.n.02")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.list:
+        return _list(args)
+    if not args.name:
+        raise EraseError("Name a concept, or --list to see the shipped ones.")
+    if args.senses:
+        return _senses(args)
+    if args.k < 1:
+        raise EraseError("-k must be at least 1.")
+    from ..concepts.sets import ConceptSet
+
+    if args.out:
+        check_out([args.out], args.overwrite, ".json")
+    concepts = ConceptSet((find_concept(args, args.name, per_band=args.k, seed=args.seed),))
+    if not args.out:
+        print(json.dumps(concepts.to_json(), indent=None if args.json else 2, ensure_ascii=False))
+        return 0
+    concepts.save(args.out)
+    say(args, concepts.to_json(), *_lines(concepts.concepts[0]), f"Written to {args.out}.")
+    return 0
+
+
+def find_concept(
+    args: argparse.Namespace,
+    name: str,
+    *,
+    miniflux: bool = False,
+    per_band: int = PER_BAND,
+    seed: int = 0,
+) -> Concept:
+    """A concept from MiniFlux's world, the shipped lists, or WordNet.
+
+    WordNet is asked when ``args`` name a sense, or a kind that the list does not have.
+    """
+    from ..concepts import shipped
+    from ..concepts.sets import BANDS
+    from ..concepts.wordnet import concept_from_wordnet
+
+    if miniflux:
+        from ..miniflux.concepts import concept
+
+        return concept(name)
+    found = shipped.find(name)
+    if found is None or args.sense or args.kind not in (None, found.kind):
+        return concept_from_wordnet(name, args.kind or "entity", args.sense, per_band, seed)
+    bands = {band: getattr(found.irrelevant, band)[:per_band] for band in BANDS}
+    return replace(found, irrelevant=replace(found.irrelevant, **bands))
+
+
+def _lines(concept: Concept) -> list[str]:
+    """A concept for reading."""
+    from ..concepts.sets import BANDS
+
+    rows: Mapping[str, tuple[str, ...]] = {
+        "synonyms": concept.synonyms,
+        **{band: getattr(concept.irrelevant, band) for band in BANDS},
+    }
+    meaning = f", {concept.sense}" if concept.sense else ""
+    head = f"{concept.name} ({concept.kind}{meaning})"
+    return [head, *(f"  {name:<9} {', '.join(words) or '-'}" for name, words in rows.items())]
+
+
+def _senses(args: argparse.Namespace) -> int:
+    from ..concepts.wordnet import senses
+
+    found = senses(args.name, args.kind or "entity")
+    if not found:
+        raise EraseError(f'WordNet does not know "{args.name}" as {args.kind or "entity"}.')
+    plain = [{"sense": sense.name, "definition": sense.definition} for sense in found]
+    say(args, {"senses": plain}, *(f"{sense.name:<20} {sense.definition}" for sense in found))
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    from ..concepts.shipped import lists
+
+    found = lists()
+    plain = {name: list(concepts) for name, concepts in found.items()}
+    say(args, {"lists": plain}, *(f"{name}: {', '.join(c)}\n" for name, c in found.items()))
+    return 0

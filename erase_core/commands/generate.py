@@ -1,0 +1,47 @@
+"""``eraseanything generate``: one picture, with or without an eraser."""
+
+from __future__ import annotations
+
+import argparse
+
+from .models import add_model, add_sampling, open_bundle, open_lora, require_vae
+from .output import add_out, check_out, save_picture, say
+from .progress import Bar
+
+HELP = "draw a picture, with or without an eraser"
+DESCRIPTION = """\
+Draw one picture. The same seed gives the same noise as ComfyUI's KSampler, so that pictures with
+and without --lora differ by the eraser alone."""
+EXAMPLES = """\
+examples:
+  eraseanything generate --prompt "a tiger left of a car" --seed 7 --out before.png
+  eraseanything generate --prompt "a tiger left of a car" --seed 7 --lora tiger.safetensors \\
+      --out after.png"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt", required=True, help="what to draw")
+    add_out(parser, "PNG", "the picture")
+    add_sampling(parser)
+    add_model(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    check_out([args.out], args.overwrite, ".png")
+    from ..pictures import to_pictures
+
+    bundle = open_bundle(args)
+    require_vae(bundle)
+    lora = open_lora(args, bundle)
+    pixels = bundle.generate(
+        [args.prompt],
+        [args.seed],
+        size=args.size,
+        steps=args.steps,
+        guidance=args.guidance,
+        lora=lora,
+        on_batch=Bar().phase("drawing", 1),
+    )
+    save_picture(args.out, to_pictures(pixels)[0])
+    say(args, {"picture": str(args.out), "seed": args.seed}, f"{args.out}")
+    return 0

@@ -1,0 +1,208 @@
+"""Which model a command works with: the bundled MiniFlux, or the user's files."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EraseError
+
+if TYPE_CHECKING:
+    from ..bundle import Bundle
+    from ..lora import EraserLora
+    from ..text.encoders import TextEncoders
+
+MINIFLUX = "miniflux"
+SIZE = (512, 512)
+# Where tokenizers are looked for in --tokenizers, and downloaded from once without it.
+CLIP_FOLDERS, CLIP_SOURCE = ("tokenizer", "clip_l_tokenizer"), "openai/clip-vit-large-patch14"
+T5_FOLDERS, T5_SOURCE = ("tokenizer_2", "t5xxl_tokenizer"), "google-t5/t5-base"
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """``--model`` and the files beside it."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        default=MINIFLUX,
+        metavar="miniflux|FILE",
+        help="the bundled MiniFlux (default), or a Flux.1 transformer (.safetensors, bf16 or fp8)",
+    )
+    files = {"--clip-l": "CLIP-L text encoder", "--t5": "T5-XXL text encoder", "--vae": "VAE"}
+    for flag, what in files.items():
+        group.add_argument(flag, type=Path, metavar="FILE", help=f"{what} for a FILE")
+    group.add_argument(
+        "--tokenizers",
+        type=Path,
+        metavar="DIR",
+        help="folder with tokenizer and tokenizer_2, as in diffusers' Flux folders; without it "
+        "they are downloaded from Hugging Face once",
+    )
+    group.add_argument(
+        "--t5-length", type=int, default=256, metavar="N", help="T5 tokens a prompt (default 256)"
+    )
+    add_device(group)
+
+
+def add_device(parser: Any) -> None:
+    """``--device`` and ``--deterministic``."""
+    parser.add_argument("--device", help="cpu, cuda, mps, ... (default: the best there is)")
+    parser.add_argument(
+        "--deterministic", action="store_true", help="repeat exactly on CUDA too, slower"
+    )
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """What generation needs to know beside the prompt."""
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
+    parser.add_argument("--steps", type=int, default=28, help="Euler steps (default 28)")
+    parser.add_argument("--guidance", type=float, default=3.5, help="default 3.5")
+    parser.add_argument(
+        "--size", type=_size, metavar="WxH", help="pixels, multiples of 16 (default: the model's)"
+    )
+    parser.add_argument("--lora", type=Path, metavar="FILE", help="the eraser, or any Flux LoRA")
+    parser.add_argument("--strength", type=float, default=1.0, help="of the LoRA (default 1.0)")
+
+
+def _size(text: str) -> tuple[int, int]:
+    """ "512x768" as (height, width)."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match or int(match[1]) % 16 or int(match[2]) % 16 or not int(match[1]) * int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text} is no size; write e.g. 512x512, multiples of 16")
+    return int(match[2]), int(match[1])
+
+
+def open_bundle(args: argparse.Namespace, *, hashed: bool = False) -> Bundle:
+    """The model that ``args`` name, ready to draw.
+
+    ``hashed`` also computes the hash of a FILE, which takes a while for a big one.
+    """
+    if args.model == MINIFLUX:
+        return open_miniflux(args)
+    return _from_files(args, hashed)
+
+
+def open_miniflux(args: argparse.Namespace) -> Bundle:
+    """The bundled model, on the device that ``args`` ask for."""
+    from ..miniflux import load
+
+    bundle = load()
+    bundle.tree.to(_device(args))
+    return bundle
+
+
+def _device(args: argparse.Namespace) -> Any:
+    import torch
+
+    if args.deterministic:
+        torch.use_deterministic_algorithms(True)
+    try:
+        device = torch.device(args.device or _best_device())
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise EraseError(f"There is no device {args.device} here; try --device cpu.") from error
+    return device
+
+
+def _best_device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _from_files(args: argparse.Namespace, hashed: bool) -> Bundle:
+    from ..bundle import Bundle
+    from ..flux.load import load_flux
+    from ..flux.sampling import DEV_SHIFT
+
+    path = Path(args.model)
+    tree, config = load_flux(path, _device(args))
+    return Bundle(
+        tree=tree,
+        config=config,
+        text=_text(args),
+        vae=_vae(args.vae),
+        name=path.stem,
+        sha256=file_hash(path) if hashed else "",
+        size=SIZE,
+        shift_mu=DEV_SHIFT if config.guidance_embed else None,
+    )
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a model file; empty for a folder."""
+    from ..files import sha256
+
+    return sha256(path) if path.is_file() else ""
+
+
+def _text(args: argparse.Namespace) -> TextEncoders:
+    from ..text.encoders import TextEncoders, load_clip, load_t5
+
+    for flag, given in (("--clip-l", args.clip_l), ("--t5", args.t5)):
+        if given is None:
+            raise EraseError(f"A model from a file needs its text encoders; name one with {flag}.")
+    clip = _tokenizer(args.tokenizers, CLIP_FOLDERS, CLIP_SOURCE)
+    t5 = _tokenizer(args.tokenizers, T5_FOLDERS, T5_SOURCE)
+    return TextEncoders(
+        clip=load_clip(args.clip_l, clip),
+        clip_tokenizer=clip,
+        t5=load_t5(args.t5),
+        t5_tokenizer=t5,
+        t5_length=args.t5_length,
+    )
+
+
+def _tokenizer(folder: Path | None, names: tuple[str, ...], source: str) -> Any:
+    """The tokenizer in one of a folder's sub-folders, else from Hugging Face."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    if folder is not None:
+        for place in (folder / name for name in names):
+            if place.is_dir():
+                return PreTrainedTokenizerFast.from_pretrained(place)
+        raise EraseError(f"There is no {' or '.join(names)} in {folder}; check --tokenizers.")
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except OSError as error:
+        raise EraseError(
+            f"The tokenizer {source} is not on this machine and cannot be downloaded; go online "
+            "once, or name a folder that has it with --tokenizers."
+        ) from error
+
+
+def _vae(path: Path | None) -> Any:
+    from ..files import read_tensors
+    from ..miniflux.vae import TinyVAE
+
+    if path is None:
+        return None
+    tensors, _ = read_tensors(path)
+    if not any(key.startswith("taesd_decoder.") for key in tensors):
+        raise EraseError(
+            f"{path} is not an autoencoder in TAESD's layout; choose a file whose keys begin with "
+            "taesd_encoder and taesd_decoder."
+        )
+    vae = TinyVAE()
+    vae.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return vae.eval().requires_grad_(False)
+
+
+def require_vae(bundle: Bundle) -> None:
+    """Refuse to draw without an autoencoder."""
+    if bundle.vae is None:
+        raise EraseError("A picture needs an autoencoder; name one with --vae.")
+
+
+def open_lora(args: argparse.Namespace, bundle: Bundle) -> EraserLora | None:
+    """``--lora`` at ``--strength`` on the model's device, or None."""
+    from ..lora import EraserLora
+
+    if args.lora is None:
+        return None
+    device = next(bundle.tree.parameters()).device
+    return EraserLora.load(args.lora, bundle.config).to(device).scaled(args.strength)

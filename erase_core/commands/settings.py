@@ -1,0 +1,117 @@
+"""Every training setting as an option of its own."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EraseError
+
+if TYPE_CHECKING:
+    from ..training import TrainSettings
+
+# Option -> what it says; its type is that of the setting's default.
+BASIC = {
+    "steps": "iterations, an erasing and a preserving half-step each",
+    "lr_low": "learning rate of erasing",
+    "lr_up": "learning rate of preserving",
+    "rank": "rank of the LoRA",
+    "targets": "what the LoRA changes; also add_v_proj to_add_out single_blocks vector_in",
+    "batch": "states a half-step",
+    "height": "of the pictures in training, pixels",
+    "width": "of the pictures in training, pixels",
+    "seed": "seed of every draw",
+}
+EXPERT = {
+    "alpha": "of the LoRA (default: the rank)",
+    "eta": "how far erasing pushes past the null prompt (Eq. 2)",
+    "l_esd": "weight of L_esd: forget",
+    "l_attn": "weight of L_attn: take the concept's attention away",
+    "l_lora": "weight of L_lora: keep the rest",
+    "l_rsc": "weight of L_rsc: away from synonyms",
+    "tau": "temperature of L_rsc",
+    "rsc": "variant of L_rsc: text or official",
+    "attention_blocks": "double blocks whose attention counts (default: the last)",
+    "null": "what stands for nothing in Eq. 2: auto, empty, without or replace",
+    "anchor": "word that replaces the concept with --null replace",
+    "k": "irrelevant words a sentence in L_rsc",
+    "guidance_rollout": "guidance while drawing states",
+    "guidance_train": "guidance while training",
+    "shift_mu": "shift of the schedule (default: the model's)",
+    "rollout_steps": "steps of a rollout",
+    "erase_rollouts": "rollouts of sentences to erase",
+    "keep_rollouts": "rollouts of sentences to keep",
+    "refresh_every": "iterations between rollouts of the student (0: none)",
+    "shuffle": "probability that a sentence's phrases are shuffled",
+    "checkpoint_every": "iterations between checkpoints (0: none)",
+    "keep_checkpoints": "checkpoints that are kept",
+    "max_grad_norm": "gradients are clipped to this norm",
+}
+_TYPES: dict[str, Any] = {"alpha": float, "shift_mu": float, "attention_blocks": int}
+
+
+class WithDefaults(argparse.RawDescriptionHelpFormatter):
+    """Adds the defaults of the settings to their help, when it is printed."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        from ..training import TrainSettings
+
+        default = getattr(TrainSettings(), action.dest, None)
+        if default in (None, "") or action.help is None:
+            return action.help
+        shown = " ".join(default) if isinstance(default, tuple) else default
+        return f"{action.help} (default {shown})"
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """All settings, the usual ones first; None stands for "not given"."""
+    for title, options in (("settings", BASIC), ("settings for experts", EXPERT)):
+        group = parser.add_argument_group(title)
+        for name, text in options.items():
+            _add(group, name, text)
+    group.add_argument(
+        "--activation-checkpointing",
+        action="store_const",
+        const=True,
+        help="recompute in the backward pass: less memory, more time",
+    )
+
+
+def _add(group: argparse._ArgumentGroup, name: str, text: str) -> None:
+    flag = "--" + name.replace("_", "-")
+    if name in ("targets", "attention_blocks"):
+        group.add_argument(flag, nargs="+", type=_TYPES.get(name, str), metavar="X", help=text)
+    else:
+        group.add_argument(flag, type=_number_or_text, metavar="X", help=text)
+
+
+def _number_or_text(text: str) -> int | float | str:
+    """What a value looks like; the settings themselves check that it fits."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def read_settings(args: argparse.Namespace, base: TrainSettings) -> TrainSettings:
+    """``base`` with what the command line says."""
+    names = [*BASIC, *EXPERT, "activation_checkpointing"]
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return replace(base, **{n: tuple(v) if isinstance(v, list) else v for n, v in given.items()})
+
+
+def refuse_settings(args: argparse.Namespace) -> None:
+    """A resumed run keeps its settings, all but the number of steps.
+
+    Raises
+    ------
+    EraseError
+        When another setting is given.
+    """
+    for name in [*BASIC, *EXPERT, "activation_checkpointing"]:
+        if name != "steps" and getattr(args, name) is not None:
+            flag = name.replace("_", "-")
+            raise EraseError(f"A resumed run keeps its settings; leave --{flag} out.")

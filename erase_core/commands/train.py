@@ -1,0 +1,203 @@
+"""``eraseanything train``: one eraser, for any Flux."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EraseError
+from .concepts import add_source, find_concept
+from .models import MINIFLUX, add_model, open_bundle
+from .output import add_out, check_out, free_name, save_picture, say
+from .progress import Bar, clock
+from .settings import WithDefaults, add_settings, read_settings, refuse_settings
+
+if TYPE_CHECKING:
+    from ..bundle import Bundle
+    from ..concepts.sets import ConceptSet
+    from ..training import Trainer, TrainResult
+
+HELP = "train an eraser and write it as a LoRA file"
+DESCRIPTION = """\
+Train a LoRA that makes a Flux model forget a concept. No pictures are needed: the model draws its
+own training states. Ctrl-C keeps the work done so far; checkpoints beside the file let a run that
+was stopped go on with --resume."""
+EXAMPLES = """\
+examples:
+  eraseanything train --concept cat --out cat.safetensors
+  eraseanything train --concept red --targets add_q_proj add_k_proj add_v_proj --out red.safetensors
+  eraseanything train --model flux1-dev.safetensors --clip-l clip_l.safetensors \\
+      --t5 t5xxl_fp8.safetensors --concepts tiger.json --out tiger.safetensors
+  eraseanything train --resume tiger.checkpoints --steps 800 --out tiger.safetensors"""
+USAGE = (
+    "eraseanything train (--concept NAME | --concepts FILE.json | --resume DIR)\n"
+    "                           --out FILE.safetensors [options]"
+)
+FORMATTER = WithDefaults
+CANCELLED, FAILED = 130, 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_argument_group("what to erase (one of these)")
+    choice = source.add_mutually_exclusive_group(required=True)
+    choice.add_argument("--concept", metavar="NAME", help="a concept; the words to keep are found")
+    choice.add_argument("--concepts", type=Path, metavar="FILE.json", help="a concept set")
+    choice.add_argument(
+        "--resume", type=Path, metavar="DIR", help="go on from a folder of checkpoints"
+    )
+    add_source(source)
+    add_model(parser)
+    add_out(parser, "FILE.safetensors", "the LoRA file")
+    parser.add_argument("--chart", type=Path, metavar="PNG", help="draw the losses, too")
+    parser.add_argument(
+        "--checkpoints",
+        type=Path,
+        metavar="DIR",
+        help="where checkpoints go and stay (default: beside the file, deleted when all is done)",
+    )
+    add_settings(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    check_out([args.out], args.overwrite, ".safetensors")
+    if args.chart:
+        check_out([args.chart], args.overwrite, ".png")
+    if args.resume:
+        refuse_settings(args)
+    bar = Bar()
+    bundle = open_bundle(args, hashed=True)
+    folder = args.resume or args.checkpoints or args.out.with_suffix(".checkpoints")
+    trainer = _trainer(args, bundle, folder, bar)
+    result = run_trainer(trainer, bundle, args.out)
+    path = save_result(result, trainer, bundle, args.out)
+    if args.chart and result.history:
+        from ..pictures import loss_chart
+
+        save_picture(args.chart, loss_chart(result.history, title=title(trainer.concepts)))
+    if result.stopped == "done" and not (args.checkpoints or args.resume):
+        shutil.rmtree(folder, ignore_errors=True)
+    return _report(args, result, trainer, path, folder)
+
+
+def _trainer(args: argparse.Namespace, bundle: Bundle, folder: Path, bar: Bar) -> Trainer:
+    from ..training import Trainer
+
+    tree, config, text = bundle.tree, bundle.config, bundle.text
+    if args.resume:
+        return Trainer.resume(folder, tree, config, text, steps=args.steps, on_step=bar)
+    if args.overwrite and not args.checkpoints:
+        shutil.rmtree(folder, ignore_errors=True)
+    settings = read_settings(args, default_settings(args, bundle))
+    return Trainer(
+        tree,
+        config,
+        text,
+        _concepts(args),
+        settings,
+        checkpoint_dir=folder,
+        on_step=bar,
+    )
+
+
+def default_settings(args: argparse.Namespace, bundle: Bundle) -> Any:
+    """The settings that suit the model."""
+    from ..miniflux import demo_settings
+    from ..training import TrainSettings
+
+    if args.model == MINIFLUX:
+        return demo_settings()
+    return TrainSettings(height=bundle.size[0], width=bundle.size[1], shift_mu=bundle.shift_mu)
+
+
+def _concepts(args: argparse.Namespace) -> ConceptSet:
+    from ..concepts.sets import ConceptSet
+
+    if args.concepts:
+        return ConceptSet.load(args.concepts)
+    return ConceptSet((find_concept(args, args.concept, miniflux=args.model == MINIFLUX),))
+
+
+def run_trainer(trainer: Trainer, bundle: Bundle, out: Path) -> TrainResult:
+    """Run; whatever goes wrong, the work done so far is written beside ``out``."""
+    from ..training import TrainResult
+
+    try:
+        return trainer.run()
+    except Exception as error:
+        if not trainer.step:
+            raise
+        partial = TrainResult(trainer.lora, trainer.history, {}, "cancelled")
+        with suppress(EraseError):
+            path = save_result(partial, trainer, bundle, out)
+            reason = str(error).rstrip(".")
+            raise EraseError(f"{reason}. The work so far is in {path}.") from error
+        raise
+
+
+def save_result(result: TrainResult, trainer: Trainer, bundle: Bundle, out: Path) -> Path | None:
+    """Write the LoRA to ``out``, or beside it under a name that says how far an unfinished one got.
+
+    None when there was nothing to write yet.
+    """
+    from ..training import lora_metadata
+
+    path = out
+    if result.stopped != "done":
+        if not result.history:
+            return None
+        path = free_name(out.with_name(f"{out.stem}.partial-{len(result.history)}{out.suffix}"))
+    metadata = lora_metadata(result, trainer.concepts, trainer.settings, bundle.name, bundle.sha256)
+    result.lora.save(path, metadata)
+    return path
+
+
+def title(concepts: ConceptSet) -> str:
+    """What a chart is called."""
+    return "Erasing " + ", ".join(f"“{concept.name}”" for concept in concepts.concepts)
+
+
+def _report(
+    args: argparse.Namespace,
+    result: TrainResult,
+    trainer: Trainer,
+    path: Path | None,
+    folder: Path,
+) -> int:
+    steps = len(result.history)
+    seconds = sum(result.seconds.values())
+    say(
+        args,
+        {
+            "lora": str(path) if path else None,
+            "stopped": result.stopped,
+            "steps": steps,
+            "losses": result.history[-1] if result.history else {},
+            "seconds": {name: round(value, 2) for name, value in result.seconds.items()},
+        },
+        stopped_sentence(result, path, seconds),
+        *([f"Checkpoints are in {folder}; --resume {folder} goes on."] if folder.exists() else []),
+    )
+    return exit_code(result)
+
+
+def exit_code(result: TrainResult) -> int:
+    """0 done, 1 diverged, 130 cancelled."""
+    return {"done": 0, "diverged": FAILED, "cancelled": CANCELLED}[result.stopped]
+
+
+def stopped_sentence(result: TrainResult, path: Path | None, seconds: float) -> str:
+    """How a run ended, and where its file is."""
+    steps = len(result.history)
+    if path is None:
+        return "Stopped before the first iteration; nothing was written."
+    if result.stopped == "cancelled":
+        return f"Cancelled after {steps} iterations; the partial LoRA is in {path}."
+    if result.stopped == "diverged":
+        return (
+            f"The losses diverged after {steps} iterations; the last good weights are in {path}. "
+            "Try a lower --lr-low."
+        )
+    return f"{path}: {steps} iterations in {clock(seconds)}."

@@ -1,0 +1,232 @@
+"""Concept sets and their JSON (version 1): what to erase, its synonyms, what must stay."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from ..errors import EraseError
+from ..files import read_json, write_json
+
+VERSION = 1
+Kind = Literal["entity", "abstraction", "relationship"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+BANDS = ("none", "far", "mid", "near")
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Irrelevant words by similarity to the concept: about 0.1, 0.3, 0.5, and its siblings."""
+
+    none: tuple[str, ...] = ()
+    far: tuple[str, ...] = ()
+    mid: tuple[str, ...] = ()
+    near: tuple[str, ...] = ()
+
+    def words(self) -> tuple[str, ...]:
+        """All words, band after band from none to near."""
+        return self.none + self.far + self.mid + self.near
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One concept to erase.
+
+    `sense` is a WordNet synset name ("tiger.n.02") or a few words that say which meaning is meant;
+    `sentences` are prompts that contain the name, and replace the shipped templates when given.
+    Raises EraseError, naming the field, for an empty or repeated word, an unknown kind, or a word
+    that is to be erased and kept at once.
+    """
+
+    name: str
+    kind: Kind = "entity"
+    sense: str = ""
+    synonyms: tuple[str, ...] = ()
+    irrelevant: Bands = Bands()
+    sentences: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        label = f'concept "{self.name}"'
+        if self.kind not in KINDS:
+            raise EraseError(f"{label}: kind is {self.kind!r}; use one of {', '.join(KINDS)}.")
+        _check_words(f"{label}: name and synonyms", self.erased())
+        _check_words(f"{label}: irrelevant", self.irrelevant.words())
+        _check_words(f"{label}: sentences", self.sentences)
+        both = _keys(self.erased()) & _keys(self.irrelevant.words())
+        if both:
+            raise EraseError(
+                f'{label}: irrelevant lists "{min(both)}", which is to be erased; remove it there.'
+            )
+
+    def erased(self) -> tuple[str, ...]:
+        """The name and the synonyms."""
+        return (self.name, *self.synonyms)
+
+    def irrelevant_words(self) -> tuple[str, ...]:
+        """The words that must stay, of all bands."""
+        return self.irrelevant.words()
+
+
+@dataclass(frozen=True)
+class ConceptSet:
+    """Several concepts that are erased together.
+
+    Raises EraseError for an empty set, a concept named twice, or a concept that another one of the
+    set wants to keep.
+    """
+
+    concepts: tuple[Concept, ...]
+
+    def __post_init__(self) -> None:
+        if not self.concepts:
+            raise EraseError("concepts is empty; name at least one concept to erase.")
+        _check_words("concepts: name", tuple(concept.name for concept in self.concepts))
+        for concept in self.concepts:
+            both = _keys(concept.irrelevant_words()) & self._erased()
+            if both:
+                raise EraseError(
+                    f'concept "{concept.name}": irrelevant lists "{min(both)}", which another '
+                    "concept of the set erases; remove it there."
+                )
+
+    def _erased(self) -> set[str]:
+        return _keys(word for concept in self.concepts for word in concept.erased())
+
+    def merge(self, other: ConceptSet) -> ConceptSet:
+        """Both sets as one; a concept in both gets the words of both.
+
+        A word that either set erases leaves the irrelevant words of the other, and of a word in two
+        bands the first set's band stays. EraseError when a concept has two kinds.
+        """
+        merged = {concept.name.casefold(): concept for concept in self.concepts}
+        for concept in other.concepts:
+            known = merged.get(concept.name.casefold())
+            merged[concept.name.casefold()] = _join(known, concept) if known else concept
+        erased = self._erased() | other._erased()
+        return ConceptSet(tuple(_keep(concept, erased) for concept in merged.values()))
+
+    def to_json(self) -> dict[str, Any]:
+        """The set as plain JSON values."""
+        concepts = [asdict(concept) for concept in self.concepts]
+        plain = json.loads(json.dumps(concepts))  # tuples become lists
+        return {"version": VERSION, "concepts": plain}
+
+    @classmethod
+    def from_json(cls, value: object) -> ConceptSet:
+        """Read plain JSON values strictly; EraseError names the first field that is wrong."""
+        fields = _mapping(value, "the concept set", ("version", "concepts"))
+        if fields.get("version") != VERSION or isinstance(fields.get("version"), bool):
+            raise EraseError(
+                f"version is {fields.get('version')!r}; this program reads version {VERSION}."
+            )
+        concepts = fields.get("concepts")
+        if not isinstance(concepts, list):
+            raise EraseError("concepts must be a list of concepts.")
+        return cls(tuple(read_concept(item, f"concepts[{i}]") for i, item in enumerate(concepts)))
+
+    def save(self, path: Path | str) -> None:
+        """Write the JSON file, whole or not at all."""
+        write_json(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: Path | str) -> ConceptSet:
+        """Read a JSON file; EraseError names the file and what is wrong in it."""
+        try:
+            return cls.from_json(read_json(path))
+        except EraseError as error:
+            raise EraseError(f"{path}: {error}") from error
+
+
+def read_concept(value: object, where: str) -> Concept:
+    """A concept from plain JSON values, `where` naming its place in error messages."""
+    names = ("name", "kind", "sense", "synonyms", "irrelevant", "sentences")
+    fields = _mapping(value, where, names)
+    bands = _mapping(fields.get("irrelevant", {}), f"{where}.irrelevant", BANDS)
+    try:
+        return Concept(
+            name=_text(fields.get("name"), f"{where}.name"),
+            kind=cast(Kind, _text(fields.get("kind", "entity"), f"{where}.kind")),
+            sense=_text(fields.get("sense", ""), f"{where}.sense"),
+            synonyms=_texts(fields.get("synonyms", []), f"{where}.synonyms"),
+            irrelevant=Bands(
+                **{
+                    name: _texts(words, f"{where}.irrelevant.{name}")
+                    for name, words in bands.items()
+                }
+            ),
+            sentences=_texts(fields.get("sentences", []), f"{where}.sentences"),
+        )
+    except EraseError as error:
+        message = str(error)
+        raise error if message.startswith(where) else EraseError(f"{where}: {message}") from None
+
+
+def _mapping(value: object, where: str, names: tuple[str, ...]) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise EraseError(f"{where} must be an object with {', '.join(names)}.")
+    unknown = sorted(value.keys() - set(names))
+    if unknown:
+        raise EraseError(f"{where}.{unknown[0]} is no known field; use {', '.join(names)}.")
+    return value
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise EraseError(f"{where} must be a text, not {value!r}.")
+    return value.strip()
+
+
+def _texts(value: object, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise EraseError(f"{where} must be a list of texts.")
+    return tuple(_text(item, f"{where}[{i}]") for i, item in enumerate(value))
+
+
+def _keys(words: Iterable[str]) -> set[str]:
+    return {word.casefold() for word in words}
+
+
+def _check_words(where: str, words: tuple[str, ...]) -> None:
+    seen: set[str] = set()
+    for word in words:
+        if not word.strip():
+            raise EraseError(f"{where}: there is an empty entry; fill it in or remove it.")
+        if word.casefold() in seen:
+            raise EraseError(f'{where}: "{word}" is there twice; remove one.')
+        seen.add(word.casefold())
+
+
+def _unique(words: Iterable[str], drop: set[str]) -> tuple[str, ...]:
+    """The words in order, without repetitions and without those in `drop`, which grows by them."""
+    kept = []
+    for word in words:
+        if word.casefold() not in drop:
+            drop.add(word.casefold())
+            kept.append(word)
+    return tuple(kept)
+
+
+def _join(a: Concept, b: Concept) -> Concept:
+    if a.kind != b.kind:
+        raise EraseError(f'concept "{a.name}": kind is {a.kind} and {b.kind}; make them one.')
+    synonyms = _unique(a.synonyms + b.synonyms, _keys([a.name]))
+    seen = _keys(synonyms) | _keys(a.irrelevant.words())
+    bands = {n: getattr(a.irrelevant, n) + _unique(getattr(b.irrelevant, n), seen) for n in BANDS}
+    erased = _keys((a.name, *synonyms))
+    joined = Bands(**{n: _unique(words, set(erased)) for n, words in bands.items()})
+    return replace(
+        a,
+        sense=a.sense or b.sense,
+        synonyms=synonyms,
+        irrelevant=joined,
+        sentences=_unique(a.sentences + b.sentences, set()),
+    )
+
+
+def _keep(concept: Concept, erased: set[str]) -> Concept:
+    """The concept without irrelevant words that are erased."""
+    bands = {name: _unique(getattr(concept.irrelevant, name), set(erased)) for name in BANDS}
+    return replace(concept, irrelevant=Bands(**bands))

@@ -1,0 +1,119 @@
+"""Reading and writing files whole or not at all: JSON and safetensors, nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .errors import EraseError
+
+
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary file path beside `path`; it takes that name on success, else it is deleted.
+
+    A reader therefore sees the old file or the whole new one, never a part. Missing parent folders
+    are made. Raises EraseError, naming `path`, when the file system refuses (full, read-only, ...).
+    """
+    path = Path(path)
+    temporary = path.parent / f".{path.stem[:40]}.{uuid4().hex[:8]}.tmp{path.suffix}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        yield temporary
+        temporary.chmod(mode)  # safetensors would leave the file readable by its owner alone
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise EraseError(
+            f"Cannot write {path} ({_reason(error)}); free some space or choose another place."
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _reason(error: Exception) -> str:
+    """The operating system's words for `error`, without the temporary file's name."""
+    text = error.strerror if isinstance(error, OSError) else None
+    return text or str(error)
+
+
+def read_json(path: Path | str) -> Any:
+    """The content of a JSON file; EraseError when it is missing, unreadable or not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise EraseError(f"There is no file {path}; check the path.") from None
+    except (OSError, ValueError) as error:
+        raise EraseError(f"Cannot read {path} as JSON ({error}); check the file.") from error
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write `value` as indented UTF-8 JSON, whole or not at all."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def save_tensors(
+    path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors (any device, copied to the CPU) and string metadata as safetensors.
+
+    Equal content gives equal bytes.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic(path) as temporary:
+        save_file(plain, temporary, metadata=dict(metadata or {}))
+        _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata of a safetensors file, which the library writes in random order, in order.
+
+    The header keeps its length, so the tensors behind it stay where they are.
+    """
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
+
+
+def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors (CPU) and the metadata of a safetensors file; EraseError when it is not one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except FileNotFoundError:
+        raise EraseError(f"There is no file {path}; check the path.") from None
+    except (OSError, SafetensorError) as error:
+        raise EraseError(
+            f"{path} is not a whole safetensors file ({error}); download or save it again."
+        ) from error
+
+
+def sha256(path: Path | str) -> str:
+    """The SHA-256 of a file in hexadecimal, read in pieces of 1 MiB."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    except OSError as error:
+        raise EraseError(f"Cannot read {path} ({_reason(error)}); check the path.") from error
+    return digest.hexdigest()

@@ -1,0 +1,67 @@
+"""Rates with their intervals, and the harmonic mean that joins them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+Z95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
+
+
+@dataclass(frozen=True)
+class Rate:
+    """``hits`` of ``count`` pictures."""
+
+    hits: int
+    count: int
+
+    @classmethod
+    def of(cls, judged: Iterable[bool]) -> Rate:
+        """Count what was judged."""
+        results = [bool(hit) for hit in judged]
+        return cls(sum(results), len(results))
+
+    def __add__(self, other: Rate) -> Rate:
+        return Rate(self.hits + other.hits, self.count + other.count)
+
+    @property
+    def value(self) -> float:
+        """The fraction in [0, 1]; NaN of no pictures."""
+        return self.hits / self.count if self.count else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the fraction.
+
+        ``(p + z^2/2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2/n)``, E. B. Wilson, 1927.
+        """
+        if not self.count:
+            return (0.0, 1.0)
+        n, p = self.count, self.value
+        centre = (p + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+        half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n)) / (1 + Z95**2 / n)
+        return (max(0.0, centre - half), min(1.0, centre + half))
+
+    def to_dict(self) -> dict[str, object]:
+        """Fraction, interval and counts for JSON."""
+        low, high = self.interval
+        return {
+            "value": round(self.value, 4) if self.count else None,
+            "interval": [round(low, 4), round(high, 4)],
+            "hits": self.hits,
+            "count": self.count,
+        }
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{100 * self.value:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of {self.count}"
+
+
+def ho(acc_e: float, acc_ir: float, acc_g: float) -> float:
+    """Harmonic mean of efficacy, specificity and generality, all in [0, 1]; 0 if one is 0.
+
+    ``3 / (1 / (1 - Acc_e) + 1 / Acc_ir + 1 / (1 - Acc_g))``, after MACE (Lu et al., CVPR 2024).
+    """
+    parts = (1 - acc_e, acc_ir, 1 - acc_g)
+    return 0.0 if min(parts) <= 0 else 3 / sum(1 / part for part in parts)

@@ -1,0 +1,78 @@
+"""MiniFlux: a real, small Flux with encoders and autoencoder, bundled with the package.
+
+It draws 128 px pictures of sixty emoji things in colours, styles, numbers and relations; see
+``docs/miniflux.md`` for how good it is and ``tools/miniflux`` for how it is made.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from ..bundle import Bundle
+from ..files import read_tensors, sha256
+from ..flux.load import load_flux
+from ..metrics.recogniser import Recogniser
+from ..miniflux.vae import TinyVAE
+from ..text.encoders import TextEncoders, load_clip, load_t5
+
+if TYPE_CHECKING:
+    from ..training.settings import TrainSettings
+
+FOLDER = Path(__file__).parent
+T5_LENGTH = 64
+SIZE = (128, 128)
+
+
+def demo_settings() -> TrainSettings:
+    """Training settings that suit MiniFlux's size, chosen on tiger and car alone."""
+    from ..training.settings import TrainSettings
+
+    return TrainSettings(height=SIZE[0], width=SIZE[1])
+
+
+def load(dtype: torch.dtype = torch.bfloat16, folder: Path = FOLDER) -> Bundle:
+    """The bundled model, its transformer in ``dtype``."""
+    path = folder / "transformer.safetensors"
+    tree, config = load_flux(path, dtype=dtype)
+    return Bundle(
+        tree=tree,
+        config=config,
+        text=load_text(folder),
+        vae=load_vae(folder),
+        name="miniflux",
+        sha256=sha256(path),
+        size=SIZE,
+    )
+
+
+def load_text(folder: Path = FOLDER) -> TextEncoders:
+    """The text encoders in float32 with their tokenizers."""
+    clip = PreTrainedTokenizerFast.from_pretrained(folder / "clip_l_tokenizer")
+    t5 = PreTrainedTokenizerFast.from_pretrained(folder / "t5xxl_tokenizer")
+    return TextEncoders(
+        clip=load_clip(folder / "clip_l.safetensors", clip),
+        clip_tokenizer=clip,
+        t5=load_t5(folder / "t5xxl.safetensors"),
+        t5_tokenizer=t5,
+        t5_length=T5_LENGTH,
+    )
+
+
+def load_vae(folder: Path = FOLDER) -> TinyVAE:
+    """The autoencoder in float32."""
+    vae = TinyVAE()
+    tensors, _ = read_tensors(folder / "vae.safetensors")
+    vae.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return vae.eval().requires_grad_(False)
+
+
+def load_recogniser(folder: Path = FOLDER) -> Recogniser:
+    """The recogniser in float32."""
+    model = Recogniser()
+    tensors, _ = read_tensors(folder / "recogniser.safetensors")
+    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return model.eval().requires_grad_(False)

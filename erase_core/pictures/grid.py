@@ -1,0 +1,79 @@
+"""Labelled grids of pictures, the same seeds under every heading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+from .sheet import BAND, GAP, GREY, INK, MARGIN, PAPER, Picture, font, text_width, wrap
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a grid: a label and, under each heading, pictures side by side.
+
+    ``section`` starts a new band with that title above the row; ``note`` is small text under the
+    label.
+    """
+
+    label: str
+    groups: Sequence[Sequence[Picture]]
+    section: str = ""
+    note: str = ""
+
+
+def grid(
+    rows: Sequence[Row],
+    headings: Sequence[str] = ("before", "after"),
+    *,
+    title: str = "",
+    cell: int = 128,
+) -> Picture:
+    """Rows of pictures, ``cell`` pixels high each, under headings such as before and after.
+
+    Every row has as many groups as there are headings, and as many pictures a group as the others.
+    """
+    label_width = 30 + max(text_width(row.label, 17) for row in rows)
+    label_width = min(max(label_width, 140), 300)
+    cell_width = round(cell * rows[0].groups[0][0].width / rows[0].groups[0][0].height)
+    group_width = len(rows[0].groups[0]) * (cell_width + GAP) - GAP
+    lefts = [MARGIN + label_width + i * (group_width + 4 * GAP) for i in range(len(headings))]
+    top = MARGIN + (44 if title else 0) + 34
+    heights = [cell + GAP + (44 if row.section else 0) for row in rows]
+    sheet = Image.new("RGB", (lefts[-1] + group_width + MARGIN, top + sum(heights) + MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, MARGIN - 6), title, INK, font(28))
+    for left, heading in zip(lefts, headings, strict=True):
+        draw.text((left + group_width / 2, top - 22), heading, INK, font(20), anchor="mm")
+    for row, height in zip(rows, heights, strict=True):
+        if row.section:
+            band = (MARGIN, top + 6, sheet.width - MARGIN, top + 36)
+            draw.rounded_rectangle(band, 6, BAND)
+            draw.text((MARGIN + 12, top + 21), row.section, INK, font(17), anchor="lm")
+        _draw_row(sheet, row, top + height - cell - GAP, lefts, (cell_width, cell))
+        top += height
+    return sheet
+
+
+def _draw_row(
+    sheet: Picture, row: Row, top: int, lefts: Sequence[int], cell: tuple[int, int]
+) -> None:
+    draw = ImageDraw.Draw(sheet)
+    lines = wrap(row.label, 17, lefts[0] - MARGIN - 18)
+    notes = wrap(row.note, 14, lefts[0] - MARGIN - 18) if row.note else []
+    y = top + cell[1] / 2 - (22 * len(lines) + 19 * len(notes)) / 2
+    for text, size, colour, step in [
+        *((line, 17, INK, 22) for line in lines),
+        *((note, 14, GREY, 19) for note in notes),
+    ]:
+        draw.text((MARGIN + 4, y), text, colour, font(size))
+        y += step
+    for left, pictures in zip(lefts, row.groups, strict=True):
+        for index, picture in enumerate(pictures):
+            sheet.paste(_fit(picture, cell), (left + index * (cell[0] + GAP), top))
+
+
+def _fit(picture: Picture, size: tuple[int, int]) -> Picture:
+    return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)

@@ -1,0 +1,140 @@
+"""CLIP-L and T5 as Flux uses them: a pooled vector and a row of states for each prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5EncoderModel,
+)
+
+from ..errors import EraseError
+from ..files import read_tensors
+from ..flux.forward import Conditioning
+from ..text.spans import token_mask
+
+CLIP_LENGTH = 77
+
+
+@dataclass(frozen=True)
+class TextEncoders:
+    """Both encoders with their tokenizers.
+
+    ``t5_length`` is the number of T5 tokens of every prompt (256 or 512 for Flux.1, 64 for
+    MiniFlux); as in ComfyUI, padding takes part in T5's attention.
+    """
+
+    clip: CLIPTextModel
+    clip_tokenizer: PreTrainedTokenizerFast
+    t5: T5EncoderModel
+    t5_tokenizer: PreTrainedTokenizerFast
+    t5_length: int
+
+    def encode(self, prompts: Sequence[str], batch: int = 64) -> Conditioning:
+        """Encode prompts without gradients: context (B, t5_length, D) and pooled (B, P)."""
+        with torch.no_grad():
+            return Conditioning.cat(
+                [self.embed(prompts[i : i + batch]) for i in range(0, len(prompts), batch)]
+            )
+
+    def embed(self, prompts: Sequence[str]) -> Conditioning:
+        """Encode prompts in one batch, with gradients where the encoders want them."""
+        device = self.t5.device
+        t5_ids = tokenize(self.t5_tokenizer, prompts, self.t5_length).to(device)
+        clip_ids = tokenize(self.clip_tokenizer, prompts, CLIP_LENGTH).to(device)
+        context = self.t5(input_ids=t5_ids).last_hidden_state
+        pooled = self.clip(input_ids=clip_ids).pooler_output
+        return Conditioning(context, pooled)
+
+    def token_mask(self, prompt: str, word: str) -> Tensor:
+        """Which of the T5 tokens spell ``word`` in ``prompt``: (t5_length,) of 0 and 1.
+
+        Raises
+        ------
+        EraseError
+            When the word is not in the prompt, or lies past the truncation length.
+        """
+        return token_mask(self.t5_tokenizer, prompt, word, self.t5_length)
+
+
+def tokenize(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], length: int) -> Tensor:
+    """Token ids (B, length), padded and truncated (the end token is kept)."""
+    encoded = tokenizer(
+        list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    )
+    return encoded["input_ids"]
+
+
+def load_clip(path: Path, tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
+    """CLIP's text model of any size from a safetensors file with ``text_model.`` names."""
+    tensors, _ = read_tensors(path)
+    embedding = tensors.get("text_model.embeddings.token_embedding.weight")
+    if embedding is None:
+        raise EraseError(f"{path} is not a CLIP text encoder; choose clip_l.safetensors.")
+    width = embedding.shape[1]
+    config = CLIPTextConfig(
+        vocab_size=embedding.shape[0],
+        hidden_size=width,
+        intermediate_size=tensors["text_model.encoder.layers.0.mlp.fc1.weight"].shape[0],
+        num_hidden_layers=_layers(tensors, "text_model.encoder.layers."),
+        num_attention_heads=width // 64,
+        projection_dim=width,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    with torch.device("meta"):
+        model = CLIPTextModel(config)
+    if not any(name.startswith("text_model.") for name in model.state_dict()):  # transformers 5
+        tensors = {name.removeprefix("text_model."): t for name, t in tensors.items()}
+    return _assign(model, tensors, path)
+
+
+def load_t5(path: Path) -> T5EncoderModel:
+    """T5 v1.1's encoder of any size from a safetensors file with ``encoder.block`` names."""
+    tensors, _ = read_tensors(path)
+    shared = tensors.get("shared.weight", tensors.get("encoder.embed_tokens.weight"))
+    if shared is None or "encoder.block.0.layer.1.DenseReluDense.wi_0.weight" not in tensors:
+        raise EraseError(f"{path} is not a T5 encoder; choose t5xxl_fp16 or t5xxl_fp8.")
+    tensors["shared.weight"] = tensors["encoder.embed_tokens.weight"] = shared
+    inner = tensors["encoder.block.0.layer.0.SelfAttention.q.weight"].shape[0]
+    config = T5Config(
+        vocab_size=shared.shape[0],
+        d_model=shared.shape[1],
+        d_kv=64,
+        num_heads=inner // 64,
+        d_ff=tensors["encoder.block.0.layer.1.DenseReluDense.wi_0.weight"].shape[0],
+        num_layers=_layers(tensors, "encoder.block."),
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,
+    )
+    with torch.device("meta"):
+        model = T5EncoderModel(config)
+    return _assign(model, tensors, path)
+
+
+def _layers(tensors: dict[str, Tensor], prefix: str) -> int:
+    start = len(prefix)
+    return len({name[start:].split(".")[0] for name in tensors if name.startswith(prefix)})
+
+
+def _assign(model, tensors: dict[str, Tensor], path: Path):  # type: ignore[no-untyped-def]
+    wanted = model.state_dict()
+    known = {name: tensors[name].float() for name in wanted if name in tensors}
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        raise EraseError(f"{path} lacks {missing[0]}: it is damaged or of another kind.")
+    model.load_state_dict(known, assign=True)
+    for name, buffer in model.named_buffers():
+        if buffer.is_meta:
+            owner, _, leaf = name.rpartition(".")
+            positions = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+            model.get_submodule(owner).register_buffer(leaf, positions, persistent=False)
+    return model.eval().requires_grad_(False)

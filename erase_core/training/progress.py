@@ -1,0 +1,53 @@
+"""How far a run is, in words for a progress bar."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+Phase = Literal["text", "rollouts", "training"]
+Losses = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``step`` of ``steps`` in ``phase`` is done.
+
+    ``losses`` are those of the last iteration, unweighted, as far as they are computed: "esd",
+    "attn", "lora", "rsc". ``seconds_left`` counts to the end of the phase.
+    """
+
+    phase: Phase
+    step: int
+    steps: int
+    losses: Losses
+    seconds_left: float
+
+
+class Reporter:
+    """Tells ``on_step`` of every step and adds up the seconds of each phase."""
+
+    def __init__(self, on_step: Callable[[Progress], None] | None) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._on_step = on_step or (lambda progress: None)
+
+    @contextmanager
+    def phase(self, phase: Phase, steps: int, first: int = 0) -> Iterator[Callable[..., None]]:
+        """Yield ``tick(losses=None)``, to be called after each of ``steps - first`` steps."""
+        started = time.monotonic()
+        done = 0
+
+        def tick(losses: Losses | None = None) -> None:
+            nonlocal done
+            done += 1
+            left = (time.monotonic() - started) / done * (steps - first - done)
+            self._on_step(Progress(phase, first + done, steps, losses or {}, left))
+
+        try:
+            yield tick
+        finally:
+            self.seconds[phase] += time.monotonic() - started

@@ -1,0 +1,295 @@
+"""Which prompts a run uses: planned once from the concept set, encoded once, looked up after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ..concepts.sentences import Sentence, build, replace, shuffle, without
+from ..concepts.sets import Concept, ConceptSet
+from ..errors import EraseError
+from ..flux.forward import Conditioning
+from ..text.spans import word_spans
+from .settings import TrainSettings
+
+EMPTY_SHARE = 8  # one keep prompt in this many is the empty one
+CHUNK = 32  # prompts encoded at a time
+
+
+class Placed(NamedTuple):
+    """A prompt and the word in it that is looked at."""
+
+    text: str
+    word: str
+
+
+class ErasePrompt(NamedTuple):
+    """One sentence of a concept and what may stand in its place.
+
+    ``sentence`` holds the concept's name or a synonym; ``null`` is Eq. 2's null prompt; ``synonym``
+    (None if there is none) and ``irrelevant`` are the sentence with the words of Eq. 5.
+    """
+
+    concept: int
+    sentence: Placed
+    null: str
+    synonym: Placed | None
+    irrelevant: tuple[Placed, ...]
+
+    def placed(self) -> list[Placed]:
+        """All the prompts whose words are looked at."""
+        return [self.sentence, *([self.synonym] if self.synonym else []), *self.irrelevant]
+
+
+class PromptPlan(NamedTuple):
+    """All prompts of a run: rollout r of the erase set has prompt ``erase[r]``, and so for keep."""
+
+    erase: tuple[ErasePrompt, ...]
+    keep: tuple[str, ...]
+
+    def rows(self, concept: int) -> Tensor:
+        """Indices of a concept's erase prompts, long."""
+        return torch.tensor([i for i, p in enumerate(self.erase) if p.concept == concept])
+
+    def texts(self) -> list[str]:
+        """Every different prompt."""
+        placed = [placed.text for prompt in self.erase for placed in prompt.placed()]
+        nulls = [prompt.null for prompt in self.erase]
+        return list(dict.fromkeys([*placed, *nulls, *self.keep]))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"erase": [list(prompt) for prompt in self.erase], "keep": list(self.keep)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> PromptPlan:
+        """The inverse of :meth:`to_json`."""
+        erase = [
+            ErasePrompt(
+                concept,
+                Placed(*sentence),
+                null,
+                Placed(*synonym) if synonym else None,
+                tuple(Placed(*other) for other in irrelevant),
+            )
+            for concept, sentence, null, synonym, irrelevant in value["erase"]
+        ]
+        return cls(tuple(erase), tuple(value["keep"]))
+
+
+def plan_prompts(
+    concepts: ConceptSet,
+    settings: TrainSettings,
+    generator: torch.Generator,
+    keep: tuple[str, ...] | None = None,
+) -> PromptPlan:
+    """Write the prompts of a run: the rollouts shared out evenly among the concepts.
+
+    ``keep`` are the prompts of the user's pictures, if these stand for the irrelevant set.
+
+    Raises
+    ------
+    EraseError
+        When a concept lacks the irrelevant words that the settings need.
+    """
+    everything = concepts.concepts
+    for concept in everything:
+        _check_words(concept, settings, keep is None)
+    erase: list[ErasePrompt] = []
+    for index, count in enumerate(_shares(settings.erase_rollouts, len(everything))):
+        erase += _erase_prompts(index, everything[index], count, settings, generator)
+    if keep is None:
+        keep = _keep_prompts(everything, settings, generator) if settings.l_lora else ()
+    return PromptPlan(tuple(erase), keep)
+
+
+def _check_words(concept: Concept, settings: TrainSettings, rolled: bool) -> None:
+    replaced = null_kind(concept, settings) == "replace" and not settings.anchor
+    needed = (settings.l_lora and rolled) or settings.l_rsc or replaced
+    if needed and not concept.irrelevant_words():
+        raise EraseError(
+            f'The concept "{concept.name}" has no irrelevant words, and what must stay is learned '
+            "from them; add some, or set l_lora and l_rsc to 0 and null to another than replace."
+        )
+
+
+def _shares(total: int, parts: int) -> list[int]:
+    """``total`` rollouts (at least one each) as evenly as possible."""
+    return [max(1, (total + parts - 1 - part) // parts) for part in range(parts)]
+
+
+def _sentences(
+    concept: Concept, count: int, settings: TrainSettings, generator: torch.Generator
+) -> list[Sentence]:
+    """Sentences with the concept's name, some of them with their phrases shuffled."""
+    sentences = build(concept, count, generator)
+    chances = torch.rand(count, generator=generator)
+    return [
+        shuffle(sentence, generator) if chance < settings.shuffle else sentence
+        for sentence, chance in zip(sentences, chances, strict=True)
+    ]
+
+
+def _erase_prompts(
+    index: int, concept: Concept, count: int, settings: TrainSettings, generator: torch.Generator
+) -> Iterator[ErasePrompt]:
+    """Sentences of a concept, every other one with a synonym for the name."""
+    anchors, others = _irrelevant(concept, generator), _irrelevant(concept, generator)
+    for number, sentence in enumerate(_sentences(concept, count, settings, generator)):
+        words = list(concept.erased())
+        at = 1 + number // 2 % len(concept.synonyms) if number % 2 and concept.synonyms else 0
+        word = words.pop(at)
+        synonym = words[number // 2 % len(words)] if words and settings.l_rsc else None
+        swapped = islice(others, settings.k if settings.l_rsc else 0)
+        null = null_kind(concept, settings)
+        anchor = settings.anchor or (next(anchors) if null == "replace" else "")
+        yield ErasePrompt(
+            index,
+            _put(sentence, word),
+            _null_text(_about(sentence, word), null, anchor),
+            _put(sentence, synonym) if synonym else None,
+            tuple(_put(sentence, other) for other in swapped),
+        )
+
+
+def null_kind(concept: Concept, settings: TrainSettings) -> str:
+    """What stands for nothing in Eq. 2: ``"empty"``, ``"without"`` or ``"replace"``."""
+    if settings.null != "auto":
+        return settings.null
+    return "empty" if concept.kind == "entity" else "without"
+
+
+def _null_text(sentence: Sentence, kind: str, anchor: str) -> str:
+    if kind == "without":
+        return without(sentence)
+    return replace(sentence, anchor).text if kind == "replace" else ""
+
+
+def _keep_prompts(
+    concepts: Sequence[Concept], settings: TrainSettings, generator: torch.Generator
+) -> tuple[str, ...]:
+    """Sentences of all concepts with irrelevant words in them, and the empty prompt now and then.
+
+    A sentence that still names something to be erased is left out: it would be taught again.
+    """
+    erased = [word for concept in concepts for word in concept.erased()]
+    prompts: list[str] = []
+    for index, count in enumerate(_shares(settings.keep_rollouts, len(concepts))):
+        words = _irrelevant(concepts[index], generator)
+        sentences = _sentences(concepts[index], count, settings, generator)
+        texts = [replace(s, word).text for s, word in zip(sentences, words, strict=False)]
+        clean = [t for t in texts if not any(word_spans(t, word) for word in erased)]
+        prompts += (clean * count)[:count]
+    if not prompts:
+        raise EraseError(
+            "Every sentence with an irrelevant word still names something to be erased; "
+            "give sentences with one concept each."
+        )
+    return tuple("" if i % EMPTY_SHARE == EMPTY_SHARE - 1 else t for i, t in enumerate(prompts))
+
+
+def _irrelevant(concept: Concept, generator: torch.Generator) -> Iterator[str]:
+    """Irrelevant words without end: the bands take turns, each in random order over and over."""
+    bands = concept.irrelevant
+    filled = [b for b in (bands.none, bands.far, bands.mid, bands.near) if b]
+    turns = [_endless(band, generator) for band in filled]
+    while turns:
+        for turn in torch.randperm(len(turns), generator=generator).tolist():
+            yield next(turns[turn])
+
+
+def _endless(words: tuple[str, ...], generator: torch.Generator) -> Iterator[str]:
+    while True:
+        for index in torch.randperm(len(words), generator=generator).tolist():
+            yield words[index]
+
+
+def _about(sentence: Sentence, word: str) -> Sentence:
+    return sentence if word == sentence.word else replace(sentence, word)
+
+
+def _put(sentence: Sentence, word: str) -> Placed:
+    changed = _about(sentence, word)
+    return Placed(changed.text, changed.word)
+
+
+class TextEncoder(Protocol):
+    """What a run needs of the text encoders; see :class:`erase_core.text.encoders.TextEncoders`."""
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Encoded prompts, one row each."""
+        ...
+
+    def token_mask(self, prompt: str, word: str) -> Tensor:
+        """(L,) float: 1 at the tokens of ``word``; EraseError when it is absent or cut off."""
+        ...
+
+
+class RowPrompts(NamedTuple):
+    """Encoded prompts of some rollouts, a row each: their own, Eq. 2's null, and what Eq. 5 sets
+    against them: the synonym and K irrelevant words in their place, with token masks (B, 1, L)."""
+
+    cond: Conditioning
+    null: Conditioning | None = None
+    contrast: tuple[tuple[Conditioning, Tensor], ...] = ()
+
+
+class EncodedPrompts:
+    """Every prompt of a plan encoded once, on the CPU, and the token masks of its words.
+
+    ``on_chunk`` is called after every CHUNK prompts. Rows count the plan's prompts.
+    """
+
+    def __init__(
+        self, plan: PromptPlan, text: TextEncoder, on_chunk: Callable[[], None] = lambda: None
+    ) -> None:
+        self.plan = plan
+        words = {placed for prompt in plan.erase for placed in prompt.placed()}
+        self._masks = {p: text.token_mask(p.text, p.word).float().cpu() for p in words}
+        texts = plan.texts()
+        self._rows = {prompt: row for row, prompt in enumerate(texts)}
+        parts = []
+        for start in range(0, len(texts), CHUNK):
+            parts.append(text.encode(texts[start : start + CHUNK]).to("cpu"))
+            on_chunk()
+        self._cond = Conditioning.cat(parts)
+
+    def concept(self, rows: Tensor) -> tuple[Conditioning, Tensor]:
+        """Erase prompts, and the token masks (B, 1, L) of the concept in them."""
+        return self._look_up([self.plan.erase[row].sentence for row in rows.tolist()])
+
+    def erase(self, rows: Tensor) -> RowPrompts:
+        """All that is needed of erase prompts.
+
+        A concept without synonyms gets itself as one, to fill the place; see :meth:`has_synonyms`.
+        """
+        prompts = [self.plan.erase[row] for row in rows.tolist()]
+        contrast = [
+            [prompt.synonym or prompt.sentence, *prompt.irrelevant]
+            for prompt in prompts
+            if prompt.irrelevant
+        ]
+        return RowPrompts(
+            self.concept(rows)[0],
+            self._encoded([prompt.null for prompt in prompts]),
+            tuple(self._look_up(words) for words in zip(*contrast, strict=True)),
+        )
+
+    def has_synonyms(self, rows: Tensor) -> bool:
+        """Whether each of these erase prompts has a synonym."""
+        return all(self.plan.erase[row].synonym for row in rows.tolist())
+
+    def keep(self, rows: Tensor) -> RowPrompts:
+        """Keep prompts."""
+        return RowPrompts(self._encoded([self.plan.keep[row] for row in rows.tolist()]))
+
+    def _encoded(self, texts: Sequence[str]) -> Conditioning:
+        return self._cond.select([self._rows[text] for text in texts])
+
+    def _look_up(self, words: Sequence[Placed]) -> tuple[Conditioning, Tensor]:
+        masks = torch.stack([self._masks[placed] for placed in words])
+        return self._encoded([placed.text for placed in words]), masks[:, None]

@@ -1,0 +1,232 @@
+"""The states x_t that a run is trained at: kept Euler rollouts, or noised pictures of the user.
+
+A rollout per training step would cost some 28 forwards each time. Here every state of a set of
+rollouts is kept on the CPU, together with all that the losses need of the base model there: its
+velocities and its attention. Training itself then runs the student alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..flux.forward import Conditioning, Lora, Probe, flux_forward, velocity
+from ..flux.sampling import euler
+from .prompts import RowPrompts
+
+
+class Batch(NamedTuple):
+    """Training states on the CPU.
+
+    ``rows`` (B,) long: the prompt each belongs to; ``latents`` (B, 16, h, w) float32; ``sigma``
+    (B,); ``target`` like ``latents``: the velocity of the base model at the state's own prompt, or
+    ``eps - x_0`` for pictures; ``null``: the base model's velocity at the null prompt; ``contrast``
+    (B, 1 + K, blocks, heads, Q): the base model's F_syn and F_k of Eq. 5. Both only if kept.
+    """
+
+    rows: Tensor
+    latents: Tensor
+    sigma: Tensor
+    target: Tensor
+    null: Tensor | None = None
+    contrast: Tensor | None = None
+
+
+@dataclass
+class Rollouts:
+    """All states of R rollouts of S steps; rollout r starts from prompt r.
+
+    ``sigmas`` (S + 1,) float32, down to 0; ``latents`` (R, S, 16, h, w) bfloat16, rounded *before*
+    the model saw them, so that the rest belongs to exactly these states; ``target`` and ``null``
+    like them and ``contrast`` (R, S, 1 + K, blocks, heads, Q) in the base's precision.
+    """
+
+    sigmas: Tensor
+    latents: Tensor
+    target: Tensor
+    null: Tensor | None = None
+    contrast: Tensor | None = None
+
+    @classmethod
+    def empty(
+        cls,
+        rollouts: int,
+        sigmas: Tensor,
+        size: tuple[int, int],
+        dtype: torch.dtype,
+        null: bool = False,
+        contrast: tuple[int, int, int] | None = None,
+    ) -> Rollouts:
+        """Room for ``rollouts`` along ``sigmas`` (S + 1,) of pictures of (height, width) pixels.
+
+        ``contrast`` is (1 + K, blocks, heads).
+        """
+        states = (rollouts, len(sigmas) - 1)
+        height, width = size[0] // 8, size[1] // 8
+        shape = (*states, 16, height, width)
+        queries = -(-height // 2) * -(-width // 2)
+        return cls(
+            sigmas,
+            torch.zeros(shape, dtype=torch.bfloat16),
+            torch.zeros(shape, dtype=dtype),
+            torch.zeros(shape, dtype=dtype) if null else None,
+            torch.zeros(*states, *contrast, queries, dtype=dtype) if contrast else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def draw(self, generator: torch.Generator, count: int, rows: Tensor | None = None) -> Batch:
+        """``count`` states, uniformly over rollouts (all, or those in ``rows``) and steps."""
+        rows = torch.arange(len(self)) if rows is None else rows
+        steps = self.latents.shape[1]
+        index = torch.randint(len(rows) * steps, (count,), generator=generator)
+        row, step = rows[index // steps], index % steps
+        return Batch(
+            row,
+            self.latents[row, step].float(),
+            self.sigmas[step],
+            self.target[row, step].float(),
+            None if self.null is None else self.null[row, step].float(),
+            None if self.contrast is None else self.contrast[row, step].float(),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that is kept, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass
+class Pictures:
+    """The user's pictures as clean latents x_0 (N, 16, h, w) float32; picture n has prompt n."""
+
+    latents: Tensor
+
+    def draw(self, generator: torch.Generator, count: int, rows: Tensor | None = None) -> Batch:
+        """Noised pictures at logit-normal sigma, with the flow-matching target ``eps - x_0``."""
+        rows = torch.arange(len(self.latents)) if rows is None else rows
+        row = rows[torch.randint(len(rows), (count,), generator=generator)]
+        clean = self.latents[row].float()
+        noise = torch.randn(clean.shape, generator=generator)
+        sigma = torch.randn(count, generator=generator).sigmoid()
+        t = sigma[:, None, None, None]
+        return Batch(row, (1 - t) * clean + t * noise, sigma, noise - clean)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The latents."""
+        return {"latents": self.latents}
+
+
+@dataclass
+class Buffer:
+    """The states of a run: of the concepts' prompts, and (with Eq. 4) of what must stay."""
+
+    erase: Rollouts
+    keep: Rollouts | Pictures | None
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """What a checkpoint keeps, as "erase" and "keep"."""
+        named = {"erase": self.erase.tensors()}
+        return named if self.keep is None else named | {"keep": self.keep.tensors()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Mapping[str, Tensor]]) -> Buffer:
+        """The inverse of :meth:`tensors`."""
+        keep = tensors.get("keep")
+        if keep is None:
+            return cls(Rollouts(**tensors["erase"]), None)
+        kept = Pictures(**keep) if len(keep) == 1 else Rollouts(**keep)
+        return cls(Rollouts(**tensors["erase"]), kept)
+
+
+class Sampler:
+    """Rolls prompts out with the base model or the student and notes what the base model says.
+
+    The guidance inputs are those of the walk and of the kept terms (None: no such input);
+    ``blocks`` the double blocks that Eq. 5 looks at.
+    """
+
+    def __init__(
+        self,
+        tree: nn.Module,
+        guidance_rollout: float | None,
+        guidance: float | None,
+        blocks: tuple[int, ...],
+    ) -> None:
+        self.tree, self.blocks = tree, blocks
+        self.guidance_rollout, self.guidance = guidance_rollout, guidance
+        self.device = next(tree.parameters()).device
+
+    @torch.no_grad()
+    def fill(
+        self,
+        states: Rollouts,
+        rows: Tensor,
+        prompts: RowPrompts,
+        generator: torch.Generator,
+        lora: Lora | None = None,
+        on_step: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Roll out ``rows`` of ``states`` from fresh noise and keep every state on the way.
+
+        With ``lora`` the student walks, but all else that is kept is the base model's.
+        """
+        own = lora is None and self.guidance == self.guidance_rollout  # nothing computed twice
+        cond = prompts.cond.to(self.device)
+
+        def walk(x: Tensor, sigma: Tensor) -> Tensor:
+            return self.velocity(_rounded(x), sigma, cond, self.guidance_rollout, lora)
+
+        def keep(step: int, x: Tensor, v: Tensor) -> None:
+            x, sigma = _rounded(x), states.sigmas[step].to(x.device)
+            target = v if own else self.velocity(x, sigma, cond, self.guidance)
+            _put(states.latents, rows, step, x)
+            _put(states.target, rows, step, target)
+            if states.null is not None and prompts.null is not None:
+                null = self.velocity(x, sigma, prompts.null.to(self.device), self.guidance)
+                _put(states.null, rows, step, null)
+            if states.contrast is not None:
+                found = [self._attention(x, sigma, *words) for words in prompts.contrast]
+                _put(states.contrast, rows, step, torch.stack(found, dim=1))
+            on_step()
+
+        shape = (len(rows), *states.latents.shape[2:])
+        euler(walk, torch.randn(shape, generator=generator).to(self.device), states.sigmas, keep)
+
+    @torch.no_grad()
+    def velocity(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        cond: Conditioning,
+        guidance: float | None,
+        lora: Lora | None = None,
+    ) -> Tensor:
+        """The tree's velocity at ``x`` (B, 16, h, w), all at one ``sigma`` ()."""
+        return velocity(self.tree, x, sigma.expand(len(x)), cond, guidance, lora=lora)
+
+    def _attention(self, x: Tensor, sigma: Tensor, cond: Conditioning, tokens: Tensor) -> Tensor:
+        """The base model's F of one word a row: (B, blocks, heads, Q)."""
+        probe = Probe(self.blocks, tokens.to(self.device), stop=True)
+        cond, sigma = cond.to(self.device), sigma.expand(len(x))
+        out = flux_forward(self.tree, x, sigma, cond, self.guidance, probe=probe)
+        assert out.attention is not None
+        return out.attention[:, :, 0]
+
+
+def kept_dtype(tree: nn.Module) -> torch.dtype:
+    """Precision that holds the tree's velocities: bfloat16 unless it computes in float32."""
+    return torch.float32 if next(tree.parameters()).dtype.itemsize >= 4 else torch.bfloat16
+
+
+def _rounded(x: Tensor) -> Tensor:
+    """``x`` as the buffer keeps it."""
+    return x.bfloat16().to(x.dtype)
+
+
+def _put(kept: Tensor, rows: Tensor, step: int, values: Tensor) -> None:
+    kept[rows, step] = values.cpu().to(kept.dtype)

@@ -1,0 +1,318 @@
+"""The command line, run in this process on MiniFlux with a handful of steps."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import erase_core.miniflux as miniflux
+from erase_core import __version__
+from erase_core.cli import COMMANDS, main
+from erase_core.commands.output import free_name
+from erase_core.commands.progress import Bar, clock, describe
+from erase_core.commands.settings import BASIC, EXPERT
+from erase_core.concepts.sets import ConceptSet
+from erase_core.files import read_tensors, save_tensors
+from erase_core.training import Progress, TrainSettings
+
+NAMES = [command.__name__.rsplit(".", 1)[1] for command in COMMANDS]
+SMALL = {"steps": 4, "batch": 2, "rollout_steps": 2, "erase_rollouts": 2, "keep_rollouts": 2}
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MiniFlux's own settings, but for a run of seconds."""
+    settings = replace(miniflux.demo_settings(), **SMALL)
+    monkeypatch.setattr(miniflux, "demo_settings", lambda: settings)
+
+
+def train(out: Path, *more: str) -> int:
+    return main(["train", "--concept", "cat", "--out", str(out), *more])
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The only line on standard error that is no progress."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if "] " not in line]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("eraseanything: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_teaches_by_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([name, "--help"])
+    assert left.value.code == 0
+    out = capsys.readouterr().out
+    assert f"eraseanything {name} " in out.split("examples:")[1]
+    assert "--json" in out
+
+
+def test_train_help_tells_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"(default {TrainSettings().steps})" in out
+    assert "(default add_q_proj add_k_proj)" in out
+
+
+def test_every_setting_has_an_option() -> None:
+    fields = set(TrainSettings().to_dict())
+    assert {*BASIC, *EXPERT, "activation_checkpointing"} == fields
+
+
+def test_the_command_line_starts_without_torch() -> None:
+    code = (
+        "import erase_core.cli, sys; assert not {'torch', 'PIL', 'transformers'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    command = [sys.executable, "-m", "erase_core", "--version"]
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert out == f"eraseanything {__version__}\n"
+
+
+@pytest.mark.parametrize("argv", [[], ["paint"], ["train"], ["generate", "--out", "a.png"]])
+def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(argv)
+    assert left.value.code == 2
+    assert "usage: eraseanything" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["demo", "--concept", "unicorn"], "MiniFlux does not know"),
+        (["train", "--concept", "unicorn", "--out", "u.safetensors"], "MiniFlux does not know"),
+        (["train", "--concept", "cat", "--out", "cat.pt"], "must end in .safetensors"),
+        (["train", "--concepts", "no.json", "--out", "a.safetensors"], "There is no file no.json"),
+        (["train", "--resume", "no", "--out", "a.safetensors"], "There is no checkpoint in no"),
+        (["generate", "--model", "no.safetensors", "--prompt", "a", "--out", "a.png"], "There is"),
+        (["generate", "--lora", "no.safetensors", "--prompt", "a", "--out", "a.png"], "There is"),
+        (["generate", "--device", "moon", "--prompt", "a", "--out", "a.png"], "no device moon"),
+        (["inspect", "no.safetensors"], "There is no file"),
+        (["concepts"], "Name a concept"),
+        (["concepts", "tiger", "-k", "0"], "-k must be"),
+    ],
+)
+def test_failures_are_one_sentence_and_exit_code_1(
+    argv: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == 1
+    assert says in one_line(capsys)
+
+
+def test_failures_are_json_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "no.safetensors", "--json"]) == 1
+    assert "no.safetensors" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_what_nobody_foresaw_is_one_sentence_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def explode(path: Path) -> None:
+        raise ZeroDivisionError("two\nlines")
+
+    monkeypatch.setattr("erase_core.files.read_tensors", explode)
+    assert main(["inspect", "a.safetensors"]) == 1
+    assert "ZeroDivisionError: two lines" in one_line(capsys)
+    monkeypatch.setenv("ERASE_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["inspect", "a.safetensors"])
+
+
+def test_existing_files_stay_unless_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, argv in {
+        "a.safetensors": ["train", "--concept", "cat"],
+        "a.png": ["generate", "--prompt", "a cat"],
+        "b.png": ["attention", "--prompt", "a cat", "--words", "cat"],
+        "a.json": ["concepts", "tiger"],
+    }.items():
+        path = tmp_path / name
+        path.write_text("mine")
+        assert main([*argv, "--out", str(path)]) == 1
+        assert "exists already" in one_line(capsys)
+        assert path.read_text() == "mine"
+    (tmp_path / "report.json").write_text("mine")
+    assert main(["demo", "--out", str(tmp_path)]) == 1
+    assert "exists already" in one_line(capsys)
+
+
+def test_concepts_writes_a_set_that_train_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "hockney.json"
+    assert main(["concepts", "David Hockney", "-k", "2", "--out", str(path)]) == 0
+    capsys.readouterr()
+    (concept,) = ConceptSet.load(path).concepts
+    assert concept.name == "David Hockney"
+    assert 1 <= len(concept.irrelevant.near) <= 2
+    assert main(["concepts", "David Hockney", "-k", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == ConceptSet((concept,)).to_json()
+    assert main(["concepts", "--list", "--json"]) == 0
+    assert "David Hockney" in json.loads(capsys.readouterr().out)["lists"]["artists"]
+
+
+def test_train_inspect_and_draw(
+    small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, chart = tmp_path / "cat.safetensors", tmp_path / "cat.png"
+    assert train(out, "--rank", "3", "--chart", str(chart), "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["lora"], told["stopped"], told["steps"]) == (str(out), "done", SMALL["steps"])
+    assert set(told["losses"]) == {"esd", "attn", "lora", "rsc"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cat.png", "cat.safetensors"]
+
+    assert main(["inspect", str(out), "--model", "miniflux", "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["warning"] is None
+    assert about["metadata"]["erase.settings"]["rank"] == 3
+    assert about["metadata"]["erase.concepts"]["concepts"][0]["name"] == "cat"
+    assert all(size > 0 for size in about["change"].values())
+    assert {min(shape) for shape in about["shapes"].values()} == {3}
+
+    for more in ([], ["--lora", str(out)], ["--lora", str(out), "--strength", "0"]):
+        picture = tmp_path / f"{len(more)}.png"
+        argv = ["generate", "--prompt", "a cat", "--steps", "2", "--out", str(picture), *more]
+        assert main(argv) == 0
+    drawn = [(tmp_path / f"{n}.png").read_bytes() for n in (0, 2, 4)]
+    assert drawn[0] == drawn[2] != drawn[1]
+
+    argv = ["attention", "--prompt", "a cat and a car", "--words", "cat", "car", "--steps", "2"]
+    argv += ["--lora", str(out), "--out", str(tmp_path / "words.png"), "--json"]
+    capsys.readouterr()
+    assert main(argv) == 0
+    highest = json.loads(capsys.readouterr().out)["highest"]
+    assert list(highest) == ["without", "with eraser"]
+    assert all(0 < share < 1 for row in highest.values() for share in row.values())
+
+
+def test_inspect_warns_of_another_base(
+    small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cat.safetensors"
+    assert train(out) == 0
+    tensors, metadata = read_tensors(out)
+    other = tmp_path / "other.safetensors"
+    save_tensors(other, tensors, metadata | {"erase.base": "dev", "erase.base_sha256": "0" * 64})
+    capsys.readouterr()
+    assert main(["inspect", str(other), "--model", "miniflux"]) == 0
+    captured = capsys.readouterr()
+    assert "warning" in captured.err and "another base (dev)" in captured.err
+    wide = {name: tensor.repeat(2, 2) for name, tensor in tensors.items()}
+    save_tensors(other, wide, metadata)
+    assert main(["inspect", str(other), "--model", "miniflux"]) == 0
+    assert "does not fit this base model" in capsys.readouterr().err
+
+
+class Interrupting(Bar):
+    """Raises after the second iteration."""
+
+    error: type[BaseException] = KeyboardInterrupt
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.phase == "training" and progress.step == 2:
+            raise self.error("no space left")
+
+
+def test_ctrl_c_keeps_the_partial_lora_and_resume_goes_on(
+    small: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "cat.safetensors"
+    with monkeypatch.context() as patched:
+        patched.setattr("erase_core.commands.train.Bar", Interrupting)
+        assert train(out, "--checkpoint-every", "1") == 130
+    partial = tmp_path / "cat.partial-2.safetensors"
+    assert str(partial) in capsys.readouterr().out
+    assert not out.exists()
+    assert read_tensors(partial)[1]["erase.stopped"] == "cancelled"
+
+    checkpoints = tmp_path / "cat.checkpoints"
+    assert main(["train", "--resume", str(checkpoints), "--out", str(out)]) == 0
+    whole = tmp_path / "whole.safetensors"
+    assert train(whole, "--checkpoint-every", "1") == 0
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_failure_in_the_middle_keeps_the_work(
+    small: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("erase_core.commands.train.Bar", Interrupting)
+    monkeypatch.setattr(Interrupting, "error", OSError)
+    assert train(tmp_path / "cat.safetensors") == 1
+    assert "cat.partial-2.safetensors" in one_line(capsys)
+    assert (tmp_path / "cat.partial-2.safetensors").exists()
+
+
+def test_a_resumed_run_keeps_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--resume", "a", "--rank", "2", "--out", "a.safetensors"]) == 1
+    assert "leave --rank out" in one_line(capsys)
+
+
+def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "a.b.safetensors"
+    assert free_name(path) == path
+    path.touch()
+    (tmp_path / "a.b-2.safetensors").touch()
+    assert free_name(path).name == "a.b-3.safetensors"
+
+
+def test_progress_tells_losses_and_time_left() -> None:
+    line = describe("training", 3, 12, 75.2, {"esd": 0.12345, "rsc": 1.0})
+    assert line.split(maxsplit=1)[0] == "training"
+    assert "[#####---------------] 3/12  1:15 left  esd 0.123  rsc 1" in line
+    assert (clock(59.6), clock(3725)) == ("1:00", "1:02:05")
+
+
+def test_the_bar_writes_few_lines_into_a_file(tmp_path: Path) -> None:
+    with open(tmp_path / "log", "w+") as log:
+        bar = Bar(log)
+        for step in range(1, 201):
+            bar(Progress("training", step, 200, {"esd": 1.0}, 1.0))
+        done = bar.phase("exam", 2)
+        done(1)
+        done(2)
+        log.seek(0)
+        lines = log.read().splitlines()
+    assert len(lines) == 11 + 2
+    assert lines[10].startswith("training") and "done" in lines[10]
+
+
+@pytest.mark.slow
+def test_demo_meets_its_bars(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    command = [sys.executable, "-m", "erase_core", "demo", "--out", str(out), "--exam", "200"]
+    subprocess.run(command, check=True, timeout=3600)
+    report: dict[str, Any] = json.loads((out / "report.json").read_text())
+    untouched = report["untouched"]
+    assert {path.name for path in out.iterdir()} == {
+        "lora.safetensors",
+        "before_after.png",
+        "losses.png",
+        "attention.png",
+        "report.json",
+    }
+    assert report["acc_e"]["value"] <= 0.05
+    assert report["acc_g"]["value"] <= 0.10
+    assert report["acc_ir"]["value"] >= untouched["acc_ir"]["value"] - 0.03
+    assert report["acc_companion"]["value"] >= untouched["acc_companion"]["value"] - 0.05
+    assert report["seconds"]["to_lora"] <= 240

@@ -1,0 +1,233 @@
+"""Draw MiniFlux's world: emoji on coloured grounds, in relations and styles."""
+
+from __future__ import annotations
+
+import math
+import random
+from functools import cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
+
+from erase_core.miniflux.captions import Scene
+from erase_core.miniflux.world import COLOURLESS, COLOURS, RELATIONS, STYLES, THINGS
+
+SIZE = 128
+CENTRE = SIZE / 2
+FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"  # Debian: fonts-noto-color-emoji
+FONT_SIZE = 109  # the only size its bitmaps come in
+HAND = (255, 205, 160)
+
+# A thing in a picture: index, centre x and y, size in pixels, turn in degrees.
+Placed = tuple[int, float, float, float, float]
+
+
+@cache
+def sprite(index: int) -> Image.Image:
+    """The emoji of a thing, cut out and centred on a transparent square."""
+    font = ImageFont.truetype(FONT, FONT_SIZE)
+    glyph = Image.new("RGBA", (160, 160))
+    ImageDraw.Draw(glyph).text((10, 10), THINGS[index].emoji, font=font, embedded_color=True)
+    glyph = glyph.crop(glyph.getbbox())
+    side = max(glyph.size)
+    square = Image.new("RGBA", (side, side))
+    square.paste(glyph, ((side - glyph.width) // 2, (side - glyph.height) // 2))
+    return square
+
+
+def random_scene(rng: random.Random) -> Scene:
+    """A scene drawn by chance: one thing, several alike, two in a relation, or none."""
+    ground = rng.choice(list(COLOURS))
+    kind = rng.choices(["none", "one", "many", "two"], [0.02, 0.46, 0.14, 0.38])[0]
+    styled = rng.random() < {"none": 0.0, "one": 0.4, "many": 0.2, "two": 0.2}[kind]
+    style = rng.choice(list(STYLES)) if styled else None
+    things = tuple(rng.sample(range(len(THINGS)), {"none": 0, "two": 2}.get(kind, 1)))
+    related = kind == "two" and rng.random() < 0.8
+    return Scene(
+        things=things,
+        number=rng.randint(2, 4) if kind == "many" else 1,
+        relation=rng.choice(RELATIONS) if related else None,
+        ground=None if style in COLOURLESS else ground,
+        style=style,
+    ).named()
+
+
+def place(scene: Scene, rng: random.Random) -> list[Placed]:
+    """Where everything of a scene stands."""
+    if not scene.things:
+        return []
+    if len(scene.things) == 1:
+        return place_alike(scene.things[0], scene.number, rng)
+    relation = scene.relation or rng.choice(RELATIONS[:4])
+    return place_pair(scene.things, relation, rng)
+
+
+def place_alike(index: int, number: int, rng: random.Random) -> list[Placed]:
+    """One thing large, or two to four of it in a pattern."""
+    spots = {
+        1: [(0, 0)],
+        2: [(-31, 0), (31, 0)],
+        3: [(-31, 29), (31, 29), (0, -30)],
+        4: [(-31, -31), (31, -31), (-31, 31), (31, 31)],
+    }[number]
+    size, slack = (92, 6) if number == 1 else (56, 2)
+    x, y = (CENTRE + rng.uniform(-slack, slack) for _ in "xy")
+    return [(index, x + dx, y + dy, size, 0) for dx, dy in spots]
+
+
+def place_pair(things: tuple[int, ...], relation: str, rng: random.Random) -> list[Placed]:
+    """Two things in a relation, the first one its subject."""
+    a, b = things
+    x, y = (CENTRE + rng.uniform(-2, 2) for _ in "xy")
+    side = rng.choice((-1, 1))
+    if relation in ("left of", "right of", "above", "below"):
+        dx, dy = {"left of": (-31, 0), "right of": (31, 0), "above": (0, -31), "below": (0, 31)}[
+            relation
+        ]
+        return [(a, x + dx, y + dy, 56, 0), (b, x - dx, y - dy, 56, 0)]
+    if relation == "inside":
+        return [(b, x, y, 120, 0), (a, x, y, 52, 0)]
+    if relation == "hugging":
+        turn = 12 * side
+        return [(a, x + side * 23, y, 62, turn), (b, x - side * 23, y, 62, -turn)]
+    if relation == "kissing":
+        return [(a, x + side * 29, y + 14, 56, 0), (b, x - side * 29, y + 14, 56, 0)]
+    return [(a, x + side * 35, y - 8, 56, 0), (b, x - side * 35, y - 8, 56, 0)]
+
+
+def draw_heart(draw: ImageDraw.ImageDraw, x: float, y: float, r: float) -> None:
+    points = []
+    for step in range(40):
+        t = step / 40 * 2 * math.pi
+        up = 13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)
+        points.append((x + r * math.sin(t) ** 3, y - r * up / 16))
+    draw.polygon(points, fill=(235, 30, 70), outline=(255, 255, 255))
+
+
+def draw_marks(picture: Image.Image, relation: str | None, placed: list[Placed]) -> None:
+    """What shows a relation besides the places: a frame, arms, a heart, joined hands."""
+    draw = ImageDraw.Draw(picture)
+    if relation == "inside":
+        _, x, y, size, _ = placed[1]
+        half = size / 2 + 3
+        box = (x - half, y - half, x + half, y + half)
+        draw.ellipse(box, fill=(250, 250, 250), outline=(90, 90, 90), width=2)
+    elif relation == "hugging":
+        draw.arc((8, 62, 120, 118), 20, 160, fill=HAND, width=9)
+        draw.arc((8, 62, 120, 118), 20, 160, fill=(120, 80, 50), width=1)
+    elif relation == "kissing":
+        draw_heart(draw, 64, 30, 17)
+    elif relation == "holding hands with":
+        (_, x0, y0, _, _), (_, x1, _, _, _) = placed
+        low = y0 + 44
+        for x in (x0, x1):
+            draw.line((x, y0 + 22, 64, low), fill=HAND, width=8)
+        draw.ellipse((56, low - 9, 72, low + 9), fill=HAND, outline=(120, 80, 50), width=2)
+
+
+def paste(picture: Image.Image, thing: Placed) -> None:
+    index, x, y, size, turn = thing
+    side = round(size)
+    image = sprite(index).resize((side, side), Image.Resampling.LANCZOS)
+    if turn:
+        image = image.rotate(turn, Image.Resampling.BICUBIC, expand=True)
+    picture.alpha_composite(
+        image, (max(0, round(x - image.width / 2)), max(0, round(y - image.height / 2)))
+    )
+
+
+def render(scene: Scene, rng: random.Random) -> Image.Image:
+    """A picture of the scene, 128 x 128 RGB; what the scene leaves open is drawn by chance."""
+    colour = COLOURS[scene.ground or rng.choice(list(COLOURS))]
+    jitter = tuple(max(0, min(255, c + rng.randint(-10, 10))) for c in colour)
+    picture = Image.new("RGBA", (SIZE, SIZE), (*jitter, 255))
+    placed = place(scene, rng)
+    framed = scene.relation == "inside"  # its frame lies between the two things
+    for thing in placed[: 1 if framed else None]:
+        paste(picture, thing)
+    draw_marks(picture, scene.relation, placed)
+    if framed:
+        paste(picture, placed[1])
+    flat = picture.convert("RGB")
+    return STYLISTS[scene.style](flat, picture_mask(placed)) if scene.style else flat
+
+
+def picture_mask(placed: list[Placed]) -> Image.Image:
+    """Where the things are, for styles that treat the ground otherwise."""
+    mask = Image.new("RGBA", (SIZE, SIZE))
+    for thing in placed:
+        paste(mask, thing)
+    return mask.getchannel("A")
+
+
+def edges(picture: Image.Image) -> np.ndarray:
+    """Edge strength (128, 128) in [0, 1] from all three channels."""
+    x = np.asarray(picture.filter(ImageFilter.GaussianBlur(0.7)), dtype=np.float32) / 255
+    dx = np.abs(np.diff(x, axis=1, append=x[:, -1:])).max(-1)
+    dy = np.abs(np.diff(x, axis=0, append=x[-1:])).max(-1)
+    return np.clip((dx + dy) * 2.6, 0, 1)
+
+
+def sketch(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    grey = np.asarray(picture.convert("L"), dtype=np.float32) / 255
+    inside = np.asarray(mask, dtype=np.float32) / 255
+    paper = 1 - 0.25 * (1 - grey) * inside - 0.85 * edges(picture)
+    tone = np.clip(paper, 0, 1)[..., None] * np.array([250, 248, 240], dtype=np.float32)
+    return Image.fromarray(tone.astype(np.uint8))
+
+
+def mosaic(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    tiles = picture.resize((SIZE // 4, SIZE // 4), Image.Resampling.BOX)
+    x = np.asarray(tiles.resize((SIZE, SIZE), Image.Resampling.NEAREST)).copy()
+    x[3::4] = (x[3::4] * 0.55).astype(np.uint8)
+    x[:, 3::4] = (x[:, 3::4] * 0.55).astype(np.uint8)
+    return Image.fromarray(x)
+
+
+def grey(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    return picture.convert("L").convert("RGB")
+
+
+def sepia(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    return ImageOps.colorize(picture.convert("L"), (45, 25, 10), (255, 235, 195), (165, 120, 70))
+
+
+def neon(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    x = np.asarray(picture, dtype=np.float32)
+    inside = (np.asarray(mask.filter(ImageFilter.MaxFilter(3)), dtype=np.float32) / 255)[..., None]
+    hue = x / np.maximum(x.max(-1, keepdims=True), 60)
+    line = edges(picture)[..., None] * inside
+    glow = Image.fromarray((line[..., 0] * 255).astype(np.uint8)).filter(
+        ImageFilter.GaussianBlur(3)
+    )
+    halo = np.asarray(glow, dtype=np.float32)[..., None] / 255
+    out = np.array([12, 8, 34]) + 225 * line * (0.25 + 0.75 * hue) + 120 * halo * hue
+    return Image.fromarray(np.clip(out + 40 * inside * hue, 0, 255).astype(np.uint8))
+
+
+def painting(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    strokes = picture.filter(ImageFilter.ModeFilter(7))
+    canvas = np.asarray(strokes, dtype=np.float32)
+    y, x = np.mgrid[:SIZE, :SIZE]
+    weave = 12 * np.sin((x + y) * math.pi / 4)
+    return Image.fromarray(np.clip(canvas + weave[..., None], 0, 255).astype(np.uint8))
+
+
+def halftone(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    x = np.asarray(picture, dtype=np.float32)
+    y_, x_ = np.mgrid[:SIZE, :SIZE]
+    dots = np.cos(x_ * math.pi / 2) * np.cos(y_ * math.pi / 2)
+    light = x.mean(-1, keepdims=True) / 255
+    paper = dots[..., None] > 0.55 - 0.9 * (1 - light)
+    return Image.fromarray(np.where(paper, x * 0.95, 255 - (255 - x) * 0.35).astype(np.uint8))
+
+
+STYLISTS = {
+    "sketch": sketch,
+    "mosaic": mosaic,
+    "grey": grey,
+    "sepia": sepia,
+    "neon": neon,
+    "painting": painting,
+    "halftone": halftone,
+}
