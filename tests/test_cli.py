@@ -154,16 +154,16 @@ def test_existing_files_stay_unless_told(
 def test_concepts_writes_a_set_that_train_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "hockney.json"
-    assert main(["concepts", "David Hockney", "-k", "2", "--out", str(path)]) == 0
+    path = tmp_path / "rembrandt.json"
+    assert main(["concepts", "Rembrandt", "-k", "2", "--out", str(path)]) == 0
     capsys.readouterr()
     (concept,) = ConceptSet.load(path).concepts
-    assert concept.name == "David Hockney"
+    assert concept.name == "Rembrandt"
     assert 1 <= len(concept.irrelevant.near) <= 2
-    assert main(["concepts", "David Hockney", "-k", "2", "--json"]) == 0
+    assert main(["concepts", "Rembrandt", "-k", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == ConceptSet((concept,)).to_json()
     assert main(["concepts", "--list", "--json"]) == 0
-    assert "David Hockney" in json.loads(capsys.readouterr().out)["lists"]["artists"]
+    assert "Rembrandt" in json.loads(capsys.readouterr().out)["lists"]["artists"]
 
 
 def test_train_inspect_and_draw(
@@ -198,6 +198,28 @@ def test_train_inspect_and_draw(
     highest = json.loads(capsys.readouterr().out)["highest"]
     assert list(highest) == ["without", "with eraser"]
     assert all(0 < share < 1 for row in highest.values() for share in row.values())
+
+
+def test_files_of_the_user_draw_what_the_bundled_ones_draw(tmp_path: Path) -> None:
+    folder = miniflux.FOLDER
+    argv = ["generate", "--prompt", "a cat", "--steps", "2", "--out"]
+    assert main([*argv, str(tmp_path / "bundled.png")]) == 0
+    files = {"--model": "transformer", "--clip-l": "clip_l", "--t5": "t5xxl", "--vae": "vae"}
+    more = [x for flag, name in files.items() for x in (flag, str(folder / f"{name}.safetensors"))]
+    more += ["--tokenizers", str(folder), "--t5-length", "64", "--size", "128x128"]
+    assert main([*argv, str(tmp_path / "own.png"), *more]) == 0
+    assert (tmp_path / "own.png").read_bytes() == (tmp_path / "bundled.png").read_bytes()
+
+
+def test_a_wrong_vae_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = miniflux.FOLDER
+    files = {"--model": "transformer", "--clip-l": "clip_l", "--t5": "t5xxl", "--vae": "clip_l"}
+    more = [x for flag, name in files.items() for x in (flag, str(folder / f"{name}.safetensors"))]
+    argv = ["generate", "--prompt", "a", "--out", str(tmp_path / "a.png"), *more]
+    assert main([*argv, "--tokenizers", str(folder)]) == 1
+    assert "not Flux's autoencoder" in one_line(capsys)
+    assert main([*argv[:-2], "--tokenizers", str(folder)]) == 1
+    assert "name one with --vae" in one_line(capsys)
 
 
 def test_inspect_warns_of_another_base(

@@ -176,19 +176,23 @@ def _tokenizer(folder: Path | None, names: tuple[str, ...], source: str) -> Any:
 
 
 def _vae(path: Path | None) -> Any:
+    """The autoencoder in a file: Flux's own, or a tiny one in TAESD's layout."""
     from ..files import read_tensors
+    from ..flux.autoencoder import Autoencoder
     from ..miniflux.vae import TinyVAE
 
     if path is None:
         return None
     tensors, _ = read_tensors(path)
-    if not any(key.startswith("taesd_decoder.") for key in tensors):
-        raise EraseError(
-            f"{path} is not an autoencoder in TAESD's layout; choose a file whose keys begin with "
-            "taesd_encoder and taesd_decoder."
-        )
+    if not any(name.startswith("taesd_decoder.") for name in tensors):
+        return Autoencoder.load(path)
     vae = TinyVAE()
-    vae.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    try:
+        vae.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise EraseError(
+            f"{path} is no tiny autoencoder with 16 channels; choose another."
+        ) from error
     return vae.eval().requires_grad_(False)
 
 

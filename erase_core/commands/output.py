@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
-from ..files import atomic
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -62,6 +61,8 @@ def free_name(path: Path) -> Path:
 
 def save_picture(path: Path, picture: Image.Image) -> None:
     """Write a PNG, whole or not at all."""
+    from ..files import atomic
+
     with atomic(path) as temporary:
         picture.save(temporary, "PNG")
 

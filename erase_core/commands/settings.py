@@ -19,8 +19,8 @@ BASIC = {
     "rank": "rank of the LoRA",
     "targets": "what the LoRA changes; also add_v_proj to_add_out single_blocks vector_in",
     "batch": "states a half-step",
-    "height": "of the pictures in training, pixels",
-    "width": "of the pictures in training, pixels",
+    "height": "of the pictures in training, pixels (default: the model's)",
+    "width": "of the pictures in training, pixels (default: the model's)",
     "seed": "seed of every draw",
 }
 EXPERT = {
@@ -48,7 +48,8 @@ EXPERT = {
     "keep_checkpoints": "checkpoints that are kept",
     "max_grad_norm": "gradients are clipped to this norm",
 }
-_TYPES: dict[str, Any] = {"alpha": float, "shift_mu": float, "attention_blocks": int}
+_LISTS: dict[str, type] = {"targets": str, "attention_blocks": int}
+_TEXTS = ("rsc", "null", "anchor")
 
 
 class WithDefaults(argparse.RawDescriptionHelpFormatter):
@@ -58,7 +59,7 @@ class WithDefaults(argparse.RawDescriptionHelpFormatter):
         from ..training import TrainSettings
 
         default = getattr(TrainSettings(), action.dest, None)
-        if default in (None, "") or action.help is None:
+        if default in (None, "") or action.help is None or "(default" in action.help:
             return action.help
         shown = " ".join(default) if isinstance(default, tuple) else default
         return f"{action.help} (default {shown})"
@@ -80,27 +81,26 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _add(group: argparse._ArgumentGroup, name: str, text: str) -> None:
     flag = "--" + name.replace("_", "-")
-    if name in ("targets", "attention_blocks"):
-        group.add_argument(flag, nargs="+", type=_TYPES.get(name, str), metavar="X", help=text)
+    if name in _LISTS:
+        group.add_argument(flag, nargs="+", type=_LISTS[name], metavar="X", help=text)
     else:
-        group.add_argument(flag, type=_number_or_text, metavar="X", help=text)
+        kind = str if name in _TEXTS else number
+        group.add_argument(flag, type=kind, metavar="X", help=text)
 
 
-def _number_or_text(text: str) -> int | float | str:
-    """What a value looks like; the settings themselves check that it fits."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+def number(text: str) -> int | float:
+    """A whole number where it looks like one; the settings themselves check that it fits."""
+    return int(text) if text.lstrip("+-").isdigit() else float(text)
 
 
 def read_settings(args: argparse.Namespace, base: TrainSettings) -> TrainSettings:
     """``base`` with what the command line says."""
-    names = [*BASIC, *EXPERT, "activation_checkpointing"]
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    return replace(base, **{n: tuple(v) if isinstance(v, list) else v for n, v in given.items()})
+    given: dict[str, Any] = {}
+    for name in (*BASIC, *EXPERT, "activation_checkpointing"):
+        value = getattr(args, name)
+        if value is not None:
+            given[name] = tuple(value) if isinstance(value, list) else value
+    return replace(base, **given)
 
 
 def refuse_settings(args: argparse.Namespace) -> None:

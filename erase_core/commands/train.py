@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,19 +121,25 @@ def _concepts(args: argparse.Namespace) -> ConceptSet:
 
 def run_trainer(trainer: Trainer, bundle: Bundle, out: Path) -> TrainResult:
     """Run; whatever goes wrong, the work done so far is written beside ``out``."""
-    from ..training import TrainResult
-
     try:
         return trainer.run()
     except Exception as error:
-        if not trainer.step:
+        path = _rescue(trainer, bundle, out)
+        if path is None:
             raise
-        partial = TrainResult(trainer.lora, trainer.history, {}, "cancelled")
-        with suppress(EraseError):
-            path = save_result(partial, trainer, bundle, out)
-            reason = str(error).rstrip(".")
-            raise EraseError(f"{reason}. The work so far is in {path}.") from error
-        raise
+        reason = str(error).rstrip(".")
+        raise EraseError(f"{reason}. The work so far is in {path}.") from error
+
+
+def _rescue(trainer: Trainer, bundle: Bundle, out: Path) -> Path | None:
+    """Write what a failed run has, if anything; None when that fails, too."""
+    from ..training import TrainResult
+
+    partial = TrainResult(trainer.lora, trainer.history, {}, "cancelled")
+    try:
+        return save_result(partial, trainer, bundle, out)
+    except EraseError:
+        return None
 
 
 def save_result(result: TrainResult, trainer: Trainer, bundle: Bundle, out: Path) -> Path | None:

@@ -169,4 +169,4 @@ def _draw_curves(
         trace(points, (*CURVES[name], 55), FINE)
     for name, points in smooth.items():
         trace(points, (*CURVES[name], 255), 3 * FINE - 1)
-    return plot.resize(size, Image.Resampling.LANCZOS)
+    return plot.reduce(FINE)
