@@ -179,21 +179,14 @@ def _vae(path: Path | None) -> Any:
     """The autoencoder in a file: Flux's own, or a tiny one in TAESD's layout."""
     from ..files import read_tensors
     from ..flux.autoencoder import Autoencoder
-    from ..miniflux.vae import TinyVAE
+    from ..miniflux import load_vae
 
     if path is None:
         return None
     tensors, _ = read_tensors(path)
     if not any(name.startswith("taesd_decoder.") for name in tensors):
         return Autoencoder.load(path)
-    vae = TinyVAE()
-    try:
-        vae.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    except RuntimeError as error:
-        raise EraseError(
-            f"{path} is no tiny autoencoder with 16 channels; choose another."
-        ) from error
-    return vae.eval().requires_grad_(False)
+    return load_vae(path)
 
 
 def require_vae(bundle: Bundle) -> None:

@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from ..bundle import Bundle
+from ..errors import EraseError
 from ..files import read_tensors, sha256
 from ..flux.load import load_flux
 from ..metrics.recogniser import Recogniser
@@ -55,7 +56,7 @@ def load(dtype: torch.dtype = torch.bfloat16, folder: Path = FOLDER) -> Bundle:
         tree=tree,
         config=config,
         text=load_text(folder),
-        vae=load_vae(folder),
+        vae=load_vae(folder / "vae.safetensors"),
         name="miniflux",
         sha256=sha256(path),
         size=SIZE,
@@ -75,11 +76,16 @@ def load_text(folder: Path = FOLDER) -> TextEncoders:
     )
 
 
-def load_vae(folder: Path = FOLDER) -> TinyVAE:
-    """The autoencoder in float32."""
+def load_vae(path: Path = FOLDER / "vae.safetensors") -> TinyVAE:
+    """A tiny autoencoder's file in float32; EraseError when it is not one with 16 channels."""
     vae = TinyVAE()
-    tensors, _ = read_tensors(folder / "vae.safetensors")
-    vae.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    tensors, _ = read_tensors(path)
+    try:
+        vae.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise EraseError(
+            f"{path} is no tiny autoencoder with 16 channels; choose another."
+        ) from error
     return vae.eval().requires_grad_(False)
 
 
