@@ -175,7 +175,7 @@ def sinusoid(t: Tensor, dim: int = 256) -> Tensor:
 
 
 def rope_table(text: int, rows: int, columns: int, device: torch.device) -> Tensor:
-    """Rotary cosines and sines (2, text + rows * columns, HEAD_DIM / 2), float32.
+    """Rotations as unit complex numbers (text + rows * columns, HEAD_DIM / 2), complex64.
 
     Text tokens sit at (0, 0, 0), image tokens at (0, row, column); each axis has its own band of
     channels (16, 56, 56).
@@ -189,15 +189,14 @@ def rope_table(text: int, rows: int, columns: int, device: torch.device) -> Tens
         exponent = torch.arange(0, dim, 2, dtype=torch.float64) / dim
         bands.append(position[:, axis, None] / THETA**exponent)
     angles = torch.cat(bands, dim=-1)
-    return torch.stack([angles.cos(), angles.sin()]).float().to(device)
+    return torch.polar(torch.ones_like(angles), angles).to(torch.complex64).to(device)
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
     """Turn neighbouring channel pairs of x (B, heads, T, HEAD_DIM) by their angles."""
-    cos, sin = rope.to(torch.promote_types(x.dtype, torch.float32))
-    even, odd = x.to(cos.dtype).unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
-    return turned.flatten(-2).to(x.dtype)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    turned = torch.view_as_complex(wide.unflatten(-1, (-1, 2))) * rope
+    return torch.view_as_real(turned).flatten(-2).to(x.dtype)
 
 
 def probe_attention(q: Tensor, k: Tensor, tokens: Tensor, chunk: int) -> Tensor:
@@ -221,8 +220,19 @@ def probe_attention(q: Tensor, k: Tensor, tokens: Tensor, chunk: int) -> Tensor:
     return torch.cat(rows, dim=2).permute(0, 3, 1, 2)
 
 
+def tree_device(tree: nn.Module) -> torch.device:
+    """Where a tree computes: its ``compute_device`` if it has one, as a host that keeps weights
+    elsewhere says, else where its weights are."""
+    told = getattr(tree, "compute_device", None)
+    return next(tree.parameters()).device if told is None else told
+
+
 def _compute_dtype(tree: nn.Module, latents: Tensor) -> torch.dtype:
-    """The dtype activations run in: the norms' own, which no quantisation touches."""
+    """The dtype activations run in: the tree's ``compute_dtype`` if it has one, else that of the
+    norms, which no quantisation touches."""
+    told = getattr(tree, "compute_dtype", None)
+    if told is not None:
+        return told
     norm = next(p for n, p in tree.named_parameters() if "query_norm" in n)
     return norm.dtype if norm.is_floating_point() and norm.itemsize > 1 else latents.dtype
 
@@ -233,8 +243,8 @@ def _layer_norm(x: Tensor) -> Tensor:
 
 def _normalise(norm: nn.Module, x: Tensor) -> Tensor:
     """A q or k norm, whose weight is named differently from tree to tree, in the weight's dtype."""
-    weight = next(norm.parameters())
-    return norm(x.to(weight.dtype) if weight.dtype.itemsize > 1 else x)
+    weight = next(norm.parameters(), None)
+    return norm(x if weight is None or weight.dtype.itemsize == 1 else x.to(weight.dtype))
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -49,14 +49,14 @@ def demo_settings() -> TrainSettings:
 
 
 def load(dtype: torch.dtype = torch.bfloat16, folder: Path = FOLDER) -> Bundle:
-    """The bundled model, its transformer in ``dtype``."""
+    """The bundled model, its transformer and autoencoder in ``dtype``."""
     path = folder / "transformer.safetensors"
     tree, config = load_flux(path, dtype=dtype)
     return Bundle(
         tree=tree,
         config=config,
         text=load_text(folder),
-        vae=load_vae(folder / "vae.safetensors"),
+        vae=load_vae(folder / "vae.safetensors", dtype),
         name="miniflux",
         sha256=sha256(path),
         size=SIZE,
@@ -76,8 +76,10 @@ def load_text(folder: Path = FOLDER) -> TextEncoders:
     )
 
 
-def load_vae(path: Path = FOLDER / "vae.safetensors") -> TinyVAE:
-    """A tiny autoencoder's file in float32; EraseError when it is not one with 16 channels."""
+def load_vae(
+    path: Path = FOLDER / "vae.safetensors", dtype: torch.dtype = torch.bfloat16
+) -> TinyVAE:
+    """A tiny autoencoder's file in ``dtype``; EraseError when it is not one with 16 channels."""
     vae = TinyVAE()
     tensors, _ = read_tensors(path)
     try:
@@ -86,7 +88,7 @@ def load_vae(path: Path = FOLDER / "vae.safetensors") -> TinyVAE:
         raise EraseError(
             f"{path} is no tiny autoencoder with 16 channels; choose another."
         ) from error
-    return vae.eval().requires_grad_(False)
+    return vae.to(dtype).eval().requires_grad_(False)
 
 
 def load_recogniser(folder: Path = FOLDER) -> Recogniser:

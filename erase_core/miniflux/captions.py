@@ -14,7 +14,7 @@ TRAINED = {
         "{np}",
         "a picture of {np}",
         "an image of {np}",
-        "there is {np}",
+        "this shows {np}",
         "{np} in a picture",
     ],
     "ground": [
@@ -23,7 +23,7 @@ TRAINED = {
         "{g} background with {np}",
         "{np} in front of a {g} background",
         "an image with a {g} background and {np}",
-        "on {g} there is {np}",
+        "on {g}, {np}",
         "{np}, {g} background",
     ],
     "style": [
@@ -41,18 +41,18 @@ TRAINED = {
     ],
 }
 HELD_OUT = {
-    "plain": ["an image with {np}", "there is a picture of {np}", "in a picture there is {np}"],
+    "plain": ["an image with {np}", "this shows a picture of {np}", "this picture shows {np}"],
     "ground": [
-        "on a {g} background there is {np}",
+        "on a {g} background, {np}",
         "an image of {np} in front of a {g} background",
         "picture of {np} with a {g} background",
-        "there is {np} on a {g} background",
+        "this shows {np} on a {g} background",
     ],
     "style": [
         "{of} with {np}",
         "an image of {np} in {s} style",
         "{s} style, {np}",
-        "there is {np} as {of}",
+        "this shows {np} as {of}",
     ],
     "both": [
         "on a {g} background {of} of {np}",

@@ -70,9 +70,14 @@ class TinyVAE(nn.Module):
         self.vae_shift = nn.Parameter(torch.tensor(FLUX_SHIFT))
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> (B, 16, H/8, W/8)."""
-        return self.taesd_encoder(pictures)
+        """(B, 3, H, W) in [0, 1] -> (B, 16, H/8, W/8) in float32."""
+        return self._run(self.taesd_encoder, pictures)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """(B, 16, h, w) -> (B, 3, 8h, 8w) clamped to [0, 1]."""
-        return self.taesd_decoder(latents).clamp(0, 1)
+        """(B, 16, h, w) -> (B, 3, 8h, 8w) clamped to [0, 1], in float32."""
+        return self._run(self.taesd_decoder, latents).clamp(0, 1)
+
+    def _run(self, net: nn.Sequential, x: Tensor) -> Tensor:
+        """In the weights' precision, channels last: in bfloat16 over twice as fast on a CPU."""
+        x = x.to(self.vae_scale.dtype, memory_format=torch.channels_last)
+        return net(x).float().contiguous()

@@ -113,8 +113,8 @@ STYLES: dict[str, tuple[str, str]] = {
     "grey": ("a grey photo", "grey"),
     "sepia": ("a sepia photo", "sepia"),
     "neon": ("a neon sign", "neon"),
-    "painting": ("an oil painting", "painting"),
-    "halftone": ("a halftone print", "halftone"),
+    "watercolour": ("a watercolour", "watercolour"),
+    "comic": ("a comic drawing", "comic"),
 }
 # Styles whose pictures no longer show the colour of the ground.
 COLOURLESS: frozenset[str] = frozenset({"sketch", "grey", "sepia", "neon"})

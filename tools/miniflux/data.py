@@ -50,8 +50,8 @@ def to_float(pictures: np.ndarray) -> Tensor:
 def principal_components(pictures: np.ndarray) -> tuple[Tensor, Tensor]:
     """Projection (16, 192) of 8 x 8 patches and its mean (16,), latents of about unit size.
 
-    Leading components are damped by the power 0.75 of their deviation, so that fine ones are not
-    drowned in the noise of the flow, yet still weigh less than coarse ones.
+    Each component is divided by the root of its deviation, so that fine ones are not drowned in
+    the noise of the flow, yet still weigh less than coarse ones.
     """
     side = SIZE // PATCH
     x = to_float(pictures).unflatten(3, (side, PATCH)).unflatten(2, (side, PATCH))
@@ -62,7 +62,7 @@ def principal_components(pictures: np.ndarray) -> tuple[Tensor, Tensor]:
     share = values.sum() / (x - mean).square().sum(1).mean()
     print(f"principal components keep {share:.1%} of the variance")
     deviation = values.sqrt()
-    damped = deviation**0.75
+    damped = deviation**0.5
     damped = damped * (values / damped**2).mean().sqrt()
     projection = (vectors / damped).T
     return projection.float(), (projection @ mean).float()

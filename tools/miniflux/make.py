@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import evaluate
@@ -42,6 +42,18 @@ def prepare(folder: Path, count: int, seed: int) -> None:
     save_file(tensors, folder / "world.safetensors")
 
 
+def stages(args: argparse.Namespace) -> list[train_flux.Stage]:
+    """The transformer's trainings, each going on from the one before."""
+    base = train_flux.Stage(
+        "base", args.steps, 1e-3, short=0.95, seed=args.seed, device=args.device
+    )
+    pairs = replace(base, name="pairs", steps=args.pairs_steps, lr=6e-4, start="base", pairs=3)
+    distil = replace(
+        base, name="distil", steps=args.distil_steps, lr=4e-4, short=0.5, start="pairs"
+    )
+    return [base, replace(pairs, seed=args.seed + 2), replace(distil, seed=args.seed + 1)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -50,22 +62,18 @@ def main() -> None:
     parser.add_argument("--target", type=Path, default=miniflux.FOLDER, help="where the files go")
     parser.add_argument("--device", default="cpu", help="for the transformer's training")
     parser.add_argument("--pictures", type=int, default=30_000)
-    parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--distil-steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=3200)
+    parser.add_argument("--pairs-steps", type=int, default=1400)
+    parser.add_argument("--distil-steps", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     if not (args.out / "world.safetensors").exists():
         prepare(args.out, args.pictures, args.seed)
     if not (args.out / "recogniser.safetensors").exists():
-        train_recogniser.train(args.out, 1500, args.seed)
+        train_recogniser.train(args.out, (1500, 1000), args.seed)
     if not (args.out / "vae.safetensors").exists():
-        train_vae.train(args.out, 1000, args.seed)
-    for stage in (
-        train_flux.Stage("base", args.steps, 1e-3, 0.9, seed=args.seed, device=args.device),
-        train_flux.Stage(
-            "distil", args.distil_steps, 4e-4, 0.0, seed=args.seed + 1, device=args.device
-        ),
-    ):
+        train_vae.train(args.out, 2500, args.seed)
+    for stage in stages(args):
         train_flux.train(args.out, stage)
     export(args.out, "distil", args.target)
     train_recogniser.test(args.target, args.seed)

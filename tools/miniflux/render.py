@@ -18,8 +18,12 @@ FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"  # Debian: fonts-noto
 FONT_SIZE = 109  # the only size its bitmaps come in
 HAND = (255, 205, 160)
 
-# A thing in a picture: index, centre x and y, size in pixels, turn in degrees.
-Placed = tuple[int, float, float, float, float]
+# Sizes of a thing alone, of one among several and of one that holds another. All places and sizes
+# sit on the 16 px grid of the transformer's patches: a thing then looks alike to it everywhere.
+LARGE, SMALL, HUGE = 96, 60, 120
+
+# A thing in a picture: index, centre x and y, size in pixels.
+Placed = tuple[int, int, int, int]
 
 
 @cache
@@ -57,42 +61,39 @@ def place(scene: Scene, rng: random.Random) -> list[Placed]:
     if not scene.things:
         return []
     if len(scene.things) == 1:
-        return place_alike(scene.things[0], scene.number, rng)
+        return place_alike(scene.things[0], scene.number)
     relation = scene.relation or rng.choice(RELATIONS[:4])
     return place_pair(scene.things, relation, rng)
 
 
-def place_alike(index: int, number: int, rng: random.Random) -> list[Placed]:
+def place_alike(index: int, number: int) -> list[Placed]:
     """One thing large, or two to four of it in a pattern."""
     spots = {
-        1: [(0, 0)],
-        2: [(-31, 0), (31, 0)],
-        3: [(-31, 29), (31, 29), (0, -30)],
-        4: [(-31, -31), (31, -31), (-31, 31), (31, 31)],
+        1: [(64, 64)],
+        2: [(32, 64), (96, 64)],
+        3: [(32, 96), (96, 96), (64, 32)],
+        4: [(32, 32), (96, 32), (32, 96), (96, 96)],
     }[number]
-    size, slack = (92, 6) if number == 1 else (56, 2)
-    x, y = (CENTRE + rng.uniform(-slack, slack) for _ in "xy")
-    return [(index, x + dx, y + dy, size, 0) for dx, dy in spots]
+    return [(index, x, y, LARGE if number == 1 else SMALL) for x, y in spots]
 
 
 def place_pair(things: tuple[int, ...], relation: str, rng: random.Random) -> list[Placed]:
     """Two things in a relation, the first one its subject."""
     a, b = things
-    x, y = (CENTRE + rng.uniform(-2, 2) for _ in "xy")
-    side = rng.choice((-1, 1))
-    if relation in ("left of", "right of", "above", "below"):
-        dx, dy = {"left of": (-31, 0), "right of": (31, 0), "above": (0, -31), "below": (0, 31)}[
-            relation
-        ]
-        return [(a, x + dx, y + dy, 56, 0), (b, x - dx, y - dy, 56, 0)]
     if relation == "inside":
-        return [(b, x, y, 120, 0), (a, x, y, 52, 0)]
-    if relation == "hugging":
-        turn = 12 * side
-        return [(a, x + side * 23, y, 62, turn), (b, x - side * 23, y, 62, -turn)]
-    if relation == "kissing":
-        return [(a, x + side * 29, y + 14, 56, 0), (b, x - side * 29, y + 14, 56, 0)]
-    return [(a, x + side * 35, y - 8, 56, 0), (b, x - side * 35, y - 8, 56, 0)]
+        return [(b, 64, 64, HUGE), (a, 64, 64, SMALL)]
+    spots = {
+        "left of": [(32, 64), (96, 64)],
+        "right of": [(96, 64), (32, 64)],
+        "above": [(64, 32), (64, 96)],
+        "below": [(64, 96), (64, 32)],
+        "hugging": [(32, 64), (96, 64)],
+        "kissing": [(32, 80), (96, 80)],
+        "holding hands with": [(32, 48), (96, 48)],
+    }[relation]
+    if relation in ("hugging", "kissing", "holding hands with") and rng.random() < 0.5:
+        spots.reverse()
+    return [(thing, x, y, SMALL) for thing, (x, y) in zip((a, b), spots, strict=True)]
 
 
 def draw_heart(draw: ImageDraw.ImageDraw, x: float, y: float, r: float) -> None:
@@ -104,36 +105,26 @@ def draw_heart(draw: ImageDraw.ImageDraw, x: float, y: float, r: float) -> None:
     draw.polygon(points, fill=(235, 30, 70), outline=(255, 255, 255))
 
 
-def draw_marks(picture: Image.Image, relation: str | None, placed: list[Placed]) -> None:
+def draw_marks(picture: Image.Image, relation: str | None) -> None:
     """What shows a relation besides the places: a frame, arms, a heart, joined hands."""
     draw = ImageDraw.Draw(picture)
     if relation == "inside":
-        _, x, y, size, _ = placed[1]
-        half = size / 2 + 3
-        box = (x - half, y - half, x + half, y + half)
-        draw.ellipse(box, fill=(250, 250, 250), outline=(90, 90, 90), width=2)
+        draw.ellipse((27, 27, 101, 101), fill=(250, 250, 250), outline=(90, 90, 90), width=2)
     elif relation == "hugging":
-        draw.arc((8, 62, 120, 118), 20, 160, fill=HAND, width=9)
-        draw.arc((8, 62, 120, 118), 20, 160, fill=(120, 80, 50), width=1)
+        draw.arc((8, 66, 120, 122), 20, 160, fill=HAND, width=9)
+        draw.arc((8, 66, 120, 122), 20, 160, fill=(120, 80, 50), width=1)
     elif relation == "kissing":
-        draw_heart(draw, 64, 30, 17)
+        draw_heart(draw, 64, 28, 18)
     elif relation == "holding hands with":
-        (_, x0, y0, _, _), (_, x1, _, _, _) = placed
-        low = y0 + 44
-        for x in (x0, x1):
-            draw.line((x, y0 + 22, 64, low), fill=HAND, width=8)
-        draw.ellipse((56, low - 9, 72, low + 9), fill=HAND, outline=(120, 80, 50), width=2)
+        for x in (32, 96):
+            draw.line((x, 74, 64, 96), fill=HAND, width=8)
+        draw.ellipse((56, 87, 72, 105), fill=HAND, outline=(120, 80, 50), width=2)
 
 
 def paste(picture: Image.Image, thing: Placed) -> None:
-    index, x, y, size, turn = thing
-    side = round(size)
-    image = sprite(index).resize((side, side), Image.Resampling.LANCZOS)
-    if turn:
-        image = image.rotate(turn, Image.Resampling.BICUBIC, expand=True)
-    picture.alpha_composite(
-        image, (max(0, round(x - image.width / 2)), max(0, round(y - image.height / 2)))
-    )
+    index, x, y, size = thing
+    image = sprite(index).resize((size, size), Image.Resampling.LANCZOS)
+    picture.alpha_composite(image, (x - size // 2, y - size // 2))
 
 
 def render(scene: Scene, rng: random.Random) -> Image.Image:
@@ -145,7 +136,7 @@ def render(scene: Scene, rng: random.Random) -> Image.Image:
     framed = scene.relation == "inside"  # its frame lies between the two things
     for thing in placed[: 1 if framed else None]:
         paste(picture, thing)
-    draw_marks(picture, scene.relation, placed)
+    draw_marks(picture, scene.relation)
     if framed:
         paste(picture, placed[1])
     flat = picture.convert("RGB")
@@ -178,10 +169,7 @@ def sketch(picture: Image.Image, mask: Image.Image) -> Image.Image:
 
 def mosaic(picture: Image.Image, mask: Image.Image) -> Image.Image:
     tiles = picture.resize((SIZE // 4, SIZE // 4), Image.Resampling.BOX)
-    x = np.asarray(tiles.resize((SIZE, SIZE), Image.Resampling.NEAREST)).copy()
-    x[3::4] = (x[3::4] * 0.55).astype(np.uint8)
-    x[:, 3::4] = (x[:, 3::4] * 0.55).astype(np.uint8)
-    return Image.fromarray(x)
+    return tiles.resize((SIZE, SIZE), Image.Resampling.NEAREST)
 
 
 def grey(picture: Image.Image, mask: Image.Image) -> Image.Image:
@@ -205,21 +193,19 @@ def neon(picture: Image.Image, mask: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(out + 40 * inside * hue, 0, 255).astype(np.uint8))
 
 
-def painting(picture: Image.Image, mask: Image.Image) -> Image.Image:
-    strokes = picture.filter(ImageFilter.ModeFilter(7))
-    canvas = np.asarray(strokes, dtype=np.float32)
-    y, x = np.mgrid[:SIZE, :SIZE]
-    weave = 12 * np.sin((x + y) * math.pi / 4)
-    return Image.fromarray(np.clip(canvas + weave[..., None], 0, 255).astype(np.uint8))
+def watercolour(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    wash = picture.filter(ImageFilter.GaussianBlur(1.6))
+    x = np.asarray(wash, dtype=np.float32)
+    rim = edges(wash)[..., None]  # pigment gathers where a wash ends
+    return Image.fromarray(np.clip(255 - (255 - x) * (0.5 + 0.5 * rim), 0, 255).astype(np.uint8))
 
 
-def halftone(picture: Image.Image, mask: Image.Image) -> Image.Image:
-    x = np.asarray(picture, dtype=np.float32)
-    y_, x_ = np.mgrid[:SIZE, :SIZE]
-    dots = np.cos(x_ * math.pi / 2) * np.cos(y_ * math.pi / 2)
-    light = x.mean(-1, keepdims=True) / 255
-    paper = dots[..., None] > 0.55 - 0.9 * (1 - light)
-    return Image.fromarray(np.where(paper, x * 0.95, 255 - (255 - x) * 0.35).astype(np.uint8))
+def comic(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    flat = np.asarray(ImageOps.posterize(picture, 2), dtype=np.float32) * (255 / 192)
+    outer = mask.point(lambda a: 255 * (a > 127)).filter(ImageFilter.MaxFilter(7))
+    inner = mask.point(lambda a: 255 * (a > 127)).filter(ImageFilter.MinFilter(3))
+    line = np.asarray(outer, dtype=np.float32) - np.asarray(inner, dtype=np.float32)
+    return Image.fromarray((flat * (line < 128)[..., None]).clip(0, 255).astype(np.uint8))
 
 
 STYLISTS = {
@@ -228,6 +214,6 @@ STYLISTS = {
     "grey": grey,
     "sepia": sepia,
     "neon": neon,
-    "painting": painting,
-    "halftone": halftone,
+    "watercolour": watercolour,
+    "comic": comic,
 }

@@ -1,4 +1,5 @@
-"""Train MiniFlux: first on captioned renders, then its guidance input, distilled from itself."""
+"""Train MiniFlux: on captioned renders, then on pairs above all, then its guidance input, distilled
+from itself."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import random
 import time
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -32,12 +34,18 @@ SAVE_EVERY = 250
 
 @dataclass(frozen=True)
 class Stage:
-    """One training: "base" or "distil". ``short`` is the share of steps with few text tokens."""
+    """One training: "base", "pairs" or "distil".
+
+    ``short`` is the share of steps with few text tokens, ``start`` the stage whose averaged weights
+    it goes on from, ``pairs`` how often scenes with two different things are drawn, against 1.
+    """
 
     name: str
     steps: int
     lr: float
     short: float
+    start: str = ""
+    pairs: float = 1
     batch: int = 48
     seed: int = 1
     device: str = "cpu"
@@ -49,6 +57,8 @@ class Batches:
     def __init__(self, folder: Path, stage: Stage) -> None:
         self.latents = load_file(folder / "world.safetensors")["latents"]
         self.scenes: list[Scene] = read_scenes(folder / "scenes.json")
+        weights = (stage.pairs if len(scene.things) > 1 else 1 for scene in self.scenes)
+        self.cumulative = list(accumulate(weights))
         self.clip = PreTrainedTokenizerFast.from_pretrained(folder / "clip_l_tokenizer")
         self.t5 = PreTrainedTokenizerFast.from_pretrained(folder / "t5xxl_tokenizer")
         self.stage = stage
@@ -62,7 +72,8 @@ class Batches:
     def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Latents (B, 16, 16, 16) with the tokens of their captions."""
         rng = random.Random(self.stage.seed * 10_000_000 + step)
-        rows = [rng.randrange(len(self.scenes)) for _ in range(self.stage.batch)]
+        every = range(len(self.scenes))
+        rows = rng.choices(every, cum_weights=self.cumulative, k=self.stage.batch)
         prompts = [
             "" if rng.random() < EMPTY else training_caption(self.scenes[row], rng) for row in rows
         ]
@@ -136,8 +147,9 @@ class Run:
         self.path = folder / f"{stage.name}.safetensors"
         self.model = MiniFlux(batches.clip, batches.t5).to(stage.device)
         self.teacher: MiniFlux | None = None
+        if stage.start:
+            self.model.load_state_dict(averaged(folder / f"{stage.start}.safetensors"))
         if stage.name == "distil":
-            self.model.load_state_dict(averaged(folder / "base.safetensors"))
             self.model.t5.requires_grad_(False)
             self.model.clip.requires_grad_(False)
             self.teacher = deepcopy(self.model).requires_grad_(False)

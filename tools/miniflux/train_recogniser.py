@@ -18,10 +18,11 @@ from erase_core.miniflux.world import COLOURS, LAYOUT_OF, LAYOUTS, STYLES, THING
 
 
 def held_out(scene: Scene) -> bool:
-    """Whether training must not see the scene: one in eight combinations, by a fixed rule."""
-    if not scene.things:
+    """Whether training must not see the scene: one in eight combinations of thing, colour and
+    relation, by a fixed rule."""
+    if not scene.things or not scene.ground:
         return False
-    colour = list(COLOURS).index(scene.ground) if scene.ground else 0
+    colour = list(COLOURS).index(scene.ground)
     relation = list(LAYOUT_OF).index(scene.relation) if scene.relation else 0
     return (7 * scene.things[0] + 3 * colour + 5 * relation) % 8 == 3
 
@@ -54,9 +55,9 @@ def layout_class(scene: Scene) -> int:
 
 
 def augment(x: Tensor, rng: torch.Generator) -> Tensor:
-    """Shift by up to 4 pixels, blur or add noise to half: generated pictures are never as clean."""
-    dx, dy = torch.randint(-4, 5, (2,), generator=rng).tolist()
-    x = F.pad(x, (4, 4, 4, 4), mode="replicate")[:, :, 4 + dy : 132 + dy, 4 + dx : 132 + dx]
+    """Shift by up to 6 pixels, blur half, add noise: generated pictures are never as clean."""
+    dx, dy = torch.randint(-6, 7, (2,), generator=rng).tolist()
+    x = F.pad(x, (6, 6, 6, 6), mode="replicate")[:, :, 6 + dy : 134 + dy, 6 + dx : 134 + dx]
     half = len(x) // 2
     soft = F.interpolate(F.avg_pool2d(x[:half], 2), scale_factor=2, mode="bilinear")
     noise = torch.randn(x.shape, generator=rng) * 0.04 * torch.rand(len(x), 1, 1, 1, generator=rng)
@@ -86,19 +87,51 @@ def evaluate(model: Recogniser, pictures: Tensor, scenes: list[Scene]) -> dict[s
     return {name: torch.cat(h).float().mean().item() for name, h in hits.items()}
 
 
-def train(folder: Path, steps: int, seed: int, batch: int = 64) -> None:
-    """Train on the pictures whose combinations are not held out, and write the model."""
+def weight(scene: Scene) -> int:
+    """How often the second round draws a scene: styles and things behind others are harder."""
+    return 4 if scene.style or scene.relation == "inside" else 1
+
+
+def train(folder: Path, rounds: tuple[int, int], seed: int, batch: int = 64) -> None:
+    """Train on the pictures whose combinations are not held out, and write the model.
+
+    ``rounds`` are steps: the first round draws all pictures alike, the second hard ones more often.
+    """
     torch.manual_seed(seed)
     scenes = read_scenes(folder / "scenes.json")
-    pictures = load_file(folder / "world.safetensors")["pictures"]
     known = [i for i, scene in enumerate(scenes) if not held_out(scene)]
-    want = labels(scenes)
     model = Recogniser().to(memory_format=torch.channels_last)
+    for number, steps in enumerate(rounds):
+        path = folder / f"recogniser_{number}.safetensors"
+        if path.exists():
+            model.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+            continue
+        weights = [weight(scenes[i]) if number else 1 for i in known]
+        train_round(model, folder, scenes, (known, weights), steps, seed + number, batch)
+        state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
+        save_file(state, path)
+    path.replace(folder / "recogniser.safetensors")
+
+
+def train_round(
+    model: Recogniser,
+    folder: Path,
+    scenes: list[Scene],
+    drawn: tuple[list[int], list[int]],
+    steps: int,
+    seed: int,
+    batch: int,
+) -> None:
+    """One cycle of the learning rate; ``drawn`` are the rows to draw from and their weights."""
+    pictures = load_file(folder / "world.safetensors")["pictures"]
+    want = labels(scenes)
     optimiser = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, 3e-3, total_steps=steps, pct_start=0.1
+    )
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     for step in range(steps):
-        rows = rng.sample(known, batch)
+        rows = rng.choices(drawn[0], drawn[1], k=batch)
         x = augment(to_float(pictures[rows].numpy()), generator)
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
@@ -109,8 +142,6 @@ def train(folder: Path, steps: int, seed: int, batch: int = 64) -> None:
         schedule.step()
         if (step + 1) % 100 == 0:
             print(f"recogniser {step + 1}/{steps} loss {loss.item():.3f}", flush=True)
-    state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, folder / "recogniser.safetensors")
 
 
 def test(folder: Path, seed: int, count: int = 6000) -> dict[str, float]:

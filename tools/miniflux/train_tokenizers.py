@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
@@ -36,9 +37,12 @@ def train_t5(captions: Iterable[str], folder: Path) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", 1)]
     )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(folder)
+    save(
+        PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+        ),
+        folder,
+    )
 
 
 def train_clip(captions: Iterable[str], folder: Path) -> None:
@@ -57,6 +61,17 @@ def train_clip(captions: Iterable[str], folder: Path) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{START} $A {END}", special_tokens=[(START, 0), (END, 1)]
     )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=START, eos_token=END, unk_token=END, pad_token=END
-    ).save_pretrained(folder)
+    save(
+        PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, bos_token=START, eos_token=END, unk_token=END, pad_token=END
+        ),
+        folder,
+    )
+
+
+def save(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write a tokenizer under a class name that transformers 4 knows, too."""
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    path.write_text(json.dumps(config, indent=2) + "\n")
