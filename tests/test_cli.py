@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
 import erase_core.miniflux as miniflux
 from erase_core import __version__
@@ -338,3 +340,33 @@ def test_demo_meets_its_bars(tmp_path: Path) -> None:
     assert report["acc_ir"]["value"] >= untouched["acc_ir"]["value"] - 0.03
     assert report["acc_companion"]["value"] >= untouched["acc_companion"]["value"] - 0.05
     assert report["seconds"]["to_lora"] <= 240
+
+
+def keep_folder(folder: Path, captions: dict[str, str]) -> Path:
+    """A folder with a picture for each name and the captions that there are."""
+    folder.mkdir()
+    for index, name in enumerate(("cars", "roses")):
+        Image.new("RGB", (150, 200), (80 * index, 60, 90)).save(folder / f"{name}.png")
+        if name in captions:
+            (folder / f"{name}.txt").write_text(captions[name])
+    return folder
+
+
+@pytest.mark.usefixtures("small")
+def test_own_pictures_say_what_must_stay(tmp_path: Path) -> None:
+    folder = keep_folder(tmp_path / "keep", {"cars": "two cars", "roses": "a rose"})
+    assert train(tmp_path / "with.safetensors", "--pictures", str(folder)) == 0
+    assert train(tmp_path / "without.safetensors") == 0
+    with_pictures, _ = read_tensors(tmp_path / "with.safetensors")
+    without, _ = read_tensors(tmp_path / "without.safetensors")
+    assert any(not torch.equal(with_pictures[name], without[name]) for name in without)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_picture_without_caption_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = keep_folder(tmp_path / "keep", {"cars": "two cars"})
+    assert train(tmp_path / "cat.safetensors", "--pictures", str(folder)) == 1
+    assert "roses.txt" in one_line(capsys)
+    assert not (tmp_path / "cat.safetensors").exists()

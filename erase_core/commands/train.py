@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
 from .concepts import add_source, find_concept
+from .keep import read_keep_pictures
 from .models import MINIFLUX, add_model, open_bundle
 from .output import add_out, check_out, free_name, save_picture, say
 from .progress import Bar, clock
@@ -50,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source(source)
     add_model(parser)
     add_out(parser, "FILE.safetensors", "the LoRA file")
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="DIR",
+        help="your own pictures of what must stay, each with a caption in a .txt of the same name",
+    )
     parser.add_argument("--chart", type=Path, metavar="PNG", help="draw the losses, too")
     parser.add_argument(
         "--checkpoints",
@@ -66,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
         check_out([args.chart], args.overwrite, ".png")
     if args.resume:
         refuse_settings(args)
+        if args.pictures:
+            raise EraseError("A checkpoint holds its own pictures; leave --pictures out.")
     bar = Bar()
     bundle = open_bundle(args, hashed=True)
     folder = args.resume or args.checkpoints or args.out.with_suffix(".checkpoints")
@@ -90,12 +99,17 @@ def _trainer(args: argparse.Namespace, bundle: Bundle, folder: Path, bar: Bar) -
     if args.overwrite and not args.checkpoints:
         shutil.rmtree(folder, ignore_errors=True)
     settings = read_settings(args, default_settings(args, bundle))
+    pictures = None
+    if args.pictures:
+        size = (settings.height, settings.width)
+        pictures = read_keep_pictures(args.pictures, bundle.vae, size)
     return Trainer(
         tree,
         config,
         text,
         _concepts(args),
         settings,
+        pictures=pictures,
         checkpoint_dir=folder,
         on_step=bar,
     )

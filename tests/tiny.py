@@ -1,0 +1,118 @@
+"""A tiny random Flux and a trainer over it, for the tests of training.
+
+The text encoder is a stand-in with one random vector per word.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from erase_core.concepts.sets import Bands, Concept, ConceptSet
+from erase_core.errors import EraseError
+from erase_core.flux.config import FluxConfig
+from erase_core.flux.forward import Conditioning
+from erase_core.flux.model import Flux
+from erase_core.text.spans import word_spans
+from erase_core.training import (
+    Progress,
+    Trainer,
+    TrainResult,
+    TrainSettings,
+)
+
+CONFIG = FluxConfig(
+    vec_in_dim=8,
+    context_in_dim=16,
+    hidden_size=128,
+    num_heads=1,
+    depth=2,
+    depth_single_blocks=1,
+)
+LENGTH = 14
+TIGER = Concept(
+    "tiger",
+    synonyms=("big cat",),
+    irrelevant=Bands(none=("rose", "car"), far=("fish",), mid=("dog",), near=("lion", "leopard")),
+    sentences=("a photo of a tiger", "a tiger in the snow", "two tigers and a house"),
+)
+CONCEPTS = ConceptSet((TIGER,))
+SETTINGS = TrainSettings(
+    steps=6,
+    batch=2,
+    rank=2,
+    rollout_steps=3,
+    erase_rollouts=4,
+    keep_rollouts=3,
+    height=32,
+    width=48,
+    checkpoint_every=3,
+)
+
+
+class WordText:
+    """Encodes a prompt as one seeded random vector per word."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        self.calls += 1
+        rows = [[self._vector(w, 16) for w in self._words(p)] for p in prompts]
+        pooled = [
+            torch.stack([self._vector(w, 8) for w in self._words(p)]).mean(0) for p in prompts
+        ]
+        return Conditioning(torch.stack([torch.stack(row) for row in rows]), torch.stack(pooled))
+
+    def token_mask(self, prompt: str, word: str) -> Tensor:
+        spans = word_spans(prompt, word)
+        if not spans:
+            raise EraseError(f"no {word} in {prompt}")
+        mask, end = torch.zeros(LENGTH), 0
+        for index, token in enumerate(prompt.split(" ")):
+            start, end = end, end + len(token) + 1
+            mask[index] = float(any(start < b and a < end - 1 for a, b in spans))
+        return mask
+
+    def _words(self, prompt: str) -> list[str]:
+        words = prompt.split(" ")
+        return words + ["<pad>"] * (LENGTH - len(words))
+
+    def _vector(self, word: str, size: int) -> Tensor:
+        generator = torch.Generator().manual_seed(zlib.crc32(word.encode()))
+        return torch.randn(size, generator=generator)
+
+
+def make_tree(seed: int = 0, dtype: torch.dtype = torch.float32) -> Flux:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Flux(CONFIG).to(dtype)
+
+
+def make_trainer(settings: TrainSettings = SETTINGS, **options: Any) -> Trainer:
+    tree = options.pop("tree", None) or make_tree()
+    concepts = options.pop("concepts", CONCEPTS)
+    return Trainer(tree, CONFIG, WordText(), concepts, settings, **options)
+
+
+def run(settings: TrainSettings = SETTINGS, **options: Any) -> TrainResult:
+    return make_trainer(settings, **options).run()
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def stop_at(step: int, error: type[BaseException]) -> Callable[[Progress], None]:
+    def on_step(progress: Progress) -> None:
+        if progress.phase == "training" and progress.step == step:
+            raise error
+
+    return on_step
+
+
+# --- the whole run -------------------------------------------------------------------------------
