@@ -1,5 +1,12 @@
-"""EraseAnything for ComfyUI: this folder is the custom-node package."""
+"""EraseAnything for ComfyUI: this folder is the custom-node package.
 
-NODE_CLASS_MAPPINGS: dict[str, type] = {}
+Without a ComfyUI around it (tests, tools) it is an empty package.
+"""
 
-__all__ = ["NODE_CLASS_MAPPINGS"]
+from importlib.util import find_spec
+
+if find_spec("comfy_api") is not None:
+    from .nodes import comfy_entrypoint
+
+    WEB_DIRECTORY = "./web"
+    __all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import EraseError
-from .flux.forward import Conditioning, Lora, Probe, flux_forward
+from .flux.forward import Conditioning, Lora, Probe, flux_forward, tree_device
 from .flux.sampling import euler
 
 
@@ -17,12 +17,18 @@ from .flux.sampling import euler
 class WordMaps:
     """Maps of W words over the latent patches of one picture.
 
-    ``raw`` (W, h/2, w/2) float32 on the CPU: the mean share, in [0, 1], of a patch's attention that
-    falls on the word's tokens. ``latents`` (1, 16, h, w): the rollout's end, for the picture below.
+    ``parts`` (S, N, W, h/2, w/2) float32 on the CPU, for each step and block: the mean share over
+    heads, in [0, 1], of a patch's attention that falls on the word's tokens. ``latents``
+    (1, 16, h, w): the rollout's end, for the picture below.
     """
 
-    raw: Tensor
+    parts: Tensor
     latents: Tensor
+
+    @property
+    def raw(self) -> Tensor:
+        """The mean over steps and blocks, (W, h/2, w/2)."""
+        return self.parts.mean(dim=(0, 1))
 
     def scaled(self, top: Tensor | None = None) -> Tensor:
         """``raw`` divided by each word's largest value and so in [0, 1].
@@ -71,7 +77,7 @@ def word_maps(
     watched = set(_chosen("step", steps, len(sigmas) - 1))
     if not len(tokens):
         raise EraseError("There is no word to draw a map of; name at least one.")
-    device = next(tree.parameters()).device
+    device = tree_device(tree)
     cond, words = cond.to(device), tokens[None].to(device)
     levels = sigmas[:-1].tolist()
     found: list[Tensor] = []
@@ -81,19 +87,19 @@ def word_maps(
         probe = Probe(tuple(probed), words) if watch else None
         out = flux_forward(tree, x, sigma.expand(1), cond, guidance, lora=lora, probe=probe)
         if out.attention is not None:
-            found.append(_over_heads(out.attention[0], heads))
+            found.append(_over_heads(out.attention[0], heads).float().cpu())
         assert out.velocity is not None
         return out.velocity
 
     latents = euler(walk, noise.to(device), sigmas)
     rows, columns = -(-noise.shape[2] // 2), -(-noise.shape[3] // 2)
-    raw = torch.stack(found).mean(0).reshape(len(tokens), rows, columns)
-    return WordMaps(raw.float().cpu(), latents)
+    parts = torch.stack(found).reshape(len(found), len(probed), len(tokens), rows, columns)
+    return WordMaps(parts, latents)
 
 
 def _over_heads(attention: Tensor, heads: Sequence[int] | None) -> Tensor:
-    """(blocks, W, heads, Q) -> (W, Q), the mean over blocks and the chosen heads."""
-    return attention[:, :, _chosen("head", heads, attention.shape[2])].mean(dim=(0, 2))
+    """(blocks, W, heads, Q) -> (blocks, W, Q), the mean over the chosen heads."""
+    return attention[:, :, _chosen("head", heads, attention.shape[2])].mean(dim=2)
 
 
 def _chosen(what: str, wanted: Sequence[int] | None, count: int) -> list[int]:

@@ -26,8 +26,8 @@ from .flux.config import FluxConfig
 from .flux.names import Slot, linear_slots, lora_slots
 
 FILE_PREFIX = "transformer."  # diffusers' name for the part of the pipeline that the LoRA changes
-_PEFT_PREFIX = "base_model.model."
-_DOWN, _UP, _ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
+PEFT_PREFIX = "base_model.model."
+DOWN, UP, ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
 
 
 class _Adapter(NamedTuple):
@@ -56,7 +56,7 @@ class EraserLora:
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._peft = get_peft_model(_skeleton(slots), config)
+            self._peft = get_peft_model(bare_modules(slots), config)
         self._adapters = self._by_module()
 
     @classmethod
@@ -95,17 +95,17 @@ class EraserLora:
         cls, tensors: Mapping[str, Tensor], config: FluxConfig, origin: str = "The LoRA"
     ) -> EraserLora:
         """As :meth:`load`, from tensors under a file's names; ``origin`` is named in errors."""
-        state = _bake(tensors, origin)
+        state = bake(tensors, origin)
         known = linear_slots(config)
-        names = [key.removesuffix(_DOWN) for key in state if key.endswith(_DOWN)]
+        names = [key.removesuffix(DOWN) for key in state if key.endswith(DOWN)]
         slots = {name: known[name] for name in names if name in known}
-        ranks = {name: len(state[name + _DOWN]) for name in slots}
+        ranks = {name: len(state[name + DOWN]) for name in slots}
         wanted = {
             key: shape
             for name, slot in slots.items()
             for key, shape in (
-                (name + _DOWN, (ranks[name], slot.in_features)),
-                (name + _UP, (slot.out_features, ranks[name])),
+                (name + DOWN, (ranks[name], slot.in_features)),
+                (name + UP, (slot.out_features, ranks[name])),
             )
         }
         if not slots or wanted != {key: tuple(tensor.shape) for key, tensor in state.items()}:
@@ -150,17 +150,17 @@ class EraserLora:
     def state(self) -> dict[str, Tensor]:
         """Detached A and B under diffusers' names without prefix, the scale not yet applied."""
         state = get_peft_model_state_dict(self._peft, save_embedding_layers=False)
-        return {key.removeprefix(_PEFT_PREFIX): value.detach() for key, value in state.items()}
+        return {key.removeprefix(PEFT_PREFIX): value.detach() for key, value in state.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Copy tensors as :meth:`state` names them into the parameters."""
-        named = {_PEFT_PREFIX + key: value for key, value in state.items()}
+        named = {PEFT_PREFIX + key: value for key, value in state.items()}
         set_peft_model_state_dict(self._peft, named)
 
     def tensors(self) -> dict[str, Tensor]:
         """What the LoRA file holds: the ``transformer.`` names, scale and strength baked into B."""
         return {
-            FILE_PREFIX + key: value * self.factor if key.endswith(_UP) else value.clone()
+            FILE_PREFIX + key: value * self.factor if key.endswith(UP) else value.clone()
             for key, value in self.state().items()
         }
 
@@ -182,7 +182,7 @@ class EraserLora:
         """BFL module name -> its adapters in the order of their rows."""
         found = defaultdict(list)
         for name, slot in self.slots.items():
-            layer: Any = self._peft.get_submodule(_PEFT_PREFIX + name)
+            layer: Any = self._peft.get_submodule(PEFT_PREFIX + name)
             down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
             found[slot.module].append(_Adapter(slot.rows, down, up))
         return {module: sorted(a, key=lambda x: x.rows.start) for module, a in found.items()}
@@ -194,25 +194,25 @@ def change_norms(tensors: Mapping[str, Tensor]) -> dict[str, float]:
     Needs neither the base nor the products: ``|B A|^2 = trace((B^T B) (A A^T))``.
     """
     norms = {}
-    for name, down, up in _pairs(_bake(tensors, "The LoRA")):
+    for name, down, up in _pairs(bake(tensors, "The LoRA")):
         square = ((up.T @ up) * (down @ down.T)).sum().item()
         norms[name] = math.sqrt(max(square, 0.0))
     return norms
 
 
 def _pairs(state: Mapping[str, Tensor]) -> list[tuple[str, Tensor, Tensor]]:
-    names = [key.removesuffix(_DOWN) for key in state if key.endswith(_DOWN)]
-    return [(n, state[n + _DOWN].double(), state[n + _UP].double()) for n in names]
+    names = [key.removesuffix(DOWN) for key in state if key.endswith(DOWN)]
+    return [(n, state[n + DOWN].double(), state[n + UP].double()) for n in names]
 
 
-def _bake(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
+def bake(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
     """A and B in float32 without the ``transformer.`` prefix, ``.alpha`` multiplied into B."""
     plain = {key.removeprefix(FILE_PREFIX): tensor for key, tensor in tensors.items()}
-    state = {k: t.float() for k, t in plain.items() if k.endswith((_DOWN, _UP))}
+    state = {k: t.float() for k, t in plain.items() if k.endswith((DOWN, UP))}
     for key, tensor in plain.items():
-        name = key.removesuffix(_ALPHA)
-        if key.endswith(_ALPHA) and {name + _DOWN, name + _UP} <= state.keys():
-            state[name + _UP] = state[name + _UP] * (tensor.item() / len(state[name + _DOWN]))
+        name = key.removesuffix(ALPHA)
+        if key.endswith(ALPHA) and {name + DOWN, name + UP} <= state.keys():
+            state[name + UP] = state[name + UP] * (tensor.item() / len(state[name + DOWN]))
         elif key not in state:
             raise EraseError(
                 f"{origin} holds {key}, which is no part of a Flux LoRA with diffusers' names; "
@@ -221,7 +221,7 @@ def _bake(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
     return state
 
 
-def _skeleton(slots: Mapping[str, Slot]) -> nn.Module:
+def bare_modules(slots: Mapping[str, Slot]) -> nn.Module:
     """Modules with diffusers' names; each Linear's weight is one expanded zero (no storage).
 
     On the meta device PEFT would make the adapters meta too.

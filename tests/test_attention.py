@@ -93,7 +93,7 @@ def test_an_adapter_moves_the_maps() -> None:
 
 def test_scaling_by_own_and_by_other_maxima() -> None:
     raw = torch.tensor([[[0.1, 0.2]], [[0.0, 0.0]]])
-    maps = WordMaps(raw, START)
+    maps = WordMaps(raw[None, None], START)
     torch.testing.assert_close(maps.scaled(), torch.tensor([[[0.5, 1.0]], [[0.0, 0.0]]]))
     other = maps.scaled(torch.tensor([0.4, 1.0]))
     torch.testing.assert_close(other, torch.tensor([[[0.25, 0.5]], [[0.0, 0.0]]]))

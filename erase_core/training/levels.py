@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from ..flux.forward import Conditioning, FluxOutput, Lora, Probe, flux_forward
+from ..flux.forward import Conditioning, FluxOutput, Lora, Probe, flux_forward, tree_device
 from ..losses import attention_loss, esd_loss, esd_target, preserve_loss, rsc_loss
 from .prompts import EncodedPrompts
 from .settings import TrainSettings
@@ -36,7 +36,7 @@ class Levels:
     ) -> None:
         self.tree, self.lora, self.prompts = tree, lora, prompts
         self.settings, self.blocks, self.guidance = settings, blocks, guidance
-        self.device = next(tree.parameters()).device
+        self.device = tree_device(tree)
 
     def erase(self, batch: Batch) -> Iterator[LossTensors]:
         """Lower level at erase states: "esd" (Eq. 2) and "attn" (Eq. 3), from one forward pass."""

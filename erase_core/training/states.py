@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..flux.forward import Conditioning, Lora, Probe, flux_forward, velocity
+from ..flux.forward import Conditioning, Lora, Probe, flux_forward, tree_device, velocity
 from ..flux.sampling import euler
 from .prompts import RowPrompts
 
@@ -159,7 +159,7 @@ class Sampler:
     ) -> None:
         self.tree, self.blocks = tree, blocks
         self.guidance_rollout, self.guidance = guidance_rollout, guidance
-        self.device = next(tree.parameters()).device
+        self.device = tree_device(tree)
 
     @torch.no_grad()
     def fill(
@@ -220,7 +220,9 @@ class Sampler:
 
 def kept_dtype(tree: nn.Module) -> torch.dtype:
     """Precision that holds the tree's velocities: bfloat16 unless it computes in float32."""
-    return torch.float32 if next(tree.parameters()).dtype.itemsize >= 4 else torch.bfloat16
+    told = getattr(tree, "compute_dtype", None)
+    dtype = next(tree.parameters()).dtype if told is None else told
+    return torch.float32 if dtype.itemsize >= 4 else torch.bfloat16
 
 
 def _rounded(x: Tensor) -> Tensor:

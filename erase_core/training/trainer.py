@@ -15,6 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 from ..concepts.sets import ConceptSet
 from ..errors import EraseError
 from ..flux.config import FluxConfig
+from ..flux.forward import tree_device
 from ..flux.sampling import sigmas
 from ..lora import EraserLora
 from .checkpoint import (
@@ -99,7 +100,7 @@ class Trainer:
         self.concepts, self.settings = concepts, settings
         self.checkpoint_dir = checkpoint_dir
         self.reporter = Reporter(on_step)
-        self.device = next(tree.parameters()).device
+        self.device = tree_device(tree)
         self.blocks = _probed_blocks(settings, config)
         self.guidance = settings.guidance_train if config.guidance_embed else None
         rollout = settings.guidance_rollout if config.guidance_embed else None
@@ -113,6 +114,7 @@ class Trainer:
         texts = None if pictures is None else tuple(pictures.prompts)
         self.plan = plan_prompts(concepts, settings, self.generator, texts)
         self.pictures = pictures
+        self.prompts: EncodedPrompts | None = None
         self.states: Buffer | None = None
         self.guard: Guard | None = None
         self.step = 0
@@ -148,13 +150,19 @@ class Trainer:
         trainer._restore(snapshot)
         return trainer
 
+    def encode(self) -> EncodedPrompts:
+        """Encode all prompts, unless that is done; the text encoders may go afterwards."""
+        if self.prompts is None:
+            chunks = -(-len(self.plan.texts()) // CHUNK)
+            with self.reporter.phase("text", chunks) as tick:
+                self.prompts = EncodedPrompts(self.plan, self.text, tick)
+        return self.prompts
+
     def run(self) -> TrainResult:
         """Encode, roll out, train. KeyboardInterrupt ends the run with the work done so far."""
         stopped: Stopped = "cancelled"
         try:
-            chunks = -(-len(self.plan.texts()) // CHUNK)
-            with self.reporter.phase("text", chunks) as tick:
-                prompts = EncodedPrompts(self.plan, self.text, tick)
+            prompts = self.encode()
             if self.states is None:
                 self.states = self._roll_out(prompts)
             else:

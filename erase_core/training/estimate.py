@@ -1,0 +1,124 @@
+"""What a run will take, told before it starts."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+
+from ..flux.config import FluxConfig
+from .settings import TrainSettings
+from .states import kept_dtype
+from .trainer import Trainer
+
+BACKWARD = 1.3  # of a forward pass; the base's weights get no gradient
+# Tensors as wide as the model that autograd keeps for a token in a block of either kind.
+KEPT_DOUBLE, KEPT_SINGLE = 34, 26
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of the whole run; bytes of memory where the model computes, for states in RAM, and
+    on disk."""
+
+    seconds: float
+    memory: int
+    states: int
+    disk: int
+
+    def __str__(self) -> str:
+        return (
+            f"about {_time(self.seconds)}, {_size(self.memory)} of memory for the model and its "
+            f"training, {_size(self.states)} of RAM for states, {_size(self.disk)} on disk"
+        )
+
+
+def estimate(trainer: Trainer, weights: int) -> Estimate:
+    """Time one forward pass (after a first one that is not counted) and add up the rest.
+
+    The prompts must be encoded and the model loaded, its weights ``weights`` bytes.
+    """
+    states = state_bytes(trainer)
+    lora = 4 * sum(parameter.numel() for parameter in trainer.lora.parameters())
+    settings = trainer.settings
+    checkpoints = 0
+    if trainer.checkpoint_dir is not None and settings.checkpoint_every:
+        checkpoints = min(settings.keep_checkpoints, settings.steps // settings.checkpoint_every)
+    return Estimate(
+        seconds=_passes(trainer) * _seconds(trainer),
+        memory=weights + 7 * lora + _activations(trainer.config, settings, _tokens(trainer)),
+        states=states,
+        disk=lora + checkpoints * (states + 6 * lora),
+    )
+
+
+def state_bytes(trainer: Trainer) -> int:
+    """Bytes of the state buffer."""
+    settings, plan = trainer.settings, trainer.plan
+    latent = 16 * (settings.height // 8) * (settings.width // 8) * 2
+    kept = 4 if kept_dtype(trainer.tree) == torch.float32 else 2
+    queries = (settings.height // 16) * (settings.width // 16)
+    contrast = (1 + settings.k) * len(trainer.blocks) * trainer.config.num_heads * queries * kept
+    velocity = latent // 2 * kept
+    erase = latent + velocity * (2 if settings.l_esd else 1)
+    erase += contrast if settings.l_rsc else 0
+    keep = 0 if trainer.pictures is not None else len(plan.keep) * (latent + velocity)
+    return settings.rollout_steps * (len(plan.erase) * erase + keep)
+
+
+def _passes(trainer: Trainer) -> float:
+    """Forward passes of a batch that the run has left, backward ones counted as such."""
+    settings, config = trainer.settings, trainer.config
+    probed = (max(trainer.blocks) + 1) / (config.depth + config.depth_single_blocks)
+    walks = 1.0 if settings.guidance_rollout == settings.guidance_train else 2.0
+    contrast = (1 + settings.k) * probed if settings.l_rsc else 0.0
+    rollouts = 0.0
+    if trainer.states is None:
+        own = walks + (1 if settings.l_esd else 0) + contrast
+        keep = 0 if trainer.pictures is not None else len(trainer.plan.keep) * walks
+        rollouts = (len(trainer.plan.erase) * own + keep) / settings.batch * settings.rollout_steps
+    step = 1 + BACKWARD + (1 if settings.activation_checkpointing else 0)
+    graphs = (1 if settings.l_esd else probed) + (1 if settings.l_lora else 0)
+    graphs += probed if settings.l_rsc else 0
+    return rollouts + (settings.steps - trainer.step) * graphs * step
+
+
+def _seconds(trainer: Trainer) -> float:
+    """Measured seconds of a forward pass of one batch."""
+    settings = trainer.settings
+    rows = torch.arange(settings.batch) % len(trainer.plan.erase)
+    cond = trainer.encode().erase(rows).cond.to(trainer.device)
+    shape = (settings.batch, 16, settings.height // 8, settings.width // 8)
+    x, sigma = torch.zeros(shape, device=trainer.device), torch.ones((), device=trainer.device)
+    for _ in range(2):
+        started = time.perf_counter()
+        trainer.sampler.velocity(x, sigma, cond, trainer.guidance).sum().item()  # waits for a GPU
+    return time.perf_counter() - started
+
+
+def _tokens(trainer: Trainer) -> int:
+    settings = trainer.settings
+    text = trainer.encode().erase(torch.tensor([0])).cond.context.shape[1]
+    return text + settings.height * settings.width // 256
+
+
+def _activations(config: FluxConfig, settings: TrainSettings, tokens: int) -> int:
+    """Bytes that a batch's backward pass needs, roughly, in 16 bits a number."""
+    row = settings.batch * tokens * config.hidden_size * 2
+    blocks = KEPT_DOUBLE * config.depth + KEPT_SINGLE * config.depth_single_blocks
+    if settings.activation_checkpointing:
+        blocks = KEPT_DOUBLE + config.depth + config.depth_single_blocks
+    return row * blocks
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"

@@ -1,0 +1,257 @@
+"""Attention Map: where the words of a prompt land in the picture."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from comfy_api.latest import io
+from PIL import Image
+from torch import Tensor
+
+from ..erase_core.attention import WordMaps, word_maps
+from ..erase_core.errors import EraseError
+from ..erase_core.flux.sampling import noise, sigmas
+from ..erase_core.pictures import Row, grid, overlay
+from ..erase_core.text.spans import word_spans
+from . import host
+
+COLUMNS = 6  # steps shown in a grid at most
+CELL = 160  # pixels of a cell of the grid
+WORDS = 40  # probed at most
+SHEET = 2**17  # pixels of all maps of a word, for the viewer
+
+
+class AttentionMap(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EraseAnythingAttentionMap",
+            display_name="Attention Map",
+            category=host.CATEGORY,
+            description="Draws a prompt and shows, for each word, the share of attention that each "
+            "place of the picture pays to it. Hover a word on the node to see where it lands.",
+            inputs=[
+                io.Model.Input("model", tooltip="A Flux model, with LoRAs or without."),
+                io.Clip.Input("clip", tooltip="Its text encoders, CLIP-L and T5."),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    default="a tiger on a green background",
+                    tooltip="What to draw.",
+                ),
+                io.String.Input(
+                    "words",
+                    default="tiger",
+                    tooltip="Words of the prompt with commas between them; several together count "
+                    "as one. Empty: every word.",
+                ),
+                io.String.Input(
+                    "blocks",
+                    default="",
+                    tooltip="Double blocks to look at, such as 0, 5-8. Empty: all.",
+                ),
+                io.String.Input(
+                    "at_steps",
+                    default="",
+                    tooltip="Steps to look at, counted from 0, such as 0, 5-8. Empty: all.",
+                ),
+                host.steps_input(),
+                host.pixels_input("width"),
+                host.pixels_input("height"),
+                host.seed(2**63 - 1, "Seed of the noise."),
+                host.guidance_input(),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="Shows the picture below the maps; without it they stand alone.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="overlays", tooltip="The picture with the heat, one a word."
+                ),
+                io.Image.Output(
+                    display_name="grid", tooltip="Block by step, one sheet for each word."
+                ),
+                io.Mask.Output(
+                    display_name="masks", tooltip="The heat, 1 at its highest, one a word."
+                ),
+            ],
+            is_output_node=True,
+            **host.aliases("attention", "heatmap", "daam", "explain"),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        prompt: str,
+        words: str,
+        blocks: str,
+        at_steps: str,
+        steps: int,
+        width: int,
+        height: int,
+        seed: int,
+        guidance: float,
+        vae: Any = None,
+    ) -> io.NodeOutput:
+        if not prompt.strip():
+            raise EraseError("The prompt is empty; write what to draw.")
+        tree = host.flux_tree(model)
+        text = host.Text(clip, tree.config)
+        named = [word.strip() for word in words.split(",") if word.strip()]
+        asked = list(dict.fromkeys(named or _words(prompt)))[:WORDS]
+        every = list(dict.fromkeys([*asked, *_words(prompt)]))[:WORDS]
+        tokens = torch.stack([text.token_mask(prompt, word) for word in every])
+        cond = text.encode([prompt])
+        size = host.picture_size(model, width, height)
+        host.load(model, 1, size)
+        maps = word_maps(
+            tree,
+            noise(seed, 1, *size),
+            sigmas(steps, host.shift(model)),
+            cond,
+            tokens,
+            guidance,
+            blocks=_indices("blocks", blocks),
+            steps=_indices("at_steps", at_steps),
+        )
+        picture = _picture(model, vae, maps, size)
+        heats = dict(zip(every, maps.raw, strict=True))
+        overlays = host.to_image(*(overlay(picture, heats[w], _top(heats[w])) for w in asked))
+        labels = _labels(tree.config.depth, blocks, steps, at_steps)
+        sheets = _sheets(picture, maps, asked, labels)
+        masks = _enlarged(torch.stack([heats[word] / _top(heats[word]) for word in asked]), size)
+        told = _viewer(prompt, picture if vae is not None else None, size, heats, asked)
+        told |= _parts(maps, told["words"], labels)
+        return io.NodeOutput(overlays, sheets, masks, ui={"eraseanything_attention": [told]})
+
+
+def _words(prompt: str) -> list[str]:
+    """The different words of a prompt, in order."""
+    return list({word.casefold(): word for word in re.findall(r"\w[\w'’-]*", prompt)}.values())
+
+
+def _indices(what: str, text: str) -> list[int] | None:
+    """Numbers and ranges such as "0, 5-8"; None for an empty text."""
+    found: list[int] = []
+    for part in re.split(r"[,\s]+", text.strip()):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if part and not match:
+            raise EraseError(f'{what} holds "{part}"; write numbers and ranges such as 0, 5-8.')
+        if match:
+            found += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return list(dict.fromkeys(found)) or None
+
+
+def _labels(depth: int, blocks: str, steps: int, at_steps: str) -> tuple[list[int], list[int]]:
+    """Which blocks and steps were looked at, in the order of the maps."""
+    watched = sorted(set(_indices("at_steps", at_steps) or range(steps)))
+    return _indices("blocks", blocks) or list(range(depth)), watched
+
+
+def _top(heat: Tensor) -> float:
+    return max(float(heat.max()), 1e-12)
+
+
+def _picture(model: Any, vae: Any, maps: WordMaps, size: tuple[int, int]) -> Image.Image:
+    """What was drawn; a plain ground without a VAE."""
+    if vae is None:
+        return Image.new("RGB", (size[1], size[0]), (128, 128, 128))
+    return host.to_pil(host.decode(model, vae, maps.latents))[0]
+
+
+def _enlarged(heats: Tensor, size: tuple[int, int]) -> Tensor:
+    """(W, rows, columns) smoothly enlarged to a MASK (W, H, W)."""
+    return F.interpolate(heats[:, None], size, mode="bicubic", antialias=True)[:, 0].clamp(0, 1)
+
+
+def _sheets(
+    picture: Image.Image,
+    maps: WordMaps,
+    asked: Sequence[str],
+    labels: tuple[list[int], list[int]],
+) -> Tensor:
+    """One grid a word, a row for each block and columns along the steps, on one scale."""
+    blocks, steps = labels
+    picked = torch.linspace(0, len(steps) - 1, min(COLUMNS, len(steps))).round().int().tolist()
+    small = picture.resize((max(1, round(CELL * picture.width / picture.height)), CELL))
+    sheets = []
+    for index, word in enumerate(asked):
+        top = _top(maps.parts[:, :, index])
+        rows = [
+            Row(
+                f"block {block}",
+                [[overlay(small, maps.parts[step, place, index], top)] for step in picked],
+            )
+            for place, block in enumerate(blocks)
+        ]
+        headings = [f"step {steps[step]}" for step in picked]
+        title = f"“{word}”, up to {top:.2g}"
+        sheets.append(grid(rows, headings, title=title, cell=CELL))
+    return host.to_image(*sheets)
+
+
+def _viewer(
+    prompt: str,
+    picture: Image.Image | None,
+    size: tuple[int, int],
+    heats: dict[str, Tensor],
+    asked: Sequence[str],
+) -> dict[str, Any]:
+    """What the interactive viewer shows; see :mod:`.live`."""
+    words = [
+        {
+            "text": word,
+            "spans": [list(span) for span in word_spans(prompt, word)],
+            "asked": word in asked,
+            "top": float(heat.max()),
+            "mean": float(heat.mean()),
+            "heat": _url(_grey(heat), "PNG"),
+        }
+        for word, heat in heats.items()
+    ]
+    shown = "" if picture is None else _url(picture, "JPEG")
+    return {
+        "prompt": prompt,
+        "width": size[1],
+        "height": size[0],
+        "picture": shown,
+        "words": words,
+    }
+
+
+def _parts(
+    maps: WordMaps, words: list[dict[str, Any]], labels: tuple[list[int], list[int]]
+) -> dict[str, Any]:
+    """Blocks and steps for the viewer; gives each word its map at every one of them."""
+    blocks, steps = labels
+    picked = torch.linspace(0, len(steps) - 1, min(COLUMNS, len(steps))).round().int()
+    for index, word in enumerate(words):
+        sheet = maps.parts[picked, :, index]  # (S, N, h, w)
+        small = min(1.0, (SHEET / sheet.numel()) ** 0.5)
+        size = [max(1, int(small * side)) for side in sheet.shape[2:]]
+        tiles = F.interpolate(sheet, size, mode="area").permute(1, 2, 0, 3)
+        whole = tiles.reshape(len(blocks) * size[0], len(picked) * size[1])
+        word |= {"parts": _url(_grey(whole), "PNG"), "parts_top": float(whole.max())}
+    return {"blocks": blocks, "steps": [steps[i] for i in picked.tolist()]}
+
+
+def _grey(heat: Tensor) -> Image.Image:
+    levels = (heat / _top(heat) * 255).round().clamp(0, 255).byte()
+    return Image.fromarray(levels.numpy())
+
+
+def _url(picture: Image.Image, kind: str) -> str:
+    """A picture as a data URL."""
+    buffer = BytesIO()
+    picture.save(buffer, kind)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

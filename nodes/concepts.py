@@ -1,0 +1,380 @@
+"""Concept sets: by hand, from MiniFlux, the shipped lists, WordNet or a language model; files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+import folder_paths
+from comfy_api.latest import io
+
+from ..erase_core.concepts import shipped, wordnet
+from ..erase_core.concepts.llm import Endpoint, concept_from_llm
+from ..erase_core.concepts.sets import BANDS, KINDS, Bands, Concept, ConceptSet, Kind
+from ..erase_core.errors import EraseError
+from ..erase_core.files import sha256
+from ..erase_core.miniflux.concepts import concept as miniflux_concept
+from . import host
+
+AUTO = "auto"
+SOURCES = {
+    AUTO: "",
+    "MiniFlux": "MiniFlux",
+    "WordNet": "WordNet",
+    "by hand": "by hand",
+}
+SOCKET = io.Custom("ERASE_CONCEPTS")
+OPEN = object()  # an input that nothing is connected to
+BAND_TEXTS = {
+    "none": "words that have nothing to do with the concept",
+    "far": "distant words",
+    "mid": "related words",
+    "near": "close relatives, which erasing hurts first",
+}
+
+
+class EraseConceptSet(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EraseAnythingConceptSet",
+            display_name="Concept Set",
+            category=host.CATEGORY,
+            description="What to erase, under which names, and which words must stay. What is left "
+            "empty is filled in, and shown on the node with the meanings to choose from.",
+            inputs=[
+                io.String.Input(
+                    "concept",
+                    default="tiger",
+                    tooltip="What to erase: a thing, a person, a style, a colour, an action.",
+                ),
+                io.Combo.Input(
+                    "kind",
+                    options=[AUTO, *KINDS],
+                    default=AUTO,
+                    tooltip="entity: things and people. abstraction: styles, colours, times. "
+                    "relationship: actions and places. auto: as the lists say, else entity.",
+                ),
+                io.Combo.Input(
+                    "source",
+                    options=list(SOURCES),
+                    default=AUTO,
+                    tooltip="Where missing words come from. auto: the shipped lists, else WordNet. "
+                    "MiniFlux: its own world, for the bundled model. by hand: nothing is added.",
+                ),
+                io.String.Input(
+                    "sense",
+                    default="",
+                    tooltip="WordNet's name of the meaning, such as tiger.n.02; empty: the "
+                    "likeliest. Run once to see them on the node.",
+                ),
+                _words(
+                    "synonyms",
+                    "Other names, erased with it. One a line, or with commas; empty: found.",
+                ),
+                *(
+                    _words(
+                        f"irrelevant_{band}",
+                        f"Kept: {text}. One a line, or with commas; empty: found.",
+                    )
+                    for band, text in BAND_TEXTS.items()
+                ),
+                io.String.Input(
+                    "sentences",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="Prompts with the concept's name in them, one a line, to train on; "
+                    "empty: the shipped ones.",
+                ),
+                io.Int.Input(
+                    "per_band",
+                    default=6,
+                    min=1,
+                    max=50,
+                    optional=True,
+                    tooltip="Words found for each of the four bands.",
+                ),
+                host.seed(2**32 - 1, "Seed of the choice of words.", optional=True),
+                _merged(),
+            ],
+            outputs=_outputs(),
+            is_output_node=True,
+            **host.aliases("concept", "wordnet", "synonyms", "unlearn"),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        concept: str,
+        kind: str,
+        source: str,
+        sense: str,
+        synonyms: str = "",
+        irrelevant_none: str = "",
+        irrelevant_far: str = "",
+        irrelevant_mid: str = "",
+        irrelevant_near: str = "",
+        sentences: str = "",
+        per_band: int = 6,
+        seed: int = 0,
+        concepts: ConceptSet | None = None,
+    ) -> io.NodeOutput:
+        name = _name(concept)
+        wanted = cast(Kind | None, None if kind == AUTO else kind)
+        found, origin = find(name, wanted, source, sense.strip(), per_band, seed)
+        by_hand = {
+            "none": irrelevant_none,
+            "far": irrelevant_far,
+            "mid": irrelevant_mid,
+            "near": irrelevant_near,
+        }
+        edited = _edit(found, synonyms, by_hand, _lines(sentences))
+        return _output([edited], concepts, origin, senses=_senses(edited, origin))
+
+
+class EraseConceptSetLLM(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EraseAnythingConceptSetLLM",
+            display_name="Concept Set (LLM)",
+            category=host.CATEGORY,
+            description="Asks a language model for synonyms and for words that must stay. Any "
+            "OpenAI-compatible endpoint; its address, key and model come from the environment: "
+            "ERASEANYTHING_LLM_URL, ERASEANYTHING_LLM_KEY, ERASEANYTHING_LLM_MODEL.",
+            inputs=[
+                io.String.Input(
+                    "concept",
+                    default="tiger",
+                    tooltip="What to erase: a thing, a person, a style, a colour, an action.",
+                ),
+                io.Combo.Input(
+                    "kind",
+                    options=list(KINDS),
+                    default="entity",
+                    tooltip="entity: things and people. abstraction: styles, colours, times. "
+                    "relationship: actions and places.",
+                ),
+                io.String.Input(
+                    "meaning",
+                    default="",
+                    tooltip="A few words that tell which meaning is meant, such as: the bird.",
+                ),
+                io.Int.Input(
+                    "per_band",
+                    default=6,
+                    min=1,
+                    max=50,
+                    tooltip="Words asked for in each of the four bands.",
+                ),
+                host.seed(2**32 - 1, "Passed on to the endpoint; change it for other words."),
+                _merged(),
+            ],
+            outputs=_outputs(),
+            **host.aliases("llm", "openai", "concept", "synonyms"),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        concept: str,
+        kind: str,
+        meaning: str,
+        per_band: int,
+        seed: int,
+        concepts: ConceptSet | None = None,
+    ) -> io.NodeOutput:
+        endpoint = Endpoint.from_environment()
+        name = _name(concept)
+        made = concept_from_llm(endpoint, name, cast(Kind, kind), meaning.strip(), per_band, seed)
+        return _output([made], concepts, "LLM")
+
+
+class EraseConceptSetIO(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EraseAnythingConceptSetIO",
+            display_name="Concept Set: Save / Load",
+            category=host.CATEGORY,
+            description="Saves the connected concept set as JSON; with nothing connected it loads "
+            "the file.",
+            inputs=[
+                io.Combo.Input(
+                    "folder",
+                    options=list(_FOLDERS),
+                    default="user",
+                    tooltip="Which of ComfyUI's folders; in it, eraseanything/concepts.",
+                ),
+                io.String.Input(
+                    "name",
+                    default="concepts",
+                    tooltip="The file's name, perhaps with a subfolder; .json is added.",
+                ),
+                io.Boolean.Input(
+                    "overwrite",
+                    default=True,
+                    tooltip="Replace a file of that name. Off: that is an error.",
+                ),
+                SOCKET.Input(
+                    "concepts",
+                    optional=True,
+                    tooltip="The set to save. Left open: the file is loaded.",
+                ),
+            ],
+            outputs=_outputs(),
+            is_output_node=True,
+            **host.aliases("concept", "json", "save concepts", "load concepts"),
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str, name: str, concepts: Any = OPEN, **others: Any) -> str:
+        """Loads again when the file has changed; what is saved changes with its inputs alone."""
+        if concepts is not OPEN:  # connected: the host passes None here
+            return ""
+        try:
+            return sha256(_file(folder, name))
+        except EraseError:
+            return ""
+
+    @classmethod
+    def execute(
+        cls, folder: str, name: str, overwrite: bool, concepts: ConceptSet | None = None
+    ) -> io.NodeOutput:
+        path = _file(folder, name)
+        if concepts is None:
+            return _output(ConceptSet.load(path).concepts, None, "file", file=path.name)
+        if path.exists() and not overwrite:
+            raise EraseError(f"{path} exists; choose another name, or switch overwrite on.")
+        concepts.save(path)
+        return _output(concepts.concepts, None, "file", file=path.name)
+
+
+_FOLDERS = {
+    "user": folder_paths.get_user_directory,
+    "input": folder_paths.get_input_directory,
+    "output": folder_paths.get_output_directory,
+}
+
+
+def _file(folder: str, name: str) -> Path:
+    root = Path(_FOLDERS[folder]()) / "eraseanything" / "concepts"
+    return host.inside(root, name.strip().removesuffix(".json") + ".json")
+
+
+def find(
+    name: str, kind: Kind | None, source: str, sense: str, per_band: int, seed: int
+) -> tuple[Concept, str]:
+    """A concept, and where its words come from."""
+    if source == "by hand":
+        return Concept(name, kind or "entity", sense=sense), source
+    if source == "MiniFlux":
+        return miniflux_concept(name), source
+    found = shipped.find(name) if source == AUTO and not sense else None
+    if found is None or kind not in (None, found.kind):
+        chosen = kind or "entity"
+        made = wordnet.concept_from_wordnet(name, chosen, sense or None, per_band, seed)
+        return made, "WordNet"
+    bands = {band: getattr(found.irrelevant, band)[:per_band] for band in BANDS}
+    return replace(found, irrelevant=Bands(**bands)), "lists"
+
+
+def _edit(
+    concept: Concept, synonyms: str, by_hand: dict[str, str], sentences: tuple[str, ...]
+) -> Concept:
+    """The concept with the user's words; they win over those found, which give way to them."""
+    names = _split(synonyms) or concept.synonyms
+    erased = {word.casefold() for word in (concept.name, *names)}
+    own = {band: _split(text) for band, text in by_hand.items()}
+    taken = erased | {word.casefold() for words in own.values() for word in words}
+    bands = {
+        band: own[band]
+        or tuple(w for w in getattr(concept.irrelevant, band) if w.casefold() not in taken)
+        for band in BANDS
+    }
+    return replace(
+        concept,
+        synonyms=names,
+        irrelevant=Bands(**bands),
+        sentences=sentences or concept.sentences,
+    )
+
+
+def _senses(concept: Concept, origin: str) -> list[dict[str, Any]]:
+    """WordNet's meanings of the name, for the node to show; none where WordNet plays no part."""
+    if origin in ("MiniFlux", "by hand"):
+        return []
+    try:
+        return [asdict(sense) for sense in wordnet.senses(concept.name, concept.kind)]
+    except EraseError:  # no WordNet on this machine; the words did not need it
+        return []
+
+
+def _output(
+    own: Sequence[Concept],
+    others: ConceptSet | None,
+    source: str,
+    senses: Sequence[dict[str, Any]] = (),
+    file: str = "",
+) -> io.NodeOutput:
+    """The set, merged with ``others``, as socket, text and UI output."""
+    made = ConceptSet(tuple(own))
+    merged = made if others is None else others.merge(made)
+    told = {
+        "set": merged.to_json(),
+        "own": [concept.name for concept in own],
+        "source": source,
+        "senses": list(senses),
+        "file": file,
+    }
+    return io.NodeOutput(merged, _text(merged), ui={"eraseanything_concepts": [told]})
+
+
+def _text(concepts: ConceptSet) -> str:
+    """A set for reading."""
+    lines = []
+    for concept in concepts.concepts:
+        meaning = f", {concept.sense}" if concept.sense else ""
+        lines.append(f"{concept.name} ({concept.kind}{meaning})")
+        lines.append(f"  synonyms: {', '.join(concept.synonyms) or '-'}")
+        for band in BANDS:
+            lines.append(f"  {band}: {', '.join(getattr(concept.irrelevant, band)) or '-'}")
+    return "\n".join(lines)
+
+
+def _name(text: str) -> str:
+    name = " ".join(text.split())
+    if not name:
+        raise EraseError("There is no concept; write what is to be erased.")
+    return name
+
+
+def _split(text: str) -> tuple[str, ...]:
+    """Words with commas or new lines between them, each once."""
+    words = (" ".join(part.split()) for part in re.split(r"[,\n]", text))
+    return tuple({word.casefold(): word for word in words if word}.values())
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+
+
+def _words(name: str, tooltip: str) -> Any:
+    return io.String.Input(name, default="", multiline=True, optional=True, tooltip=tooltip)
+
+
+def _merged() -> Any:
+    return SOCKET.Input(
+        "concepts", optional=True, tooltip="Another set, to erase its concepts together with this."
+    )
+
+
+def _outputs() -> list[Any]:
+    return [
+        SOCKET.Output(display_name="concepts", tooltip="The set, for Erase Concept."),
+        io.String.Output(display_name="text", tooltip="The set for reading."),
+    ]

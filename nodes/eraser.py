@@ -1,0 +1,65 @@
+"""LORA_MODEL: as a value, as an input, applied to a MODEL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.sd
+import folder_paths
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..erase_core.errors import EraseError
+from ..erase_core.files import read_tensors
+
+SOCKET = io.Custom("LORA_MODEL")
+NONE = "none"
+
+
+class Eraser(dict[str, Tensor]):
+    """Tensors of a LoRA file by name, as LORA_MODEL has them, and the file's ``metadata``."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+        super().__init__(tensors)
+        self.metadata = dict(metadata)
+
+
+def inputs(number: str = "") -> list[Any]:
+    """A LORA_MODEL socket and, instead of it, a choice of files."""
+    return [
+        SOCKET.Input(
+            f"lora{number}", optional=True, tooltip="The eraser, as Erase Concept hands it on."
+        ),
+        io.Combo.Input(
+            f"lora_file{number}",
+            options=[NONE, *folder_paths.get_filename_list("loras")],
+            default=NONE,
+            optional=True,
+            tooltip="Or a saved eraser. Looked at when nothing is connected.",
+        ),
+    ]
+
+
+def choose(lora: Mapping[str, Tensor] | None, file: str) -> Eraser | None:
+    """What :func:`inputs` were given; None for neither."""
+    if lora is not None:
+        return Eraser(lora, getattr(lora, "metadata", {}))
+    if file == NONE:
+        return None
+    return Eraser(*read_tensors(folder_paths.get_full_path_or_raise("loras", file)))
+
+
+def require(lora: Mapping[str, Tensor] | None, file: str) -> Eraser:
+    """As :func:`choose`; EraseError for neither."""
+    found = choose(lora, file)
+    if found is None:
+        raise EraseError("There is no eraser; connect Erase Concept's lora or choose a file.")
+    return found
+
+
+def apply(model: Any, lora: Mapping[str, Tensor], strength: float) -> Any:
+    """A MODEL with the eraser, as the host's own LoRA loaders make it."""
+    if strength == 0:
+        return model
+    return comfy.sd.load_lora_for_models(model, None, dict(lora), strength, 0)[0]

@@ -1,0 +1,183 @@
+"""What the nodes tell the front end: everything that ``web/`` may rely on.
+
+While "Erase Concept (train)" runs, the websocket carries, next to the host's own ``progress`` (bar
+and before/after preview) and progress text (one line on the node), the event
+``eraseanything.progress`` with this JSON, at most some four times a second and always at the first
+and the last step of a phase::
+
+    {
+      "node": "12", "prompt_id": "...",      # the node's id as in "executing"
+      "workflow": "...",                     # the front end's id of the workflow, "" if it has none
+      "title": "Erasing “tiger”",
+      "estimate": "about 3 min, ...",        # "" until it is known
+      "phase": "text" | "rollouts" | "training"           # running
+               | "done" | "cancelled" | "diverged" | "error",  # over
+      "step": 120, "total": 400, "seconds_left": 31.5,    # of this phase
+      "losses": {"esd": 0.1, "attn": 0.02, "lora": 0.01, "rsc": 0.3},  # the last, unweighted
+      "first": 118,                          # iteration (from 1) of the first row below
+      "history": [[0.1, 0.02, 0.01, 0.3]],   # rows since the last event: esd, attn, lora, rsc;
+                                             # null where a loss was not computed
+      "file": "eraser_tiger_00001.safetensors",  # LoRA list name, once saved, else ""
+      "message": ""                          # the sentence of an error
+    }
+
+``GET /eraseanything/state?node=12`` answers the same object for the newest run of that node, or
+``null``; there ``history`` is the whole run, at most POINTS rows, with ``first`` 1 and ``stride``
+the number of iterations between two rows. ``&prompt_id=...`` asks for that run alone. A page that
+was reloaded starts from it and goes on with the events.
+
+``executed`` outputs (lists of one object, as all UI outputs of the host):
+
+``eraseanything_train`` (Erase Concept)
+    ``{"file", "path", "stopped": "done" | "diverged", "steps", "seconds": {phase: s}, "estimate",
+    "losses": {name: mean of the last 20}, "history": [[esd, attn, lora, rsc]], "stride"}``
+``eraseanything_concepts`` (the three Concept Set nodes)
+    ``{"set": <concept-set JSON>, "own": [names made by this node], "source": "MiniFlux" | "lists" |
+    "WordNet" | "by hand" | "file" | "LLM", "senses": [{"name", "definition", "examples"}],
+    "file": saved or loaded name or ""}``
+``eraseanything_attention`` (Attention Map)
+    ``{"prompt", "width", "height", "picture": data URL (JPEG) or "", "words": [{"text", "spans":
+    [[start, end]], "asked": bool, "top": highest share, "mean": mean share, "heat": data URL (grey
+    PNG, rows x columns, white = top), "parts": data URL of such maps, a row for each of the blocks,
+    a column for each of the steps, "parts_top": what white stands for there}], "blocks": [0, 1],
+    "steps": [0, 5]}``
+    ``words`` are all words of the prompt and those asked for; ``spans`` index the prompt.
+``eraseanything_report`` (Erasure Report)
+    ``{"table": [[...]], "report": <the JSON output>}``, the table's first row being its heading
+``eraseanything_save`` (Save Eraser)
+    ``{"file", "path"}``
+``images``
+    the host's own preview: Train's last before/after sheet (its chart, where there is none),
+    Preview's and Report's sheets
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from aiohttp import web
+from server import PromptServer
+
+from ..erase_core.training import Losses, Progress
+
+EVENT, ROUTE = "eraseanything.progress", "/eraseanything/state"
+OVER = ("done", "cancelled", "diverged", "error")
+NAMES = ("esd", "attn", "lora", "rsc")
+TOLD = (
+    "node",
+    "prompt_id",
+    "workflow",
+    "title",
+    "estimate",
+    "phase",
+    "step",
+    "total",
+    "seconds_left",
+) + (
+    "file",
+    "message",
+)
+INTERVAL = 0.25  # seconds between two events
+POINTS = 600  # rows of a history at most
+RUNS = 32  # kept for the route
+
+_runs: OrderedDict[tuple[str, str], Live] = OrderedDict()
+
+
+class Live:
+    """The state of one training run, told as it changes."""
+
+    def __init__(self, node: str, title: str, workflow: str = "") -> None:
+        self.node, self.workflow = str(node), workflow
+        self.prompt_id = str(getattr(PromptServer.instance, "last_prompt_id", "") or "")
+        self.title, self.estimate, self.file, self.message = title, "", "", ""
+        self.phase, self.step, self.total, self.seconds_left = "text", 0, 0, 0.0
+        self.history: list[Losses] = []
+        self._sent, self._when = 0, -math.inf
+        _runs[self.node, self.prompt_id] = self
+        _runs.move_to_end((self.node, self.prompt_id))
+        while len(_runs) > RUNS:
+            _runs.popitem(last=False)
+        self._tell(force=True)
+
+    def resumed(self, history: list[Losses]) -> None:
+        """The run goes on after these iterations."""
+        self.history = list(history)
+
+    def expect(self, estimate: str) -> None:
+        """Say what the run will take, on the node too."""
+        self.estimate = estimate
+        self._text(f"{self.title}: {estimate}")
+        self._tell(force=True)
+
+    def update(self, progress: Progress) -> None:
+        """Tell a step of the run."""
+        changed = progress.phase != self.phase
+        self.phase, self.step, self.total = progress.phase, progress.step, progress.steps
+        self.seconds_left = progress.seconds_left
+        if progress.phase == "training":
+            self.history.append(dict(progress.losses))
+        self._tell(force=changed or progress.step == progress.steps)
+
+    def end(self, phase: str, file: str = "", message: str = "") -> None:
+        """Tell that the run is over: "done", "cancelled", "diverged" or "error"."""
+        self.phase, self.file, self.message, self.seconds_left = phase, file, message, 0.0
+        self._text(message or {"done": f"saved as {file}"}.get(phase, phase))
+        self._tell(force=True)
+
+    @contextmanager
+    def telling_errors(self) -> Iterator[None]:
+        """Tell what goes wrong inside, unless it was told already."""
+        try:
+            yield
+        except Exception as error:
+            if self.phase not in OVER:
+                self.end("error", message=str(error))
+            raise
+
+    def rows(self, first: int = 0, stride: int = 1) -> list[list[float | None]]:
+        """Losses of iterations ``first`` (from 0) on, every ``stride``-th, in the order of NAMES.
+
+        What is not finite is told as null: JSON knows no other way.
+        """
+        picked = self.history[first::stride]
+        return [[_finite(losses.get(name)) for name in NAMES] for losses in picked]
+
+    def state(self) -> dict[str, Any]:
+        """The answer of the route."""
+        stride = max(1, math.ceil(len(self.history) / POINTS))
+        return self._json() | {"first": 1, "stride": stride, "history": self.rows(0, stride)}
+
+    def _json(self) -> dict[str, Any]:
+        last = self.history[-1] if self.history else {}
+        losses = {name: _finite(value) for name, value in last.items()}
+        return {name: getattr(self, name) for name in TOLD} | {"losses": losses}
+
+    def _tell(self, force: bool) -> None:
+        now = time.monotonic()
+        if not force and now - self._when < INTERVAL:
+            return
+        event = self._json() | {"first": self._sent + 1, "history": self.rows(self._sent)}
+        self._sent, self._when = len(self.history), now
+        PromptServer.instance.send_sync(EVENT, event, PromptServer.instance.client_id)
+
+    def _text(self, text: str) -> None:
+        PromptServer.instance.send_progress_text(text, self.node)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+@PromptServer.instance.routes.get(ROUTE)
+async def _state(request: web.Request) -> web.Response:
+    node, prompt_id = request.query.get("node", ""), request.query.get("prompt_id")
+    for key in reversed(_runs):
+        if key[0] == node and prompt_id in (None, key[1]):
+            return web.json_response(_runs[key].state())
+    return web.json_response(None)

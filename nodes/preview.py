@@ -1,0 +1,145 @@
+"""Erasure Preview: the same seeds at several strengths of an eraser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.utils
+import torch
+from comfy_api.latest import io, ui
+from PIL import Image, ImageFilter
+from torch import Tensor
+
+from ..erase_core.errors import EraseError
+from ..erase_core.pictures import Row, grid
+from . import eraser, host
+
+MOST = 8  # strengths
+
+
+class Preview(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EraseAnythingPreview",
+            display_name="Erasure Preview",
+            category=host.CATEGORY,
+            description="Draws prompts from the same seeds with an eraser at several strengths, on "
+            "one labelled sheet.",
+            inputs=[
+                io.Model.Input("model", tooltip="The untouched model."),
+                io.Clip.Input("clip", tooltip="Its text encoders."),
+                io.Vae.Input("vae", tooltip="Its autoencoder."),
+                io.String.Input(
+                    "prompts",
+                    multiline=True,
+                    default="a tiger on a green background\na car on a yellow background",
+                    tooltip="One prompt a line.",
+                ),
+                io.String.Input(
+                    "strengths",
+                    default="0, 1",
+                    tooltip="Strengths of the eraser, side by side; 0 is the model without it.",
+                ),
+                host.seed(2**63 - 100, "Seed of the first picture."),
+                io.Int.Input("seeds", default=2, min=1, max=16, tooltip="Pictures of each prompt."),
+                host.pixels_input("width"),
+                host.pixels_input("height"),
+                host.steps_input(),
+                host.guidance_input(),
+                io.Boolean.Input(
+                    "blur", default=False, tooltip="Blur the pictures, for explicit concepts."
+                ),
+                *eraser.inputs(),
+            ],
+            outputs=[
+                io.Image.Output(display_name="sheet", tooltip="The labelled sheet."),
+                io.Image.Output(
+                    display_name="images",
+                    tooltip="The pictures alone: strength after strength, prompt after prompt.",
+                ),
+            ],
+            is_output_node=True,
+            **host.aliases("compare", "xy plot", "before after", "grid"),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        prompts: str,
+        strengths: str,
+        seed: int,
+        seeds: int,
+        width: int,
+        height: int,
+        steps: int,
+        guidance: float,
+        blur: bool,
+        lora: Mapping[str, Tensor] | None = None,
+        lora_file: str = eraser.NONE,
+    ) -> io.NodeOutput:
+        lines = [line.strip() for line in prompts.splitlines() if line.strip()]
+        levels = _numbers(strengths)
+        if not lines:
+            raise EraseError("There is no prompt; write at least one line.")
+        found = eraser.require(lora, lora_file)
+        size = host.picture_size(model, width, height)
+        cond = host.Text(clip, host.flux_config(model)).encode(lines)
+        rows = [row for row in range(len(lines)) for _ in range(seeds)]
+        drawn = [seed + i % seeds for i in range(len(rows))]
+        bar = comfy.utils.ProgressBar(len(levels) * len(rows) * steps)
+        made = []
+        for level in levels:
+            done = len(made) * len(rows) * steps
+            with_it = eraser.apply(model, found, level)
+            images = host.draw(
+                with_it,
+                vae,
+                cond.select(rows),
+                drawn,
+                size,
+                steps,
+                guidance,
+                lambda step, done=done: bar.update_absolute(done + step),
+            )
+            made.append(_blurred(images) if blur else images)
+        sheet = host.to_image(_sheet(lines, levels, seeds, [host.to_pil(i) for i in made]))
+        return io.NodeOutput(sheet, torch.cat(made), ui=ui.PreviewImage(sheet))
+
+
+def _numbers(text: str) -> list[float]:
+    """Numbers with commas or spaces between them."""
+    words = [word for word in re.split(r"[,\s]+", text) if word]
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        raise EraseError(f'"{text}" are no strengths; write numbers such as 0, 0.5, 1.') from None
+    if not 1 <= len(numbers) <= MOST or not all(abs(number) <= 100 for number in numbers):
+        raise EraseError(f"Give 1 to {MOST} strengths from -100 to 100.")
+    return numbers
+
+
+def _sheet(
+    prompts: list[str], levels: list[float], seeds: int, drawn: list[list[Image.Image]]
+) -> Image.Image:
+    rows = []
+    for number, prompt in enumerate(prompts):
+        part = slice(number * seeds, (number + 1) * seeds)
+        rows.append(Row(prompt, [pictures[part] for pictures in drawn]))
+    headings = [f"strength {level:g}" if level else "without" for level in levels]
+    cell = min(256, drawn[0][0].height)
+    return grid(rows, headings, cell=cell)
+
+
+def _blurred(images: Tensor) -> Tensor:
+    """Blurred until shapes are gone, 1/16 of the width around."""
+    pictures = [
+        picture.filter(ImageFilter.GaussianBlur(picture.width / 16))
+        for picture in host.to_pil(images)
+    ]
+    return host.to_image(*pictures)

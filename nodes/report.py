@@ -1,0 +1,254 @@
+"""Erasure Report: what went, what stayed, counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.utils
+import torch
+from comfy_api.latest import io, ui
+from PIL import Image
+from torch import Tensor
+
+from ..erase_core import miniflux
+from ..erase_core.concepts.sets import Concept, ConceptSet
+from ..erase_core.errors import EraseError
+from ..erase_core.metrics.scores import Rate, ho
+from ..erase_core.miniflux.exam import Exam
+from ..erase_core.pictures import Row, grid
+from ..erase_core.wordexam import WordExam
+from . import eraser, host
+
+# What a role counts; a score that is to go down or up, after the paper.
+ROLES = {
+    "erased": "Acc_e ↓ the concept",
+    "held_out": "Acc_g ↓ synonyms never trained on",
+    "seen": "Acc_g ↓ synonyms in training",
+    "near": "Acc_ir ↑ near neighbours",
+    "other": "Acc_ir ↑ everything else",
+    "companion": "what stands beside the concept ↑",
+}
+SHOWN = 3  # pictures of a role on the sheet
+
+
+class Report(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EraseAnythingReport",
+            display_name="Erasure Report",
+            category=host.CATEGORY,
+            description="Draws many prompts without and with an eraser and counts what is still "
+            "recognised: the concept and its synonyms (should go), everything else (should stay). "
+            "MiniFlux has its own recogniser; other models need CLIP vision.",
+            inputs=[
+                io.Model.Input("model", tooltip="The untouched model."),
+                io.Clip.Input("clip", tooltip="Its text encoders."),
+                io.Vae.Input("vae", tooltip="Its autoencoder."),
+                io.Custom("ERASE_CONCEPTS").Input(
+                    "concepts", tooltip="What was to be erased, from a Concept Set."
+                ),
+                io.Int.Input(
+                    "count",
+                    default=16,
+                    min=2,
+                    max=1000,
+                    tooltip="Pictures for each score. More narrow the intervals.",
+                ),
+                host.seed(2**32 - 1, "Seed of prompts and pictures."),
+                host.steps_input(),
+                host.guidance_input(),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="Strength of the eraser.",
+                ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="CLIP-L's vision model (clip-vit-large-patch14), the judge for models "
+                    "other than MiniFlux.",
+                ),
+                *eraser.inputs(),
+            ],
+            outputs=[
+                io.String.Output(display_name="table", tooltip="The scores for reading."),
+                io.String.Output(display_name="json", tooltip="The scores for machines."),
+                io.Image.Output(display_name="sheet", tooltip="Some of the pictures, with scores."),
+            ],
+            is_output_node=True,
+            **host.aliases("evaluate", "score", "accuracy", "benchmark"),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        concepts: ConceptSet,
+        count: int,
+        seed: int,
+        steps: int,
+        guidance: float,
+        strength: float,
+        clip_vision: Any = None,
+        lora: Mapping[str, Tensor] | None = None,
+        lora_file: str = eraser.NONE,
+    ) -> io.NodeOutput:
+        found = eraser.require(lora, lora_file)
+        models = [model, eraser.apply(model, found, strength)]
+        size = host.picture_size(model, 0, 0)
+        text = host.Text(clip, host.flux_config(model))
+        exams = [_exam(model, clip, clip_vision, c, count, seed) for c in concepts.concepts]
+        total = 2 * steps * sum(len(exam.cases()) for exam in exams)
+        bar = comfy.utils.ProgressBar(total)
+        results = []
+        for exam in exams:
+            cases = exam.cases()
+            cond = text.encode([case.prompt for case in cases])
+            seeds = [case.seed for case in cases]
+            images = []
+            for used in models:
+                before = bar.current
+                images.append(
+                    host.draw(
+                        used,
+                        vae,
+                        cond,
+                        seeds,
+                        size,
+                        steps,
+                        guidance,
+                        lambda step, first=before: bar.update_absolute(first + step),
+                    )
+                )
+            results.append(_Result(exam, images, [exam.rates(i) for i in images]))
+        return _output(results)
+
+
+@dataclass(frozen=True)
+class _Questions:
+    """An exam of either kind: its questions by role, and who judges the answers."""
+
+    concept: str
+    roles: Mapping[str, Sequence[Any]]
+    rates: Callable[[Tensor], dict[str, Rate]]
+
+    def cases(self) -> list[Any]:
+        """All questions, each with a prompt and a seed, role after role."""
+        return [case for role in self.roles.values() for case in role]
+
+
+@dataclass(frozen=True)
+class _Result:
+    """Pictures and rates without the eraser and with it."""
+
+    exam: _Questions
+    images: list[Tensor]
+    rates: list[dict[str, Rate]]
+
+    def scores(self, which: int) -> dict[str, Any]:
+        """Acc_e, Acc_ir, Acc_g (over held-out synonyms where there are any) and Ho as JSON."""
+        rates = self.rates[which]
+        stays = [rates[role] for role in ("near", "other") if role in rates]
+        acc_ir = stays[0] + stays[1] if len(stays) == 2 else stays[0]
+        general = rates.get("held_out", rates.get("seen"))
+        plain: dict[str, Any] = {f"acc_{role}": rate.to_dict() for role, rate in rates.items()}
+        plain |= {"acc_e": plain.pop("acc_erased"), "acc_ir": acc_ir.to_dict()}
+        if general is not None:
+            plain["acc_g"] = general.to_dict()
+        worst = rates["erased"] if general is None else general
+        return plain | {"ho": round(ho(rates["erased"].value, acc_ir.value, worst.value), 4)}
+
+
+def _exam(
+    model: Any, clip: Any, clip_vision: Any, concept: Concept, count: int, seed: int
+) -> _Questions:
+    """MiniFlux's own exam and recogniser, or words and CLIP."""
+    if clip_vision is None:
+        if not host.is_miniflux(host.flux_config(model)):
+            raise EraseError("This model needs a judge; connect CLIP vision (CLIP-L's).")
+        exam = Exam.of(concept.name, count, seed)
+        recogniser = miniflux.load_recogniser()
+
+        def recognise(images: Tensor) -> dict[str, Rate]:
+            return exam.mark((images * 255).round().to(torch.uint8), recogniser).rates
+
+        return _Questions(concept.name, exam.roles, recognise)
+    words = WordExam.of(concept, count, seed)
+
+    def compare(images: Tensor) -> dict[str, Rate]:
+        labels = host.clip_words(clip, words.labels())
+        return words.rates(host.clip_pictures(clip_vision, images, labels.shape[1]), labels)
+
+    return _Questions(concept.name, words.roles, compare)
+
+
+def _output(results: list[_Result]) -> io.NodeOutput:
+    report = {
+        "version": 1,
+        "concepts": {
+            result.exam.concept: {"without": result.scores(0), "with": result.scores(1)}
+            for result in results
+        },
+    }
+    table = [["", "without", "with the eraser", "pictures"]]
+    for result in results:
+        table.append([f"“{result.exam.concept}”", "", "", ""])
+        table += _table(result)
+    sheet = host.to_image(_sheet(results))
+    told = {"table": table, "report": report}
+    return io.NodeOutput(
+        _plain(table),
+        json.dumps(report, indent=2, ensure_ascii=False),
+        sheet,
+        ui=ui.PreviewImage(sheet).as_dict() | {"eraseanything_report": [told]},
+    )
+
+
+def _table(result: _Result) -> list[list[str]]:
+    """Percent with 95 % intervals, a line for each role, and the harmonic mean."""
+    lines = [
+        [
+            ROLES.get(role, role),
+            *(str(rates[role]).split(" of ")[0] for rates in result.rates),
+            str(result.rates[0][role].count),
+        ]
+        for role in result.exam.roles
+    ]
+    means = [f"{100 * result.scores(which)['ho']:.1f}" for which in (0, 1)]
+    return [*lines, ["Ho ↑ harmonic mean", *means, ""]]
+
+
+def _plain(table: list[list[str]]) -> str:
+    """The table as text with columns."""
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    rows = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in table)
+    return "\n".join(row.rstrip() for row in rows)
+
+
+def _sheet(results: list[_Result]) -> Image.Image:
+    """A few pictures of each role, without and with the eraser."""
+    shown = min(SHOWN, *(len(cases) for r in results for cases in r.exam.roles.values()))
+    rows = []
+    for result in results:
+        pictures = [host.to_pil(images) for images in result.images]
+        start = 0
+        for role, cases in result.exam.roles.items():
+            groups = [drawn[start : start + shown] for drawn in pictures]
+            start += len(cases)
+            before, after = (rates[role].value for rates in result.rates)
+            what = ROLES.get(role, role).translate({ord(arrow): None for arrow in "↓↑"})
+            section = f"“{result.exam.concept}”  {what}    {before:.0%}, then {after:.0%}"
+            note = "and other prompts" if shown > 1 else ""
+            rows.append(Row(cases[0].prompt, groups, section=section, note=note))
+    title = "Erasing " + ", ".join(f"“{result.exam.concept}”" for result in results)
+    cell = min(192, results[0].images[0].shape[1])
+    return grid(rows, ("without", "with the eraser"), title=title, cell=cell)

@@ -1,0 +1,534 @@
+"""Erase Concept (train), and the settings that go beyond its own inputs."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..erase_core import miniflux
+from ..erase_core.concepts.sets import ConceptSet
+from ..erase_core.errors import EraseError
+from ..erase_core.flux.config import FluxConfig
+from ..erase_core.pictures import Row, grid, loss_chart
+from ..erase_core.training import (
+    KeepPictures,
+    Losses,
+    Preview,
+    Progress,
+    Trainer,
+    TrainResult,
+    TrainSettings,
+    estimate,
+    lora_metadata,
+)
+from ..erase_core.training.checkpoint import checkpoints
+from ..erase_core.training.metadata import final_losses
+from . import host
+from .eraser import Eraser, apply
+from .live import NAMES, POINTS, Live
+
+NEW, RESUME = "start anew", "resume"
+# What suits FLUX.1: some 100 GB of activations would be kept for a batch of 8; recomputed, 6 GB.
+FLUX_SETTINGS = TrainSettings(width=512, height=512, activation_checkpointing=True)
+
+
+class Train(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EraseAnythingTrain",
+            display_name="Erase Concept (train)",
+            category=host.CATEGORY,
+            description=(
+                "Trains a LoRA that makes a Flux model forget what the concept set names and keep "
+                "the rest. It is saved to the LoRA list; cancelling keeps the work done so far."
+            ),
+            inputs=[
+                io.Model.Input(
+                    "model",
+                    tooltip="The Flux model that is to forget. It may carry "
+                    "LoRAs, and comes back exactly as it was.",
+                ),
+                io.Clip.Input("clip", tooltip="Its text encoders, CLIP-L and T5."),
+                io.Custom("ERASE_CONCEPTS").Input(
+                    "concepts", tooltip="What to forget and what to keep, from a Concept Set."
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=0,
+                    min=0,
+                    max=100_000,
+                    tooltip="Iterations, each erases and preserves once. 0: what suits the model "
+                    "(400; 200 for MiniFlux).",
+                ),
+                io.Int.Input(
+                    "width",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    step=16,
+                    tooltip="Width of the pictures in training, in pixels. 0: what suits the model "
+                    "(512; 128 for MiniFlux).",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    step=16,
+                    tooltip="Height of the pictures in training, in pixels. 0: what suits the "
+                    "model (512; 128 for MiniFlux).",
+                ),
+                host.seed(2**63 - 1, "Seed of every draw. The same seed gives the same file."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="eraser_%concept%",
+                    tooltip="Name of the LoRA file, perhaps with a subfolder; a number is added. "
+                    "%concept% is what is erased.",
+                ),
+                io.Combo.Input(
+                    "folder",
+                    options=[host.MODELS, host.OUTPUT],
+                    default=host.MODELS,
+                    tooltip="Where the file goes. The LoRA list shows both folders.",
+                ),
+                io.Int.Input(
+                    "preview_every",
+                    default=50,
+                    min=0,
+                    max=100_000,
+                    tooltip="Iterations between two previews, the same seeds before and after. "
+                    "Needs the VAE. 0: none.",
+                ),
+                io.Combo.Input(
+                    "run",
+                    options=[NEW, RESUME],
+                    default=NEW,
+                    tooltip="start anew: what an unfinished run of this name left to resume from "
+                    "is discarded. resume: go on from its newest checkpoint, with its concepts and "
+                    "settings; starts anew where there is none.",
+                ),
+                io.Custom("ERASE_SETTINGS").Input(
+                    "settings", optional=True, tooltip="Everything else, from Erase Settings."
+                ),
+                io.Vae.Input(
+                    "vae", optional=True, tooltip="For previews, and for pictures of your own."
+                ),
+                io.Image.Input(
+                    "images",
+                    optional=True,
+                    tooltip="Pictures of your own that must stay as they are. They take the place "
+                    "of the irrelevant words; needs the VAE.",
+                ),
+                io.String.Input(
+                    "image_prompts",
+                    optional=True,
+                    multiline=True,
+                    default="",
+                    tooltip="What your pictures show: one line for all, or one line for each.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The model with the eraser applied."),
+                io.Custom("LORA_MODEL").Output(
+                    display_name="lora",
+                    tooltip="The eraser, for Load LoRA Model, Erasure Preview and Combine Erasers.",
+                ),
+                io.Custom("LOSS_MAP").Output(
+                    display_name="loss", tooltip="The losses, for Plot Loss Graph."
+                ),
+                io.String.Output(
+                    display_name="file", tooltip="The file as the LoRA list names it."
+                ),
+                io.Image.Output(display_name="chart", tooltip="The four losses as curves."),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
+            is_output_node=True,
+            **host.aliases("train lora", "unlearn", "erase", "forget concept", "concept ablation"),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        concepts: ConceptSet,
+        steps: int,
+        width: int,
+        height: int,
+        seed: int,
+        filename_prefix: str,
+        folder: str,
+        preview_every: int,
+        run: str,
+        settings: Mapping[str, Any] | None = None,
+        vae: Any = None,
+        images: Tensor | None = None,
+        image_prompts: str = "",
+    ) -> io.NodeOutput:
+        config = host.flux_config(model)
+        given = {"steps": steps, "width": width, "height": height, "seed": seed}
+        plan = _settings(model, config, given, settings or {})
+        prefix = filename_prefix.replace("%concept%", _names(concepts))
+        path = host.free_name(host.lora_folder(folder), prefix)
+        workflow = ((cls.hidden.extra_pnginfo or {}).get("workflow") or {}).get("id") or ""
+        live = Live(cls.hidden.unique_id, f"Erasing {_quoted(concepts)}", workflow)
+        with live.telling_errors(), host.training():
+            pictures = _keep_pictures(model, vae, images, image_prompts, plan)
+            task = _Task(model, clip, vae, path, live, preview_every)
+            task.start(config, concepts, plan, pictures, _checkpoints(prefix), run == RESUME)
+            result = task.run()
+            return task.output(result)
+
+
+class Settings(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EraseAnythingSettings",
+            display_name="Erase Settings",
+            category=host.CATEGORY,
+            description="Everything that Erase Concept can be told beyond its own inputs. The "
+            "values shown suit FLUX.1; without this node MiniFlux gets its own.",
+            inputs=_setting_inputs(),
+            outputs=[
+                io.Custom("ERASE_SETTINGS").Output(
+                    display_name="settings", tooltip="For Erase Concept."
+                )
+            ],
+            **host.aliases("training settings", "learning rate", "rank"),
+        )
+
+    @classmethod
+    def execute(cls, **values: Any) -> io.NodeOutput:
+        for name in ("targets", "attention_blocks"):
+            items = values[name].replace(",", " ").split()
+            values[name] = tuple(items) if name == "targets" else tuple(map(_whole, items)) or None
+        values["alpha"] = values["alpha"] or None
+        TrainSettings(**values)  # says at once what cannot be
+        return io.NodeOutput(values)
+
+
+def _whole(text: str) -> int:
+    if not text.isdigit():
+        raise EraseError(f'attention_blocks holds "{text}"; write block numbers such as 17 18.')
+    return int(text)
+
+
+def _setting_inputs() -> list[Any]:
+    """Inputs named as the fields of TrainSettings, with their defaults."""
+    default = FLUX_SETTINGS
+
+    def number(name: str, low: float, high: float, step: float, tooltip: str) -> Any:
+        value = getattr(default, name)
+        if isinstance(value, int):
+            return io.Int.Input(
+                name, default=value, min=int(low), max=int(high), step=int(step), tooltip=tooltip
+            )
+        return io.Float.Input(
+            name, default=value or 0.0, min=low, max=high, step=step, round=1e-6, tooltip=tooltip
+        )
+
+    return [
+        number("rank", 1, 256, 1, "Rank of the LoRA."),
+        number("alpha", 0, 256, 0.5, "Alpha of the LoRA; 0: the rank."),
+        io.String.Input(
+            "targets",
+            default=" ".join(default.targets),
+            tooltip="What the LoRA changes; also add_v_proj to_add_out single_blocks vector_in.",
+        ),
+        number("batch", 1, 256, 1, "States in each half-step. Fewer need less memory."),
+        number("lr_low", 0, 1, 1e-5, "Learning rate of erasing."),
+        number("lr_up", 0, 1, 1e-5, "Learning rate of preserving."),
+        number("eta", 0, 10, 0.05, "How far erasing pushes past the null prompt (Eq. 2)."),
+        number("l_esd", 0, 1000, 0.05, "Weight of L_esd: forget."),
+        number("l_attn", 0, 1000, 0.05, "Weight of L_attn: take the concept's attention away."),
+        number("l_lora", 0, 1000, 0.05, "Weight of L_lora: keep the rest."),
+        number("l_rsc", 0, 1000, 0.05, "Weight of L_rsc: part from synonyms."),
+        number("tau", 0.001, 10, 0.005, "Temperature of L_rsc."),
+        io.Combo.Input(
+            "rsc",
+            options=["text", "official"],
+            default=default.rsc,
+            tooltip="L_rsc as the paper's text has it, or as the released code does.",
+        ),
+        io.String.Input(
+            "attention_blocks",
+            default="",
+            tooltip="Double blocks whose attention counts, e.g. 17 18; empty: the last.",
+        ),
+        io.Combo.Input(
+            "null",
+            options=["auto", "empty", "without", "replace"],
+            default=default.null,
+            tooltip="What stands for nothing in Eq. 2: the empty prompt, the sentence without the "
+            "concept, or with another word in its place. auto: empty for things, else without.",
+        ),
+        io.String.Input(
+            "anchor",
+            default=default.anchor,
+            tooltip="The word that replaces the concept with null = replace; empty: an irrelevant "
+            "one.",
+        ),
+        number("k", 1, 32, 1, "Irrelevant words a sentence in L_rsc."),
+        number("guidance_rollout", 0, 100, 0.1, "Guidance while drawing states (dev only)."),
+        number("guidance_train", 0, 100, 0.1, "Guidance while training (dev only)."),
+        number("rollout_steps", 1, 1000, 1, "Steps of a rollout."),
+        number("erase_rollouts", 1, 10_000, 1, "Rollouts of sentences to erase."),
+        number("keep_rollouts", 1, 10_000, 1, "Rollouts of sentences to keep."),
+        number(
+            "refresh_every", 0, 10_000, 1, "Iterations between the student's rollouts; 0: none."
+        ),
+        number("shuffle", 0, 1, 0.05, "Probability that a sentence's phrases are shuffled."),
+        number("checkpoint_every", 0, 100_000, 1, "Iterations between checkpoints; 0: none."),
+        number("keep_checkpoints", 1, 100, 1, "Checkpoints that are kept."),
+        io.Boolean.Input(
+            "activation_checkpointing",
+            default=default.activation_checkpointing,
+            tooltip="Recompute in the backward pass: less memory, more time.",
+        ),
+        number("max_grad_norm", 0.001, 1000, 0.1, "Gradients are clipped to this norm."),
+    ]
+
+
+def _settings(
+    model: Any, config: FluxConfig, given: Mapping[str, int], more: Mapping[str, Any]
+) -> TrainSettings:
+    """The model's own settings, changed by Erase Settings and by the node's inputs (0: unsaid)."""
+    own = miniflux.demo_settings() if host.is_miniflux(config) else FLUX_SETTINGS
+    said = {name: value for name, value in given.items() if value or name == "seed"}
+    return replace(own, shift_mu=host.shift(model), **more, **said)
+
+
+def _keep_pictures(
+    model: Any, vae: Any, images: Tensor | None, prompts: str, settings: TrainSettings
+) -> KeepPictures | None:
+    """The user's pictures, cut and scaled to the training size, as latents."""
+    if images is None:
+        return None
+    if vae is None:
+        raise EraseError("Pictures of your own need the VAE; connect it.")
+    lines = [line.strip() for line in prompts.splitlines() if line.strip()]
+    if len(lines) not in (1, len(images)):
+        raise EraseError(
+            f"There are {len(images)} pictures and {len(lines)} lines in image_prompts; "
+            "write one line for all, or one for each."
+        )
+    fitted = comfy.utils.common_upscale(
+        images.clone().movedim(-1, 1), settings.width, settings.height, "area", "center"
+    )
+    latents = host.encode(model, vae, fitted.movedim(1, -1))
+    return KeepPictures(latents, tuple(lines * (len(images) if len(lines) == 1 else 1)))
+
+
+@dataclass
+class _Task:
+    """One run: the trainer, and what the host gets to see and to keep of it."""
+
+    model: Any
+    clip: Any
+    vae: Any
+    path: Path
+    live: Live
+    preview_every: int
+
+    def start(
+        self,
+        config: FluxConfig,
+        concepts: ConceptSet,
+        settings: TrainSettings,
+        pictures: KeepPictures | None,
+        folder: Path,
+        resume: bool,
+    ) -> None:
+        """Make the trainer: a new one, or one that goes on from a checkpoint in ``folder``."""
+        tree, text = host.flux_tree(self.model), host.Text(self.clip, config)
+        self.bar = comfy.utils.ProgressBar(1)
+        self.preview: Preview | None = None
+        self.before: list[Any] = []
+        self.sheet: Any = None  # the newest preview; it stays on the node
+        if resume and checkpoints(folder):
+            self.trainer = Trainer.resume(
+                folder, tree, config, text, steps=settings.steps, on_step=self._on_step
+            )
+            self._check_resumed(concepts, pictures)
+            self.live.resumed(self.trainer.history)
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        self.trainer = Trainer(
+            tree,
+            config,
+            text,
+            concepts,
+            settings,
+            pictures=pictures,
+            checkpoint_dir=folder,
+            on_step=self._on_step,
+        )
+
+    def _check_resumed(self, concepts: ConceptSet, pictures: KeepPictures | None) -> None:
+        old = self.trainer.concepts
+        if old != concepts:
+            raise EraseError(
+                f"The checkpoint erases {_quoted(old)} with other words than the concept set has "
+                f"now; set run to {NEW}, or connect the set it was started with."
+            )
+        self.trainer.pictures = pictures
+
+    def run(self) -> TrainResult:
+        """Encode, load, train. Whatever ends it early, the LoRA made so far is saved."""
+        try:
+            self.trainer.encode()
+            self._load()
+            expected = estimate(self.trainer, self.model.model_size())
+            self.live.expect(f"{expected}{_advice(expected.memory, self.model.load_device)}")
+            if self.preview_every and self.vae is not None:
+                self.preview = Preview.of(self.trainer)
+                self.before = self._draw(self.preview, None)
+            return self.trainer.run()
+        except comfy.model_management.InterruptProcessingException:
+            self.live.end("cancelled", self._rescue())
+            raise
+        except Exception as error:
+            saved = self._rescue()
+            tail = f" The work so far is in {saved}." if saved else ""
+            message = f"{str(error).rstrip('.')}.{tail}"
+            self.live.end("error", saved, message)
+            if isinstance(error, EraseError):
+                raise EraseError(message) from error
+            raise
+
+    def output(self, result: TrainResult) -> io.NodeOutput:
+        """Save the eraser and hand it on."""
+        trainer = self.trainer
+        path = self._save(result)
+        if result.stopped == "done" and trainer.checkpoint_dir is not None:
+            shutil.rmtree(trainer.checkpoint_dir, ignore_errors=True)
+        tensors = {name: tensor.cpu() for name, tensor in result.lora.tensors().items()}
+        metadata = self._metadata(result)
+        erased = apply(self.model, tensors, 1.0)
+        title = f"Erasing {_quoted(trainer.concepts)}"
+        chart = host.to_image(loss_chart(result.history, title=title))
+        shown = chart if self.sheet is None else host.to_image(self.sheet)
+        name = host.lora_name(path)
+        self.live.end(result.stopped, name, _ending(result, name))
+        stride = max(1, math.ceil(len(result.history) / POINTS))
+        told = {
+            "file": name,
+            "path": str(path),
+            "stopped": result.stopped,
+            "steps": len(result.history),
+            "seconds": {phase: round(value, 2) for phase, value in result.seconds.items()},
+            "estimate": self.live.estimate,
+            "losses": final_losses(result),
+            "history": self.live.rows(0, stride),
+            "stride": stride,
+        }
+        return io.NodeOutput(
+            erased,
+            Eraser(tensors, metadata),
+            _loss_map(result.history, trainer.settings),
+            name,
+            chart,
+            ui=ui.PreviewImage(shown).as_dict() | {"eraseanything_train": [told]},
+        )
+
+    def _load(self) -> None:
+        settings = self.trainer.settings
+        host.load(self.model, settings.batch, (settings.height, settings.width))
+
+    def _on_step(self, progress: Progress) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self.live.update(progress)
+        due = self.preview_every and progress.step % self.preview_every == 0
+        if progress.phase == "training" and self.preview is not None and due:
+            self.sheet = self._compared(self.preview, f"after {progress.step}")
+            self.bar.update_absolute(progress.step, progress.steps, ("JPEG", self.sheet, 1024))
+        else:
+            self.bar.update_absolute(progress.step, progress.steps)
+
+    def _compared(self, preview: Preview, heading: str) -> Any:
+        """The preview's pictures without the eraser and with it as it is now."""
+        after = self._draw(preview, self.trainer.lora)
+        pairs = zip(preview.prompts, self.before, after, strict=True)
+        rows = [Row(prompt, [[old], [new]]) for prompt, old, new in pairs]
+        return grid(rows, ("before", heading))
+
+    def _draw(self, preview: Preview, lora: Any) -> list[Any]:
+        pictures = host.to_pil(host.decode(self.model, self.vae, preview.latents(lora)))
+        self._load()  # the VAE may have pushed the model out
+        return pictures
+
+    def _metadata(self, result: TrainResult) -> dict[str, str]:
+        name, digest = host.base_name(self.model), host.base_hash(self.model)
+        return lora_metadata(result, self.trainer.concepts, self.trainer.settings, name, digest)
+
+    def _save(self, result: TrainResult) -> Path:
+        """Write the file, an unfinished one under a name that says how far it got."""
+        path = self.path
+        if result.stopped != "done":
+            path = path.with_name(f"{path.stem}.partial-{len(result.history)}{path.suffix}")
+        result.lora.save(path, self._metadata(result))
+        return path
+
+    def _rescue(self) -> str:
+        """Save what there is of a run that ended early; its name, "" if there is nothing."""
+        trainer = self.trainer
+        if not trainer.history:
+            return ""
+        partial = TrainResult(trainer.lora, trainer.history, {}, "cancelled")
+        try:
+            return host.lora_name(self._save(partial))
+        except EraseError:
+            return ""
+
+
+def _advice(memory: int, device: Any) -> str:
+    """What to do when a run wants more memory than the device has."""
+    if memory <= comfy.model_management.get_total_memory(device):
+        return ""
+    return "; that is more than there is: choose an fp8 file or a smaller batch in Erase Settings"
+
+
+def _ending(result: TrainResult, name: str) -> str:
+    steps = len(result.history)
+    if result.stopped == "diverged":
+        return (
+            f"The losses diverged after {steps} iterations; the last good weights are in {name}. "
+            "Try a lower lr_low."
+        )
+    return f"{name}: {steps} iterations."
+
+
+def _loss_map(history: list[Losses], settings: TrainSettings) -> dict[str, list[float]]:
+    """The weighted sum as "loss", which the host plots, and each loss under its own name."""
+    weights = {name: getattr(settings, f"l_{name}") for name in NAMES}
+    total = [sum(weights[name] * value for name, value in row.items()) for row in history]
+    single = {name: [row[name] for row in history if name in row] for name in NAMES}
+    return {"loss": total} | single
+
+
+def _checkpoints(prefix: str) -> Path:
+    """Where a run of this name keeps what it can be resumed from."""
+    root = Path(folder_paths.get_output_directory()) / "eraseanything" / "checkpoints"
+    return host.inside(root, f"{prefix}.steps")
+
+
+def _names(concepts: ConceptSet) -> str:
+    """The concepts in a file name."""
+    text = "_".join(concept.name for concept in concepts.concepts)
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in text)[:60]
+
+
+def _quoted(concepts: ConceptSet) -> str:
+    return ", ".join(f"“{concept.name}”" for concept in concepts.concepts)

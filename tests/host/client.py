@@ -1,0 +1,171 @@
+"""A client of ComfyUI's: prompts over HTTP, messages over a websocket, standard library only."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import struct
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Graph = dict[str, dict[str, Any]]
+PATIENCE = 180  # seconds a run may take
+TEXT, BINARY, CLOSE = 1, 2, 8
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@dataclass
+class Run:
+    """What a run left: its history, and the JSON messages about it as (type, data)."""
+
+    prompt_id: str
+    history: dict[str, Any]
+    messages: list[tuple[str, dict[str, Any]]]
+    binaries: list[bytes]
+
+    @property
+    def ok(self) -> bool:
+        return self.history["status"]["status_str"] == "success"
+
+    @property
+    def error(self) -> str:
+        """The sentence on the node that failed."""
+        events = {name: data for name, data in self.history["status"]["messages"]}
+        return str(events["execution_error"]["exception_message"]).strip()
+
+    def ui(self, node: str) -> dict[str, Any]:
+        return self.history["outputs"][node]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [data for kind, data in self.messages if kind == name]
+
+
+@dataclass
+class Client:
+    """One live server."""
+
+    port: int
+    base: Path
+    pid: int
+    client_id: str = "tests"
+    _socket: socket.socket | None = field(default=None, repr=False)
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as reply:
+            return json.load(reply)
+
+    def post(self, path: str, value: Any) -> Any:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            json.dumps(value).encode(),
+            {"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                body = reply.read()
+        except urllib.error.HTTPError as error:
+            body = error.read()
+        return json.loads(body) if body else None
+
+    def answers(self) -> bool:
+        try:
+            self.get("/system_stats")
+        except OSError:
+            return False
+        return True
+
+    def queue(self, graph: Graph) -> str:
+        reply = self.post("/prompt", {"prompt": graph, "client_id": self.client_id})
+        assert "prompt_id" in reply, reply
+        return str(reply["prompt_id"])
+
+    def run(self, graph: Graph, cancel_at: int | None = None) -> Run:
+        """Run a graph to its end; ``cancel_at`` interrupts it at that step of training."""
+        self.connect()
+        prompt_id = self.queue(graph)
+        run = Run(prompt_id, {}, [], [])
+        for kind, message in self._messages():
+            if kind == BINARY:
+                run.binaries.append(message)
+                continue
+            told = json.loads(message)
+            data = told.get("data", {})
+            if data.get("prompt_id", prompt_id) != prompt_id:
+                continue
+            run.messages.append((told["type"], data))
+            training = told["type"] == "eraseanything.progress" and data["phase"] == "training"
+            if training and cancel_at is not None and data["step"] >= cancel_at:
+                self.post("/interrupt", {})
+                cancel_at = None
+            over = ("execution_success", "execution_error", "execution_interrupted")
+            if told["type"] in over:
+                break
+        run.history = self.finished(prompt_id)
+        return run
+
+    def finished(self, prompt_id: str) -> dict[str, Any]:
+        """The history of a run, once it is over."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            found = self.get(f"/history/{prompt_id}")
+            if prompt_id in found:
+                return found[prompt_id]
+            time.sleep(0.1)
+        raise TimeoutError(prompt_id)
+
+    def connect(self) -> None:
+        """Open a websocket of our own, as a page that was just loaded does."""
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+        key = base64.b64encode(os.urandom(16)).decode()
+        self._socket.sendall(
+            f"GET /ws?clientId={self.client_id} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        reply = b""
+        while not reply.endswith(b"\r\n\r\n"):
+            reply += self._socket.recv(1)
+        assert b" 101 " in reply, reply
+
+    def _messages(self) -> Iterator[tuple[int, bytes]]:
+        """Whole messages from the server: their kind and content (RFC 6455)."""
+        content, kind = b"", TEXT
+        while True:
+            first, second = self._read(2)
+            length = second & 127
+            if length > 125:
+                width = 2 if length == 126 else 8
+                length = struct.unpack(">H" if width == 2 else ">Q", self._read(width))[0]
+            piece = self._read(length)
+            code = first & 15
+            if code == CLOSE:
+                return
+            if code in (0, TEXT, BINARY):
+                content, kind = content + piece, code or kind
+                if first & 128:
+                    yield kind, content
+                    content = b""
+
+    def _read(self, count: int) -> bytes:
+        assert self._socket is not None
+        pieces = b""
+        while len(pieces) < count:
+            piece = self._socket.recv(count - len(pieces))
+            if not piece:
+                raise ConnectionError("the server closed the websocket")
+            pieces += piece
+        return pieces

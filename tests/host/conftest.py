@@ -1,0 +1,107 @@
+"""A real ComfyUI for the tests: one live server, driven over HTTP and websocket.
+
+It is looked for at COMFYUI_PATH, else ~/comfy/ComfyUI, with its Python at COMFYUI_PYTHON, else
+~/comfy/venv/bin/python. Nothing is written into it: all goes to a temporary base directory.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from host.client import Client, free_port
+
+ROOT = Path(__file__).parents[2]
+HOST = Path(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")).expanduser()
+PYTHON = Path(os.environ.get("COMFYUI_PYTHON", "~/comfy/venv/bin/python")).expanduser()
+STARTING = 300  # seconds, on a machine that is busy with other things
+
+
+THERE = (HOST / "main.py").is_file() and PYTHON.is_file()
+LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests below this folder; without a host leave them out."""
+    ours = [item for item in items if Path(__file__).parent in item.path.parents]
+    for item in ours:
+        item.add_marker(pytest.mark.host)
+    if not THERE:
+        items[:] = [item for item in items if item not in ours]
+        config.hook.pytest_deselected(items=ours)
+        config.stash[LEFT_OUT] = len(ours)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """One plain line about what was left out."""
+    count = config.stash.get(LEFT_OUT, 0)
+    if count:
+        terminalreporter.write_line(
+            f"{count} host tests skipped: no ComfyUI at {HOST} with a Python at {PYTHON} "
+            "(COMFYUI_PATH and COMFYUI_PYTHON name others)."
+        )
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base directory for the host with our package in it and MiniFlux among the models."""
+    folder = tmp_path_factory.mktemp("comfyui")
+    for name in ("custom_nodes", "user", "input", "output", "temp", "models/loras"):
+        (folder / name).mkdir(parents=True)
+    (folder / "custom_nodes" / "eraseanything").symlink_to(ROOT)
+    for place, name in (("diffusion_models", "transformer"), ("vae", "vae")):
+        (folder / "models" / place).mkdir()
+        source = ROOT / "erase_core" / "miniflux" / f"{name}.safetensors"
+        shutil.copy(source, folder / "models" / place / f"miniflux_{name}.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """The host's environment: quiet, on one core, no bytecode into its checkout, day pinned."""
+    settings = {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "eraseanything-host-bytecode"),
+        "SOURCE_DATE_EPOCH": "1750000000",
+        "PYTHONPATH": "",
+    }
+    return os.environ | settings
+
+
+def command(base: Path, *more: str) -> list[str]:
+    """The host's command line; its database stays in memory, else it goes into the checkout."""
+    own = ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
+    return [str(PYTHON), "main.py", "--cpu", *own, *more]
+
+
+@pytest.fixture(scope="session")
+def server(base: Path, environment: dict[str, str]) -> Iterator[Client]:
+    """A live server; its log is kept beside the base directory."""
+    port = free_port()
+    log = base / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command(base, "--port", str(port), "--disable-auto-launch"),
+            cwd=HOST,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    client = Client(port, base, process.pid)
+    try:
+        until = time.monotonic() + STARTING
+        while not client.answers():
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"ComfyUI did not start:\n{log.read_text()[-3000:]}")
+            time.sleep(0.5)
+        yield client
+    finally:
+        process.terminate()
+        process.wait(30)

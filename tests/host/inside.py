@@ -1,0 +1,470 @@
+"""Measurements inside the host's own process: run by its Python, one JSON file out.
+
+    python inside.py measure|slow HOST PACKAGE BASE OUT
+
+Every function named ``measure_...`` (or ``slow_...``) returns plain values, which the tests beside
+this file judge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.util
+import inspect
+import json
+import sys
+import traceback
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+KIND = sys.argv[1]
+HOST, PACKAGE, BASE, OUT = (Path(argument) for argument in sys.argv[2:6])
+sys.path.insert(0, str(HOST))
+sys.argv = ["main.py", "--cpu", "--base-directory", str(BASE)]
+
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing()
+
+import utils.extra_config  # noqa: E402, F401, I001  (first, as in main.py: nodes.py hides it)
+import comfy.clip_vision  # noqa: E402
+import comfy.model_management  # noqa: E402
+import comfy.sd  # noqa: E402
+import comfy.utils  # noqa: E402
+import execution  # noqa: E402
+import server  # noqa: E402
+import torch  # noqa: E402
+
+import nodes as host_nodes  # noqa: E402
+
+LOOP = asyncio.new_event_loop()
+SERVER = server.PromptServer(LOOP)
+SPEC = importlib.util.spec_from_file_location("eraseanything", PACKAGE / "__init__.py")
+assert SPEC is not None and SPEC.loader is not None
+PACK = importlib.util.module_from_spec(SPEC)
+sys.modules["eraseanything"] = PACK
+SPEC.loader.exec_module(PACK)
+
+from eraseanything.erase_core import miniflux  # noqa: E402
+from eraseanything.erase_core.concepts.sets import Bands, Concept, ConceptSet  # noqa: E402
+from eraseanything.erase_core.errors import EraseError  # noqa: E402
+from eraseanything.erase_core.files import save_tensors  # noqa: E402
+from eraseanything.erase_core.flux.config import FluxConfig  # noqa: E402
+from eraseanything.erase_core.flux.forward import Conditioning, velocity  # noqa: E402
+from eraseanything.erase_core.flux.model import Flux  # noqa: E402
+from eraseanything.erase_core.flux.names import file_keys  # noqa: E402
+from eraseanything.erase_core.lora import EraserLora  # noqa: E402
+from eraseanything.erase_core.training import Trainer, TrainSettings  # noqa: E402
+from eraseanything.nodes import host, load  # noqa: E402
+
+FLUX = BASE / "models" / "diffusion_models" / "miniflux_transformer.safetensors"
+PROMPTS = ["a tiger on a red background", "two cats left of a car, a mosaic"]
+SIGMA = torch.tensor([0.9, 0.4])
+ANY_WIDTH = load.reads_width(str(FLUX))
+HELD: dict[str, Any] = {}  # what the test's own nodes hand into and out of graphs
+
+
+def unet(dtype: str = "default", path: Path = FLUX) -> Any:
+    """A MODEL of UNETLoader's, as the executor has it made.
+
+    0.3.64 takes every Flux for one of full width; there it is Load Flux's.
+    """
+    with torch.inference_mode():
+        if ANY_WIDTH:
+            return host_nodes.UNETLoader().load_unet(path.name, dtype)[0]
+        return load.load_small(str(path), load.DTYPES[dtype])
+
+
+def standalone(dtype: torch.dtype = torch.float32) -> Any:
+    return miniflux.load(dtype)
+
+
+def latents() -> Any:
+    return torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def measure_t5_tokens() -> dict[str, Any]:
+    """Words found among the tokens of the host's own T5 tokenizer."""
+    pair = comfy.text_encoders.flux.FluxTokenizer()
+    clip = SimpleNamespace(tokenizer=pair, tokenize=pair.tokenize_with_weights)
+    text = host.Text(clip, FluxConfig())
+    prompt = "two tigers (striped) and a lion's den, category tiger"
+    escaped = prompt.replace("(", r"\(").replace(")", r"\)")
+    ids = [token for token, _ in clip.tokenize(escaped)["t5xxl"][0]]
+    spelled = {}
+    for word in ("tiger", "lion", "striped"):
+        mask = text.token_mask(prompt, word)
+        picked = [ids[row] for row in mask.nonzero().flatten().tolist()]
+        spelled[word] = text.tokenizer.decode(picked)
+    return {"length": text.length, "spelled": spelled}
+
+
+def slow_full_width() -> dict[str, Any]:
+    """FLUX.1's width, a block of each kind, random weights, through the host's own loaders."""
+    config = FluxConfig(depth=1, depth_single_blocks=1)
+    torch.manual_seed(0)
+    tree = Flux(config).to(torch.bfloat16)
+    path = FLUX.with_name("full.safetensors")
+    save_tensors(path, file_keys(tree.state_dict()))
+    del tree
+    model = unet("default", path)
+    concepts = ConceptSet((Concept("tiger", irrelevant=Bands(near=("lion",), none=("car",))),))
+    settings = TrainSettings(
+        steps=2, batch=1, rank=8, rollout_steps=2, erase_rollouts=2, keep_rollouts=2, k=1,
+        height=64, width=64, activation_checkpointing=True,
+    )  # fmt: skip
+    host.load(model, 1, (64, 64))
+    with torch.inference_mode(), host.training():
+        trained = host.flux_tree(model)
+        text = _Words(config)
+        result = Trainer(trained, config, text, concepts, settings).run()
+    for parameter in result.lora.parameters():
+        parameter.data += 0.01 * torch.randn(parameter.shape)  # two steps change too little to see
+    file = BASE / "models" / "loras" / "full.safetensors"
+    result.lora.save(file)
+    x, cond = latents()[:, :, :8, :8], text.encode(PROMPTS)
+    with torch.no_grad():
+        plain = velocity(trained, x, SIGMA, cond, 3.5)
+        changed = velocity(trained, x, SIGMA, cond, 3.5, lora=result.lora)
+    with torch.inference_mode():
+        erased = host_nodes.LoraLoaderModelOnly().load_lora_model_only(model, file.name, 1.0)[0]
+    return {
+        "keys": sorted(result.lora.tensors()),
+        "stopped": result.stopped,
+        "esd": [row["esd"] for row in result.history],
+        "change": relative(changed, plain),
+        "difference": relative(sampled(erased, x, cond), changed),
+    }
+
+
+class _Words:
+    """Random vectors of FLUX.1's widths, 16 tokens, one a word."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def encode(self, prompts: Any) -> Any:
+        generator = torch.Generator().manual_seed(0)
+        context = torch.randn(len(prompts), 16, self.config.context_in_dim, generator=generator)
+        pooled = torch.randn(len(prompts), self.config.vec_in_dim, generator=generator)
+        return Conditioning(context, pooled)
+
+    def token_mask(self, prompt: str, word: str) -> Any:
+        mask = torch.zeros(16)
+        mask[prompt.count(" ") % 16] = 1
+        return mask
+
+
+def measure_clip_vision() -> dict[str, Any]:
+    """Words and pictures in CLIP's joint space, through a small vision model of the host's."""
+    sizes = {
+        "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "patch_size": 32,
+        "num_hidden_layers": 2, "image_size": 224, "projection_dim": 128, "num_channels": 3,
+        "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "model_type": "clip_vision_model",
+    }  # fmt: skip
+    config = OUT.parent / "vision.json"
+    config.write_text(json.dumps(sizes))
+    vision = comfy.clip_vision.ClipVisionModel(str(config))
+    for parameter in vision.model.parameters():
+        torch.nn.init.normal_(parameter.data, std=0.1)
+    clip = load.load_miniflux_clip()
+    with torch.inference_mode():
+        words = host.clip_words(clip, PROMPTS)
+        pictures = host.clip_pictures(vision, torch.rand(3, 64, 64, 3), words.shape[1])
+        try:
+            host.clip_pictures(vision, torch.rand(1, 64, 64, 3), 768)
+            refused = ""
+        except EraseError as error:
+            refused = str(error)
+    pooled = host.Text(clip, standalone().config).encode(PROMPTS).pooled
+    return {
+        "words": relative(words, pooled),  # MiniFlux's projection is the identity
+        "pictures": list(pictures.shape),
+        "refused": refused,
+    }
+
+
+def random_lora(config: Any, scale: float = 0.05) -> Any:
+    """An eraser that changes something."""
+    lora = EraserLora.create(config, ["add_q_proj", "add_k_proj"], 4, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in lora.parameters():
+        parameter.data += scale * torch.randn(parameter.shape, generator=generator)
+    return lora
+
+
+def sampled(model: Any, x: Any, cond: Any) -> Any:
+    """The velocity that the host itself computes: (x - denoised) / sigma."""
+    host.load(model)
+    with torch.inference_mode():
+        guidance = torch.full((len(x),), 3.5)
+        denoised = model.model.apply_model(
+            x, SIGMA, c_crossattn=cond.context, y=cond.pooled, guidance=guidance
+        )
+        return ((x - denoised) / SIGMA[:, None, None, None]).clone()
+
+
+def relative(a: Any, b: Any) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+def measure_text() -> dict[str, float]:
+    """MiniFlux's encoders in the host against transformers'."""
+    bundle, clip = standalone(), load.load_miniflux_clip()
+    text = host.Text(clip, bundle.config)
+    ours, theirs = text.encode([*PROMPTS, ""]), bundle.text.encode([*PROMPTS, ""])
+    masks = [
+        bool((text.token_mask(p, w) == bundle.text.token_mask(p, w)).all())
+        for p, w in ((PROMPTS[0], "tiger"), (PROMPTS[1], "cat"), (PROMPTS[1], "left of"))
+    ]
+    return {
+        "context": relative(ours.context, theirs.context),
+        "pooled": relative(ours.pooled, theirs.pooled),
+        "masks_equal": float(all(masks)),
+        "length": text.length,
+        "weights_are_literal": relative(
+            text.encode(["a (tiger:1.5)"]).context, bundle.text.encode(["a (tiger:1.5)"]).context
+        ),
+    }
+
+
+def measure_velocity() -> dict[str, float]:
+    """Host + our LoRA file in the host's loader, against the trainer's own adapter."""
+    bundle = standalone()
+    lora = random_lora(bundle.config)
+    path = BASE / "models" / "loras" / "measured.safetensors"
+    lora.save(path)
+    x, cond = latents(), bundle.text.encode(PROMPTS)
+    with torch.no_grad():
+        plain = velocity(bundle.tree, x, SIGMA, cond, 3.5)
+        changed = velocity(bundle.tree, x, SIGMA, cond, 3.5, lora=lora)
+    model = unet()
+    with torch.inference_mode():
+        loader = host_nodes.LoraLoaderModelOnly()
+        erased = loader.load_lora_model_only(model, path.name, 1.0)[0]
+        half = loader.load_lora_model_only(model, path.name, 0.5)[0]
+    with torch.no_grad():
+        halved = velocity(bundle.tree, x, SIGMA, cond, 3.5, lora=lora.scaled(0.5))
+    found = {
+        "plain": (sampled(model, x, cond) - plain).abs().max().item(),
+        "lora": (sampled(erased, x, cond) - changed).abs().max().item(),
+        "half": (sampled(half, x, cond) - halved).abs().max().item(),
+        "change": (changed - plain).abs().max().item(),
+    }
+    host.load(erased)
+    with torch.no_grad():  # a MODEL that carries a LoRA, seen through the trainer's tree
+        carried = velocity(host.flux_tree(erased), x, SIGMA, cond, 3.5)
+    return found | {"carried": (carried - changed).abs().max().item()}
+
+
+def gradients(tree: Any, config: Any, cond: Any) -> Any:
+    """Of the LoRA's parameters for a loss of the velocity."""
+    lora = random_lora(config)
+    out = velocity(tree, latents(), SIGMA, cond, 3.5, lora=lora)
+    out.square().mean().backward(inputs=lora.parameters())
+    return torch.cat([p.grad.flatten() for p in lora.parameters()])
+
+
+def measure_gradients() -> dict[str, float]:
+    """Through UNETLoader's inference tensors: fp32, fp8, scaled fp8; ours in bf16 beside."""
+    bundle = standalone()
+    cond = bundle.text.encode(PROMPTS)
+    wanted = gradients(bundle.tree, bundle.config, cond)
+    model = unet()
+    host.load(model)
+    found = {"inference_tensors": float(all(p.is_inference() for p in model.model.parameters()))}
+    with torch.inference_mode(), host.training():
+        found["fp32"] = relative(gradients(host.flux_tree(model), bundle.config, cond), wanted)
+    with torch.inference_mode(), host.training():
+        half = standalone(torch.bfloat16).tree
+        found["bf16"] = relative(gradients(half, bundle.config, cond), wanted)
+    for name, path, dtype in (
+        ("fp8", FLUX, "fp8_e4m3fn"),
+        ("fp8_scaled", scaled_fp8_file(), "default"),
+    ):
+        if path != FLUX and not ANY_WIDTH:
+            continue
+        small = unet(dtype, path)
+        host.load(small)
+        with torch.inference_mode(), host.training():
+            tree = host.flux_tree(small)
+            found[name] = relative(gradients(tree, bundle.config, cond), wanted)
+            with torch.no_grad():
+                ours = velocity(tree, latents(), SIGMA, cond, 3.5)
+                exact = velocity(bundle.tree, latents(), SIGMA, cond, 3.5)
+        found[f"{name}_to_host"] = relative(ours, sampled(small, latents(), cond))
+        found[f"{name}_velocity"] = relative(ours, exact)
+    return found
+
+
+def scaled_fp8_file() -> Path:
+    """MiniFlux's transformer in the host's scaled fp8 layout: a scale a matrix."""
+    path = FLUX.with_name("miniflux_scaled.safetensors")
+    state = comfy.utils.load_torch_file(str(FLUX))
+    out: dict[str, Any] = {"scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)}
+    for key, tensor in state.items():
+        if tensor.ndim == 2 and "_blocks." in key:
+            scale = tensor.float().abs().max() / 448
+            out[key] = (tensor.float() / scale).to(torch.float8_e4m3fn)
+            out[key.replace(".weight", ".scale_weight")] = scale
+        else:
+            out[key] = tensor
+    save_tensors(path, out)
+    return path
+
+
+def measure_pictures() -> dict[str, float]:
+    """UNETLoader and VAELoader with MiniFlux's files, and KSampler, against our own loader."""
+    bundle = standalone()
+    with torch.inference_mode():
+        vae = host_nodes.VAELoader().load_vae("miniflux_vae.safetensors")[0]
+        images = host.draw(unet(), vae, bundle.text.encode(PROMPTS), [5, 6], (128, 96), 5, 3.5)
+    ours = bundle.generate(PROMPTS, [5, 6], size=(128, 96), steps=5).float() / 255
+    return {"mean": float((images - ours).abs().mean()), "contrast": float(ours.std())}
+
+
+class Given:
+    """Hands a MODEL, CLIP and VAE of ours into a graph."""
+
+    RETURN_TYPES = ("MODEL", "CLIP", "VAE")
+    FUNCTION = "give"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"name": ("STRING", {})}}
+
+    def give(self, name: str) -> Any:
+        return HELD[name]
+
+
+def execute(graph: dict[str, Any]) -> Any:
+    """Run a graph with the host's executor; the executor, for its outcome."""
+    known = inspect.signature(execution.PromptExecutor).parameters
+    cache = {"cache_args": {"lru": 0, "ram": 0, "ram_inactive": 0}}
+    runner = execution.PromptExecutor(SERVER, **(cache if "cache_args" in known else {}))
+    outputs = [key for key, value in graph.items() if value["class_type"].startswith("EraseAny")]
+    runner.execute(graph, f"run{len(HELD)}", {}, outputs)
+    return runner
+
+
+def digest(model: Any) -> str:
+    """SHA-256 of all weights, LoRAs taken out."""
+    with torch.inference_mode():
+        comfy.model_management.unload_all_models()
+    found = hashlib.sha256()
+    for key, tensor in sorted(model.model.state_dict().items()):
+        found.update(key.encode())
+        found.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def measure_untouched() -> dict[str, Any]:
+    """Hash of a MODEL's weights around success, error and cancel of Erase Concept."""
+    host_nodes.NODE_CLASS_MAPPINGS |= {
+        **{c.GET_SCHEMA().node_id: c for c in asyncio.run(_nodes())},
+        "Given": Given,
+    }
+    graph = json.loads((OUT.parent / "train.json").read_text())
+    model, clip = unet(), load.load_miniflux_clip()
+    lora = comfy.utils.load_torch_file(str(BASE / "models" / "loras" / "measured.safetensors"))
+    with torch.inference_mode():
+        carrying = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0)[0]
+    HELD["given"] = (carrying, clip, None)
+    graph["load"] = {"class_type": "Given", "inputs": {"name": "given"}}
+    before = digest(model)
+    found: dict[str, Any] = {}
+
+    runner = execute(graph)
+    found["success"] = [runner.success, digest(model) == before]
+
+    broken = json.loads(json.dumps(graph))
+    broken["train"]["inputs"]["filename_prefix"] = "broken"
+    broken["settings"]["inputs"]["checkpoint_every"] = 1
+    block = BASE / "output" / "eraseanything" / "checkpoints" / "broken.steps"
+    block.parent.mkdir(parents=True, exist_ok=True)
+    block.write_text("a file where a folder is wanted")
+    runner = execute(broken)
+    found["error"] = [runner.success, digest(model) == before, _error(runner)]
+    found["error_file"] = len(list((BASE / "models" / "loras").glob("broken*partial-1*")))
+
+    stopped = json.loads(json.dumps(graph))
+    stopped["train"]["inputs"] |= {"filename_prefix": "stopped", "steps": 1000}
+    calls = 0
+
+    def hook(value: int, total: int, preview: Any, **_: Any) -> None:
+        nonlocal calls
+        calls += total == 1000
+        if calls == 2:
+            comfy.model_management.interrupt_current_processing()
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+    comfy.utils.set_progress_bar_global_hook(hook)
+    runner = execute(stopped)
+    comfy.utils.set_progress_bar_global_hook(None)
+    found["cancel"] = [runner.success, digest(model) == before]
+    found["cancel_file"] = len(list((BASE / "models" / "loras").glob("stopped*partial-*")))
+    return found
+
+
+async def _nodes() -> Any:
+    extension = await PACK.comfy_entrypoint()
+    return await extension.get_node_list()
+
+
+def _error(runner: Any) -> str:
+    for name, data in runner.status_messages:
+        if name == "execution_error":
+            return str(data["exception_message"])
+    return ""
+
+
+def measure_refusals() -> dict[str, str]:
+    """What models of other kinds are told."""
+
+    def said(make: Any) -> str:
+        try:
+            make()
+        except EraseError as error:
+            return str(error)
+        return ""
+
+    sd15 = comfy.supported_models.SD15({"disable_unet_model_creation": True, "in_channels": 4})
+    device = torch.device("cpu")
+    old = comfy.model_patcher.ModelPatcher(sd15.get_model({}), device, device)
+    fill = unet()
+    weight = fill.model.diffusion_model.img_in
+    fill.model.diffusion_model.img_in = torch.nn.Linear(384, weight.out_features)
+    clip = load.load_miniflux_clip()
+    alone = type("Tokenizer", (), {"clip_l": clip.tokenizer.clip_l})()
+    wide = standalone().config.__class__()
+    no_t5 = clip.clone()
+    no_t5.tokenizer = alone
+    return {
+        "sd15": said(lambda: host.flux_config(old)),
+        "fill": said(lambda: host.flux_config(fill)),
+        "no_t5": said(lambda: host.Text(no_t5, wide)),
+        "other_clip": said(lambda: host.Text(clip, wide).encode(["a tiger"])),
+        "long": said(lambda: host.Text(clip, standalone().config).encode(["a tiger " * 80])),
+        "dots": said(lambda: host.inside(BASE, "../out")),
+        "absolute": said(lambda: host.inside(BASE, "/etc/x")),
+        "drive": said(lambda: host.inside(BASE, "C:\\x")),
+        "empty": said(lambda: host.inside(BASE, " ")),
+    }
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    results: dict[str, Any] = {}
+    for name, measure in list(globals().items()):
+        kind, _, what = name.partition("_")
+        if kind == KIND:
+            try:
+                results[what] = measure()
+            except Exception:
+                results[what] = {"raised": traceback.format_exc()}
+    OUT.write_text(json.dumps(results, indent=1))
+
+
+main()
