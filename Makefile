@@ -1,5 +1,6 @@
 # make demo   erase "tiger" from the bundled MiniFlux and look at it (CONCEPT=car for another)
 # make test   everything that a change must pass
+# make browser  the front end in a real browser, on a real ComfyUI
 # make slow   the tests that train for minutes
 # All of them set up .venv first, from the package registry, and again only when needed.
 
@@ -11,7 +12,7 @@ OUT ?= out/$(subst $(eval) ,-,$(CONCEPT))
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints-dev.txt
 
-.PHONY: demo test slow
+.PHONY: demo test browser slow
 
 demo: .venv/run.stamp
 	$(BIN)/eraseanything demo --concept "$(CONCEPT)" --seed $(SEED) --out "$(OUT)" --overwrite
@@ -21,6 +22,9 @@ test: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+browser: .venv/dev.stamp
+	$(BIN)/pytest -m browser tests/browser
 
 slow: .venv/dev.stamp
 	$(BIN)/pytest -m slow

@@ -37,12 +37,10 @@ def demo_settings() -> TrainSettings:
     from ..training.settings import TrainSettings
 
     return TrainSettings(
-        steps=200,
         eta=0.5,
         l_attn=1.0,
         null="replace",
-        erase_rollouts=32,
-        keep_rollouts=32,
+        keep_rollouts=64,
         height=SIZE[0],
         width=SIZE[1],
     )

@@ -1,0 +1,94 @@
+"""Templates, twins, themes, languages and the modern node design."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+
+import pytest
+
+from tests.browser.page import WORKFLOWS, Page
+from tests.host.client import Client
+
+MODERN = 40  # minor version of a front end that shows element widgets on modern nodes
+NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+
+
+def test_the_template_browser_opens_a_workflow(page: Page) -> None:
+    page.js("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    dialog = page.tab.get_by_role("dialog").first
+    dialog.get_by_text("eraseanything", exact=True).first.click()
+    card = dialog.get_by_text("MiniFlux erase and compare", exact=True).first
+    card.wait_for()
+    page.until(
+        """() => [...document.querySelectorAll('[role=dialog] img')]
+          .filter(image => image.naturalWidth >= 256).length >= 4"""
+    )
+    page.shot("templates")
+    card.click()
+    page.until("() => tests.node('EraseAnythingTrain')")
+    page.shot("workflow")
+
+
+def test_twins_are_what_the_front_end_sends(page: Page) -> None:
+    for name in NAMES:
+        page.load(name)
+        sent = page.js("async () => (await app.graphToPrompt()).output")
+        twin = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf-8"))
+        for item in [*sent.values(), *twin.values()]:
+            item.pop("_meta", None)
+        assert sent == twin, name
+        cramped = page.js(
+            """() => (app.graph.nodes ?? app.graph._nodes)
+              .filter(node => node.computeSize()[1] > node.size[1] + 6).map(node => node.type)"""
+        )
+        assert not cramped, name
+        page.shot(name.replace(" ", "_"))
+
+
+@pytest.mark.parametrize("palette", ["dark", "light"])
+def test_both_themes_can_be_read(page: Page, palette: str) -> None:
+    if palette == "light":
+        page.settings(**{"Comfy.ColorPalette": palette})
+        page.open()
+    page.load("MiniFlux erase and compare")
+    page.see("EraseAnythingConceptSet")
+    text = page.js("() => getComputedStyle(document.querySelector('.erase-name')).color")
+    light = sum(int(part) for part in text[4:-1].split(",")[:3]) > 3 * 128
+    assert light == (palette == "dark")
+    page.shot(f"theme_{palette}")
+
+
+def test_chinese_all_over(page: Page) -> None:
+    page.settings(**{"Comfy.Locale": "zh"})
+    page.open()
+    page.load("MiniFlux erase and compare")
+    page.see("EraseAnythingConceptSet")
+    assert "保留：近邻词" in page.tab.locator(".erase-near .erase-name").inner_text()
+    title = page.js("() => LiteGraph.createNode('EraseAnythingTrain').title")
+    assert title == "擦除概念（训练）"
+    labels = page.js("() => LiteGraph.createNode('EraseAnythingTrain').widgets.map(w => w.label)")
+    assert "预览间隔" in labels
+    page.shot("chinese")
+
+
+def test_the_modern_design_shows_the_panels(page: Page) -> None:
+    version = page.js("() => window.__COMFYUI_FRONTEND_VERSION__ ?? '0.0'")
+    if int(version.split(".")[1]) < MODERN:
+        pytest.skip(f"front end {version} has no such design yet, or no widgets of ours in it")
+    page.settings(**{"Comfy.VueNodes.Enabled": True})
+    page.open()
+    page.load("MiniFlux erase and compare")
+    page.see("EraseAnythingConceptSet", 0.7)
+    for panel in (".erase-concepts", ".erase-train"):
+        assert page.tab.locator(panel).bounding_box()["height"] > 100
+    assert not page.tab.get_by_text("irrelevant_near", exact=True).count()
+    page.shot("modern")
+
+
+def test_help_pages_are_served(server: Client) -> None:
+    for name in (path.stem for path in (WORKFLOWS.parent / "web" / "docs").glob("*.md")):
+        for path in (f"{name}.md", f"{name}/zh.md"):
+            address = f"http://127.0.0.1:{server.port}/extensions/eraseanything/docs/{path}"
+            with urllib.request.urlopen(address) as reply:
+                assert reply.read(2) == b"# "

@@ -1,0 +1,59 @@
+/** EraseAnything's part of the front end: a panel on some of its nodes. */
+
+import { AttentionPanel } from "./attention.js";
+import { ConceptPanel } from "./concepts.js";
+import { addStyles } from "./dom.js";
+import { allNodes, app, calmTexts, chain, refreshLists, workflowId } from "./host.js";
+import { ReportPanel } from "./report.js";
+import { listen, TrainPanel } from "./train.js";
+
+const PANELS = {
+  EraseAnythingTrain: (node) => new TrainPanel(node),
+  EraseAnythingAttentionMap: (node) => new AttentionPanel(node),
+  EraseAnythingConceptSet: (node) => new ConceptPanel(node, true),
+  EraseAnythingConceptSetLLM: (node) => new ConceptPanel(node, false),
+  EraseAnythingConceptSetIO: (node) => new ConceptPanel(node, false),
+  EraseAnythingReport: (node) => new ReportPanel(node),
+};
+
+/** The panel of a node. */
+const panels = new WeakMap();
+/** Last outputs by workflow and node: switching tabs makes all nodes anew. */
+const outputs = new Map();
+const key = (id) => `${workflowId()} ${id}`;
+
+app.registerExtension({
+  name: "EraseAnything",
+
+  setup() {
+    addStyles();
+    listen();
+  },
+
+  nodeCreated(node) {
+    if (!node.comfyClass?.startsWith("EraseAnything")) return;
+    calmTexts(node);
+    const make = PANELS[node.comfyClass];
+    if (make && node.addDOMWidget) panels.set(node, make(node));
+    if (make || node.comfyClass === "EraseAnythingSave") {
+      chain(node, "onExecuted", (output) => executed(node, output ?? {}));
+    }
+  },
+
+  afterConfigureGraph() {
+    for (const [id, node] of allNodes()) {
+      const panel = panels.get(node);
+      panel?.restore?.(id);
+      if (panel && outputs.has(key(id))) panel.show(...outputs.get(key(id)));
+    }
+  },
+});
+
+function executed(node, output) {
+  if (output.eraseanything_save) refreshLists();
+  const panel = panels.get(node);
+  if (!panel || panel.restore) return; // a training tells its own story
+  panel.show(output);
+  const shown = [output, panel.asked?.()];
+  for (const [id, known] of allNodes()) if (known === node) outputs.set(key(id), shown);
+}

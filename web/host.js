@@ -1,0 +1,110 @@
+/** What we use of ComfyUI's front end, in one place; versions differ in what they have. */
+
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+
+export { api, app };
+
+const TEXT_HEIGHT = 90; // pixels
+
+/** The whole graph, also while the canvas shows a subgraph. */
+export const rootGraph = () => app.rootGraph ?? app.graph;
+
+/** The id that a workflow keeps through saving and loading. */
+export const workflowId = () => String(rootGraph()?.id ?? "");
+
+/** Every node with the id that the server knows it by: "12", or "5:12" inside a subgraph. */
+export function* allNodes(graph = rootGraph(), prefix = "") {
+  for (const node of graph?.nodes ?? graph?._nodes ?? []) {
+    yield [`${prefix}${node.id}`, node];
+    if (node.subgraph) yield* allNodes(node.subgraph, `${prefix}${node.id}:`);
+  }
+}
+
+/** The node that the server calls `id`, if it is in this graph. */
+export function nodeOf(id) {
+  for (const [known, node] of allNodes()) if (known === String(id)) return node;
+  return null;
+}
+
+/** Call `after` with the same `this` and arguments whenever `target[name]` was called. */
+export function chain(target, name, after) {
+  const before = target[name];
+  target[name] = function (...args) {
+    const result = before?.apply(this, args);
+    after.apply(this, args);
+    return result;
+  };
+}
+
+/** The widget of that name on a node. */
+export const widgetOf = (node, name) => node.widgets?.find((widget) => widget.name === name);
+
+/** Whether a link decides a widget's value. */
+export const isLinked = (node, name) =>
+  node.inputs?.some((input) => input.widget?.name === name && input.link != null) ?? false;
+
+/** Take a widget out of sight; its value stays in the workflow. */
+export function hide(widget) {
+  widget.hidden = true;
+  widget.options ??= {};
+  widget.options.hidden = true;
+}
+
+/** Leave the room on a tall node to panels and pictures; by itself the host gives it to texts. */
+export function calmTexts(node) {
+  for (const widget of node.widgets ?? []) {
+    if (widget.type === "customtext") widget.options.getMaxHeight = () => TEXT_HEIGHT;
+  }
+}
+
+/**
+ * Put an element on a node, below its widgets. It holds no value of the workflow.
+ * @param {() => number} height in pixels; the node grows with it
+ */
+export function addPanel(node, name, element, height) {
+  element.classList.add("erase-panel");
+  element.addEventListener("wheel", wheelToCanvas, { passive: false });
+  const widget = node.addDOMWidget?.(name, "eraseanything", element, {
+    serialize: false,
+    getMinHeight: height,
+  });
+  if (widget) widget.serialize = false;
+  return widget;
+}
+
+/** Give a node the room that its widgets ask for by now. */
+export function fit(node) {
+  const [width, height] = node.computeSize?.() ?? [0, 0];
+  if (node.size?.[1] < height) node.setSize([Math.max(node.size[0], width), height]);
+  node.setDirtyCanvas?.(true, true);
+}
+
+/** Fetch the lists of files anew, so that a LoRA just saved can be chosen. */
+export const refreshLists = () => app.refreshComboInNodes?.()?.catch?.(console.warn);
+
+/** Run this node alone, with what it needs; null where the front end cannot. */
+export function runAlone(id) {
+  const commands = app.extensionManager?.command?.commands ?? [];
+  const able = commands.some((command) => command.id === "Comfy.QueueSelectedOutputNodes");
+  return able ? app.queuePrompt(0, 1, [id]) : null;
+}
+
+/** The language that the user chose, such as "zh". */
+export function language() {
+  const known =
+    app.extensionManager?.setting?.get?.("Comfy.Locale") ??
+    app.ui?.settings?.getSettingValue?.("Comfy.Locale");
+  return String(known ?? navigator.language ?? "en");
+}
+
+/** The wheel zooms the canvas, as over any node, unless the element below can scroll. */
+function wheelToCanvas(event) {
+  const scrolls = (e) => e.scrollHeight > e.clientHeight + 1 && getComputedStyle(e).overflowY === "auto";
+  for (let e = event.target; e && e !== this.parentElement; e = e.parentElement) {
+    if (scrolls(e)) return;
+  }
+  if (globalThis.LiteGraph?.vueNodesMode) return; // there it bubbles to the canvas by itself
+  event.preventDefault();
+  app.canvas?.processMouseWheel?.(event);
+}

@@ -1,0 +1,33 @@
+/** The table on "Erasure Report". */
+
+import { el } from "./dom.js";
+import { addPanel, fit } from "./host.js";
+
+const ROW = 24; // pixels
+
+export class ReportPanel {
+  constructor(node) {
+    this.node = node;
+    this.element = el("div.erase-report");
+    addPanel(node, "erase_table", this.element, () => ROW * (this.rows ?? 0) + (this.rows ? 20 : 0));
+  }
+
+  /** Show the output of a run, see nodes/live.py. */
+  show({ eraseanything_report: [told] = [] }) {
+    if (!told) return;
+    const [heading, ...rows] = told.table;
+    this.rows = told.table.length;
+    const cells = (row, tag) => row.map((text) => el(tag, {}, text));
+    const line = (row) =>
+      el(row.slice(1).some(Boolean) ? "tr" : "tr.erase-title", {}, ...cells(row, "td"));
+    this.element.replaceChildren(
+      el(
+        "table",
+        {},
+        el("thead", {}, el("tr", {}, ...cells(heading, "th"))),
+        el("tbody", {}, ...rows.map(line)),
+      ),
+    );
+    fit(this.node);
+  }
+}

@@ -1,0 +1,116 @@
+/** What our panels say, in English and Chinese; the host's locale files cover the rest. */
+
+import { language } from "./host.js";
+
+const TEXTS = {
+  en: {
+    idle: "Press Run: progress and the four losses appear here.",
+    text: "Reading the prompts",
+    rollouts: "Drawing training states",
+    training: "Training",
+    done: "Done",
+    cancelled: "Cancelled",
+    diverged: "Diverged",
+    error: "Stopped by an error",
+    left: "{time} left",
+    saved: "Saved as {file}",
+    kept: "The work so far is kept as {file}",
+    forget: "Forget",
+    forgetHint: "L_esd: how far the concept's prompt still is from the empty one",
+    attention: "Attention",
+    attentionHint: "L_attn: how much the picture still looks at the concept's words",
+    keep: "Keep",
+    keepHint: "L_lora: how much everything else has moved",
+    synonyms: "Synonyms",
+    synonymsHint: "L_rsc: how close the concept still is to its other names",
+    log: "log",
+    step: "step {step}",
+    hover: "Point at a word to see where it lands; click to keep it.",
+    viewer: "Press Run: the words of the prompt appear here, each with its heat map.",
+    noPicture: "Connect a VAE to see the picture below the heat.",
+    block: "Block",
+    at: "Step",
+    all: "all",
+    share: "“{word}”: up to {top} of a place's attention, {mean} on average",
+    erased: "Other names, erased too",
+    near: "Kept: close relatives",
+    mid: "Kept: related words",
+    far: "Kept: distant words",
+    none: "Kept: unrelated words",
+    senses: "Which meaning?",
+    add: "add…",
+    addTo: "Add to: {list}",
+    remove: "Remove {word}",
+    auto: "Find these words automatically again",
+    linked: "comes from a link",
+    find: "Find words",
+    findHint: "Run this node alone and show the words it finds",
+    found: "Dashed words were found ({source}); they go along unless you remove them.",
+    empty: "Empty lists are filled in when the graph runs.",
+    lists: "shipped lists",
+    file: "file",
+    showing: "Press Run to see the words.",
+  },
+  zh: {
+    idle: "点击“运行”：进度和四条损失曲线会显示在这里。",
+    text: "正在读取提示词",
+    rollouts: "正在生成训练状态",
+    training: "训练中",
+    done: "完成",
+    cancelled: "已取消",
+    diverged: "已发散",
+    error: "因错误停止",
+    left: "剩余 {time}",
+    saved: "已保存为 {file}",
+    kept: "已有成果保存为 {file}",
+    forget: "遗忘",
+    forgetHint: "L_esd：概念提示词与空提示词的预测还差多远",
+    attention: "注意力",
+    attentionHint: "L_attn：画面还有多关注概念词",
+    keep: "保留",
+    keepHint: "L_lora：其他内容被改动了多少",
+    synonyms: "同义词",
+    synonymsHint: "L_rsc：概念与其别名还有多接近",
+    log: "对数",
+    step: "第 {step} 步",
+    hover: "指向一个词，查看它落在画面何处；点击可固定。",
+    viewer: "点击“运行”：提示词会显示在这里，每个词都有热力图。",
+    noPicture: "连接 VAE 即可在热力图下方看到画面。",
+    block: "块",
+    at: "步",
+    all: "全部",
+    share: "“{word}”：单处最高占注意力 {top}，平均 {mean}",
+    erased: "其他名称（一并擦除）",
+    near: "保留：近邻词",
+    mid: "保留：相关词",
+    far: "保留：较远的词",
+    none: "保留：无关词",
+    senses: "取哪个词义？",
+    add: "添加…",
+    addTo: "添加到：{list}",
+    remove: "移除 {word}",
+    auto: "重新自动查找这些词",
+    linked: "来自连线",
+    find: "查找词语",
+    findHint: "只运行此节点并显示找到的词",
+    found: "虚线框的词是自动找到的（{source}），不移除就会使用。",
+    empty: "留空的列表会在运行时自动填充。",
+    lists: "内置词表",
+    file: "文件",
+    showing: "点击“运行”查看词语。",
+  },
+};
+
+/** The text of that name in the user's language, its {blanks} filled. */
+export function say(key, values = {}) {
+  const texts = language().startsWith("zh") ? TEXTS.zh : TEXTS.en;
+  return (texts[key] ?? TEXTS.en[key] ?? key).replace(/\{(\w+)\}/g, (blank, name) => values[name] ?? blank);
+}
+
+/** Seconds as "1 h 5 min", "2 min 10 s" or "8 s". */
+export function duration(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60)];
+  if (hours) return `${hours} h ${minutes} min`;
+  return minutes ? `${minutes} min ${whole % 60} s` : `${whole} s`;
+}

@@ -1,0 +1,339 @@
+"""Writes the workflows of this folder, and their twins in API format, from the plans below.
+
+    python workflows/make.py http://127.0.0.1:8188
+
+A live ComfyUI tells the nodes' inputs, so that nothing but what a plan says differs from their
+defaults. Run it again when a node has got another input; thumbnails stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+from files import FOLDER, Node, Workflow
+
+MINIFLUX = "MiniFlux (bundled)"
+
+
+@dataclass(frozen=True)
+class Base:
+    """What differs between the models."""
+
+    name: str
+    files: dict[str, str]
+    side: int  # pixels of a picture
+    batch: int
+    source: str  # of a concept's words
+    pictures: dict[str, Any]  # inputs of Erasure Preview
+    note: str
+
+
+MINI = Base(
+    "MiniFlux",
+    dict.fromkeys(("transformer", "clip_l", "t5", "vae"), MINIFLUX),
+    128,
+    4,
+    "MiniFlux",
+    {"seeds": 3},
+    "MiniFlux comes with EraseAnything: nothing to download, minutes on a CPU.",
+)
+DEV = Base(
+    "Flux.1-dev",
+    {
+        "transformer": "flux1-dev.safetensors",
+        "clip_l": "clip_l.safetensors",
+        "t5": "t5xxl_fp16.safetensors",
+        "vae": "ae.safetensors",
+    },
+    1024,
+    1,
+    "auto",
+    {"seeds": 1, "width": 512, "height": 512, "steps": 20},
+    "Put `flux1-dev.safetensors` into `models/diffusion_models`, `clip_l.safetensors` and "
+    "`t5xxl_fp16.safetensors` into `models/text_encoders`, `ae.safetensors` into `models/vae`, or "
+    "choose your own files (bf16, fp8, scaled fp8) in **Load Flux**. A GPU is needed.",
+)
+HALF = {
+    "MiniFlux": ("a tiger on a green background", "a car on a yellow background"),
+    "Flux.1-dev": (
+        "a photo of a tiger walking through tall grass",
+        "a photo of a car parked in tall grass",
+    ),
+}
+
+
+def load(flow: Workflow, base: Base, pos: tuple[int, int] = (0, 0)) -> Node:
+    node = flow.add("EraseAnythingLoadFlux", pos, (340, 190), **base.files)
+    flow.group("1 · The model", "load", node)
+    return node
+
+
+def concept(flow: Workflow, base: Base, name: str, pos: tuple[int, int], **more: Any) -> Node:
+    inputs = {"concept": name, "source": base.source} | more
+    return flow.add("EraseAnythingConceptSet", pos, (420, 720), **inputs)
+
+
+def train(flow: Workflow, model: Node, concepts: Node, pos: tuple[int, int], **more: Any) -> Node:
+    return flow.add(
+        "EraseAnythingTrain",
+        pos,
+        (440, 960),
+        model=model["model"],
+        clip=model["clip"],
+        vae=model["vae"],
+        concepts=concepts["concepts"],
+        **more,
+    )
+
+
+def draw(
+    flow: Workflow,
+    base: Base,
+    model: Node,
+    prompt: str,
+    pos: tuple[int, int],
+    models: dict[str, tuple[Node, int]],
+) -> list[Node]:
+    """ComfyUI's own nodes: one prompt, the same seed with each of the models."""
+    x, y = pos
+    text = flow.add("CLIPTextEncode", (x, y), (320, 140), "Prompt", clip=model["clip"], text=prompt)
+    guided = flow.add(
+        "FluxGuidance", (x, y + 190), (320, 60), conditioning=text["conditioning"], guidance=3.5
+    )
+    nothing = flow.add(
+        "ConditioningZeroOut", (x, y + 300), (320, 30), conditioning=text["conditioning"]
+    )
+    size = {"width": base.side, "height": base.side, "batch_size": base.batch}
+    empty = flow.add("EmptySD3LatentImage", (x, y + 380), (320, 110), **size)
+    made = [text, guided, nothing, empty]
+    for number, (label, source) in enumerate(models.items()):
+        top = y + number * 510
+        sample = flow.add(
+            "KSampler",
+            (x + 360, top),
+            (300, 270),
+            f"KSampler: {label}",
+            model=source,
+            positive=guided["conditioning"],
+            negative=nothing["conditioning"],
+            latent_image=empty["latent"],
+            seed=1,
+            steps=20,
+            cfg=1.0,
+            sampler_name="euler",
+            scheduler="simple",
+        )
+        decode = flow.add(
+            "VAEDecode", (x + 360, top + 370), (300, 60), samples=sample["latent"], vae=model["vae"]
+        )
+        shown = flow.add(
+            "PreviewImage", (x + 700, top), (360, 430), f"Picture: {label}", images=decode["image"]
+        )
+        made += [sample, decode, shown]
+    return made
+
+
+def preview(
+    flow: Workflow, base: Base, model: Node, prompts: list[str], pos: tuple[int, int], **more: Any
+) -> Node:
+    inputs = {"prompts": "\n".join(prompts), "steps": 20} | base.pictures | more
+    size = (440, 760)
+    sources = {name: model[name] for name in ("model", "clip", "vae")}
+    return flow.add("EraseAnythingPreview", pos, size, **sources, **inputs)
+
+
+def erase_and_compare(base: Base, info: dict[str, Any]) -> Workflow:
+    flow = Workflow(f"{base.name} erase and compare", info)
+    here, other = HALF[base.name]
+    model = load(flow, base)
+    words = concept(flow, base, "tiger", (400, 0))
+    flow.group("2 · What to forget", "train", words)
+    trained = train(flow, model, words, (880, 0))
+    flow.group("3 · Train the eraser", "train", trained)
+    models = {"untouched": model["model"], "erased": trained["model"]}
+    flow.group(
+        "4 · Draw the same seeds without and with it",
+        "draw",
+        *draw(flow, base, model, here, (1380, 0), models),
+    )
+    sheet = preview(flow, base, model, [here, other], (2500, 0), lora=trained["lora"])
+    flow.group("5 · Side by side: what went, what stayed", "compare", sheet)
+    flow.note(
+        f"**Press Run.** {base.note}\n\nThe model forgets what **Concept Set** names. "
+        "**Find words** there shows the words that go along and those that stay; change them as "
+        "you like. While **Erase Concept** trains, its four curves move, and a picture compares "
+        "before and after. The LoRA is saved to your LoRA list.\n\n"
+        "Cancel at any time: what is done so far is kept.\n\n"
+        "中文：点击运行即可。概念集列出要遗忘的词和要保留的词；训练时可看到四条曲线和前后对比，"
+        "LoRA 会保存到列表中。随时可以取消，已有成果会保留。",
+        (0, 280),
+        (340, 460),
+    )
+    return flow
+
+
+def attention_maps(base: Base, info: dict[str, Any]) -> Workflow:
+    flow = Workflow(f"{base.name} attention maps", info)
+    model = load(flow, base)
+    mini = base is MINI
+    prompt = (
+        "a tiger left of a car on a yellow background"
+        if mini
+        else "a photo of a tiger beside a red car in front of a yellow house"
+    )
+    size = {} if mini else {"width": 768, "height": 512}
+    seen = flow.add(
+        "EraseAnythingAttentionMap",
+        (400, 0),
+        (460, 830),
+        model=model["model"],
+        clip=model["clip"],
+        vae=model["vae"],
+        prompt=prompt,
+        words="tiger, car, yellow",
+        steps=20,
+        **size,
+    )
+    flow.group("2 · Hover a word: where does it land?", "draw", seen)
+    grid = flow.add(
+        "PreviewImage", (920, 0), (640, 470), "Grid: block by step", images=seen["grid"]
+    )
+    laid = flow.add("PreviewImage", (920, 550), (300, 300), "Overlays", images=seen["overlays"])
+    mask = flow.add("MaskToImage", (1260, 550), (300, 40), mask=seen["masks"])
+    masks = flow.add("PreviewImage", (1260, 640), (300, 210), "Masks", images=mask["image"])
+    flow.group("3 · The same as images", "compare", grid, laid, mask, masks)
+    flow.note(
+        "**Press Run**, then move over the words of the prompt on **Attention Map**. "
+        f"{base.note}\n\n"
+        "A word's heat is the share of attention that each place of the picture pays to it. "
+        "Choose a block and a step to look closer. To see what an eraser does, put "
+        "**LoraLoaderModelOnly** between Load Flux and Attention Map.\n\n"
+        "中文：点击运行，然后把鼠标移到提示词的每个词上，查看它落在画面何处。",
+        (0, 280),
+        (340, 380),
+    )
+    return flow
+
+
+def two_concepts(base: Base, info: dict[str, Any]) -> Workflow:
+    flow = Workflow(f"{base.name} two concepts combined", info)
+    here, other = HALF[base.name]
+    model = load(flow, base)
+    trained = []
+    for number, name in enumerate(("tiger", "car")):
+        top = number * 1090
+        words = concept(flow, base, name, (400, top))
+        trained.append(train(flow, model, words, (860, top)))
+        flow.group(f"{2 + number} · Forget “{name}”", "train", words, trained[-1])
+    both = flow.add(
+        "EraseAnythingCombine",
+        (1380, 0),
+        (340, 430),
+        lora_1=trained[0]["lora"],
+        lora_2=trained[1]["lora"],
+    )
+    kept = flow.add(
+        "EraseAnythingSave",
+        (1380, 480),
+        (340, 110),
+        lora=both["lora"],
+        filename_prefix="eraser_tiger_and_car",
+    )
+    loaded = flow.add(
+        "LoraModelLoader", (1380, 640), (340, 130), model=model["model"], lora=both["lora"]
+    )
+    flow.group("4 · One eraser of two", "train", both, kept, loaded)
+    models = {"untouched": model["model"], "both erased": loaded["model"]}
+    prompt = "a tiger left of a car" if base is MINI else "a photo of a tiger beside a car"
+    flow.group(
+        "5 · Draw without and with both",
+        "draw",
+        *draw(flow, base, model, prompt, (1800, 0), models),
+    )
+    kept_thing = "a dog on a blue background" if base is MINI else "a photo of a dog on a beach"
+    sheet = preview(flow, base, model, [here, other, kept_thing], (2920, 0), lora=both["lora"])
+    flow.group("6 · Side by side", "compare", sheet)
+    flow.note(
+        f"**Press Run.** {base.note}\n\nTwo erasers are trained, one after the other, and "
+        "**Combine Erasers** makes one file of them; `cat` adds their changes exactly. Erasers "
+        "that you have already can be chosen there as files instead.\n\n"
+        "中文：依次训练两个擦除器，再合并为一个文件；`cat` 精确相加。",
+        (0, 280),
+        (340, 340),
+    )
+    return flow
+
+
+def style_erasure(base: Base, info: dict[str, Any]) -> Workflow:
+    flow = Workflow(f"{base.name} style erasure", info)
+    model = load(flow, base)
+    words = concept(flow, base, "mosaic", (400, 0))
+    flow.group("2 · The style to forget", "train", words)
+    trained = train(flow, model, words, (880, 0))
+    flow.group("3 · Train the eraser", "train", trained)
+    prompt = "a mosaic of a tiger"
+    models = {"untouched": model["model"], "erased": trained["model"]}
+    flow.group(
+        "4 · Draw the same seeds without and with it",
+        "draw",
+        *draw(flow, base, model, prompt, (1380, 0), models),
+    )
+    prompts = [prompt, "a mosaic of a car", "a pencil sketch of a tiger"]
+    sheet = preview(flow, base, model, prompts, (2500, 0), lora=trained["lora"])
+    flow.group("5 · The style goes, things and other styles stay", "compare", sheet)
+    flow.note(
+        f"**Press Run.** {base.note}\n\nA style is erased like a thing: only the **Concept Set** "
+        "differs. Here the words that stay are the other styles.\n\n"
+        "中文：擦除风格与擦除物体的方法相同，只是概念集不同；其他风格会保留。",
+        (0, 280),
+        (340, 280),
+    )
+    return flow
+
+
+def saved_eraser(base: Base, info: dict[str, Any], file: str) -> Workflow:
+    flow = Workflow(f"{base.name} use a saved eraser", info)
+    here, other = HALF[base.name]
+    model = load(flow, base)
+    loaded = flow.add(
+        "LoraLoaderModelOnly", (400, 0), (340, 110), model=model["model"], lora_name=file
+    )
+    flow.group("2 · Your eraser", "train", loaded)
+    models = {"untouched": model["model"], "erased": loaded["model"]}
+    flow.group(
+        "3 · Draw the same seeds without and with it",
+        "draw",
+        *draw(flow, base, model, here, (820, 0), models),
+    )
+    sheet = preview(
+        flow, base, model, [here, other], (1940, 0), strengths="0, 0.5, 1", lora_file=file
+    )
+    flow.group("4 · Half and full strength", "compare", sheet)
+    flow.note(
+        f"**First run “{base.name} erase and compare”**: it makes `{file}`. Or choose another "
+        "eraser in **LoraLoaderModelOnly** and **Erasure Preview**. Then press Run.\n\n"
+        "An eraser is an ordinary LoRA: use it wherever a LoRA goes, at any strength.\n\n"
+        "中文：请先运行“erase and compare”工作流生成该文件，或选择其他擦除器，再点击运行。",
+        (0, 280),
+        (340, 300),
+    )
+    return flow
+
+
+def main() -> None:
+    with urllib.request.urlopen(f"{sys.argv[1]}/object_info") as reply:
+        info = json.load(reply)
+    (FOLDER / "api").mkdir(exist_ok=True)
+    for base in (MINI, DEV):
+        for plan in (erase_and_compare, attention_maps, two_concepts):
+            plan(base, info).save()
+    style_erasure(MINI, info).save()
+    saved_eraser(MINI, info, "eraser_tiger_00001.safetensors").save()
+
+
+if __name__ == "__main__":
+    main()
