@@ -133,10 +133,10 @@ def test_it_draws_the_colour_asked_for(bundle, recogniser):
 
 
 def test_it_draws_the_thing_asked_for(bundle, recogniser):
-    """A floor, far above chance (1 in 60): what this first model does. The goal is 95 %."""
+    """A floor under what the bundled model does (83 % of 60). The goal is 95 %."""
     names = [thing.name for thing in THINGS]
     random.Random(0).shuffle(names)
-    assert named(bundle, recogniser, names[:24]) >= 4
+    assert named(bundle, recogniser, names[:24]) >= 15
 
 
 def test_guidance_input_matters(bundle):

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("names", nargs="*")
     parser.add_argument("--steps", type=int, help="of each training")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     names = options.names or sorted(path.stem for path in FOLDER.glob("*.json"))
     for name in names:
         model, _, what = name.partition(" ")

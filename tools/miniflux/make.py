@@ -1,6 +1,6 @@
 """Make MiniFlux from nothing, in one command; what is there already is kept.
 
-    python tools/miniflux/make.py --out out/miniflux            (about two hours on two cores)
+    PYTHONPATH=. python tools/miniflux/make.py --out out/miniflux   (some hours on two cores)
 
 Needs Debian's fonts-noto-color-emoji. Then the files go to erase_core/miniflux.
 """
