@@ -108,10 +108,13 @@ class Workflow:
     def graph(self) -> dict[str, Any]:
         """As the front end saves it."""
         links: list[list[Any]] = []
-        outputs = {node.id: [[] for _ in node.info["output"]] for node in self.nodes}
+        outputs: dict[int, list[list[int]]] = {
+            node.id: [[] for _ in node.info["output"]] for node in self.nodes
+        }
         made = []
         for order, node in enumerate(self.nodes):
-            sockets, widgets = [], []
+            sockets: list[dict[str, Any]] = []
+            widgets: list[dict[str, Any]] = []
             for name, (kind, _) in node.specs().items():
                 given = node.inputs.get(name)
                 slot: dict[str, Any] = {"name": name, "type": kind, "link": None}

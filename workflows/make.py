@@ -73,7 +73,7 @@ def load(flow: Workflow, base: Base, pos: tuple[int, int] = (0, 0)) -> Node:
 
 
 def concept(flow: Workflow, base: Base, name: str, pos: tuple[int, int], **more: Any) -> Node:
-    inputs = {"concept": name, "source": base.source} | more
+    inputs: dict[str, Any] = {"concept": name, "source": base.source} | more
     return flow.add("EraseAnythingConceptSet", pos, (420, 720), **inputs)
 
 
@@ -107,7 +107,7 @@ def draw(
     nothing = flow.add(
         "ConditioningZeroOut", (x, y + 300), (320, 30), conditioning=text["conditioning"]
     )
-    size = {"width": base.side, "height": base.side, "batch_size": base.batch}
+    size: dict[str, Any] = {"width": base.side, "height": base.side, "batch_size": base.batch}
     empty = flow.add("EmptySD3LatentImage", (x, y + 380), (320, 110), **size)
     made = [text, guided, nothing, empty]
     for number, (label, source) in enumerate(models.items()):
@@ -140,9 +140,9 @@ def draw(
 def preview(
     flow: Workflow, base: Base, model: Node, prompts: list[str], pos: tuple[int, int], **more: Any
 ) -> Node:
-    inputs = {"prompts": "\n".join(prompts), "steps": 20} | base.pictures | more
+    inputs: dict[str, Any] = {"prompts": "\n".join(prompts), "steps": 20} | base.pictures | more
     size = (440, 760)
-    sources = {name: model[name] for name in ("model", "clip", "vae")}
+    sources: dict[str, Any] = {name: model[name] for name in ("model", "clip", "vae")}
     return flow.add("EraseAnythingPreview", pos, size, **sources, **inputs)
 
 
@@ -185,7 +185,7 @@ def attention_maps(base: Base, info: dict[str, Any]) -> Workflow:
         if mini
         else "a photo of a tiger beside a red car in front of a yellow house"
     )
-    size = {} if mini else {"width": 768, "height": 512}
+    size: dict[str, Any] = {} if mini else {"width": 768, "height": 512}
     seen = flow.add(
         "EraseAnythingAttentionMap",
         (400, 0),
