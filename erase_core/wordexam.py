@@ -15,6 +15,7 @@ from torch import Tensor
 from .concepts.sentences import build, replace
 from .concepts.sets import Concept
 from .errors import EraseError
+from .metrics.marks import Marks
 from .metrics.scores import Rate
 
 LABEL = "a photo of {word}"
@@ -74,7 +75,7 @@ class WordExam:
         """The names as sentences to compare pictures with."""
         return [LABEL.format(word=word) for word in self.names()]
 
-    def rates(self, pictures: Tensor, labels: Tensor) -> dict[str, Rate]:
+    def mark(self, pictures: Tensor, labels: Tensor) -> Marks:
         """How often each role's pictures get their name.
 
         ``pictures`` (N, D), in the order of the cases, and ``labels`` (names, D) are embeddings;
@@ -83,10 +84,11 @@ class WordExam:
         units = [torch.nn.functional.normalize(x.float(), dim=-1) for x in (pictures, labels)]
         best = (units[0] @ units[1].T).argmax(-1).tolist()
         called = iter(self.names()[index] for index in best)
-        return {
+        rates = {
             role: Rate.of([next(called) == question.word for question in questions])
             for role, questions in self.roles.items()
         }
+        return Marks(rates)
 
 
 def _questions(

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..erase_core import miniflux
 from ..erase_core.concepts.sets import Concept, ConceptSet
 from ..erase_core.errors import EraseError
-from ..erase_core.metrics.scores import Rate, ho
+from ..erase_core.metrics.marks import Marks
 from ..erase_core.miniflux.exam import Exam
 from ..erase_core.pictures import Row, grid
 from ..erase_core.wordexam import WordExam
@@ -129,7 +129,7 @@ class Report(io.ComfyNode):
                         lambda step, first=before: bar.update_absolute(first + step),
                     )
                 )
-            results.append(_Result(exam, images, [exam.rates(i) for i in images]))
+            results.append(_Result(exam, images, [exam.mark(i) for i in images]))
         return _output(results)
 
 
@@ -139,7 +139,7 @@ class _Questions:
 
     concept: str
     roles: Mapping[str, Sequence[Any]]
-    rates: Callable[[Tensor], dict[str, Rate]]
+    mark: Callable[[Tensor], Marks]
 
     def cases(self) -> list[Any]:
         """All questions, each with a prompt and a seed, role after role."""
@@ -148,24 +148,11 @@ class _Questions:
 
 @dataclass(frozen=True)
 class _Result:
-    """Pictures and rates without the eraser and with it."""
+    """Pictures and marks without the eraser and with it."""
 
     exam: _Questions
     images: list[Tensor]
-    rates: list[dict[str, Rate]]
-
-    def scores(self, which: int) -> dict[str, Any]:
-        """Acc_e, Acc_ir, Acc_g (over held-out synonyms where there are any) and Ho as JSON."""
-        rates = self.rates[which]
-        stays = [rates[role] for role in ("near", "other") if role in rates]
-        acc_ir = stays[0] + stays[1] if len(stays) == 2 else stays[0]
-        general = rates.get("held_out", rates.get("seen"))
-        plain: dict[str, Any] = {f"acc_{role}": rate.to_dict() for role, rate in rates.items()}
-        plain |= {"acc_e": plain.pop("acc_erased"), "acc_ir": acc_ir.to_dict()}
-        if general is not None:
-            plain["acc_g"] = general.to_dict()
-        worst = rates["erased"] if general is None else general
-        return plain | {"ho": round(ho(rates["erased"].value, acc_ir.value, worst.value), 4)}
+    marks: list[Marks]
 
 
 def _exam(
@@ -178,15 +165,15 @@ def _exam(
         exam = Exam.of(concept.name, count, seed)
         recogniser = miniflux.load_recogniser()
 
-        def recognise(images: Tensor) -> dict[str, Rate]:
-            return exam.mark((images * 255).round().to(torch.uint8), recogniser).rates
+        def recognise(images: Tensor) -> Marks:
+            return exam.mark((images * 255).round().to(torch.uint8), recogniser)
 
         return _Questions(concept.name, exam.roles, recognise)
     words = WordExam.of(concept, count, seed)
 
-    def compare(images: Tensor) -> dict[str, Rate]:
+    def compare(images: Tensor) -> Marks:
         labels = host.clip_words(clip, words.labels())
-        return words.rates(host.clip_pictures(clip_vision, images, labels.shape[1]), labels)
+        return words.mark(host.clip_pictures(clip_vision, images, labels.shape[1]), labels)
 
     return _Questions(concept.name, words.roles, compare)
 
@@ -195,7 +182,10 @@ def _output(results: list[_Result]) -> io.NodeOutput:
     report = {
         "version": 1,
         "concepts": {
-            result.exam.concept: {"without": result.scores(0), "with": result.scores(1)}
+            result.exam.concept: {
+                "without": result.marks[0].to_dict(),
+                "with": result.marks[1].to_dict(),
+            }
             for result in results
         },
     }
@@ -218,12 +208,12 @@ def _table(result: _Result) -> list[list[str]]:
     lines = [
         [
             ROLES.get(role, role),
-            *(str(rates[role]).split(" of ")[0] for rates in result.rates),
-            str(result.rates[0][role].count),
+            *(str(marks.rates[role]).split(" of ")[0] for marks in result.marks),
+            str(result.marks[0].rates[role].count),
         ]
         for role in result.exam.roles
     ]
-    means = [f"{100 * result.scores(which)['ho']:.1f}" for which in (0, 1)]
+    means = [f"{100 * marks.ho:.1f}" for marks in result.marks]
     return [*lines, ["Ho ↑ harmonic mean", *means, ""]]
 
 
@@ -244,7 +234,7 @@ def _sheet(results: list[_Result]) -> Image.Image:
         for role, cases in result.exam.roles.items():
             groups = [drawn[start : start + shown] for drawn in pictures]
             start += len(cases)
-            before, after = (rates[role].value for rates in result.rates)
+            before, after = (marks.rates[role].value for marks in result.marks)
             what = ROLES.get(role, role).translate({ord(arrow): None for arrow in "↓↑"})
             section = f"“{result.exam.concept}”  {what}    {before:.0%}, then {after:.0%}"
             note = "and other prompts" if shown > 1 else ""

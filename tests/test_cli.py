@@ -16,12 +16,12 @@ from PIL import Image
 import erase_core.miniflux as miniflux
 from erase_core import __version__
 from erase_core.cli import COMMANDS, main
-from erase_core.commands.output import free_name
 from erase_core.commands.progress import Bar, clock, describe
 from erase_core.commands.settings import BASIC, EXPERT
 from erase_core.concepts.sets import ConceptSet
 from erase_core.files import read_tensors, save_tensors
 from erase_core.training import Progress, TrainSettings
+from erase_core.training.save import free_name
 
 NAMES = [command.__name__.rsplit(".", 1)[1] for command in COMMANDS]
 SMALL = {"steps": 4, "batch": 2, "rollout_steps": 2, "erase_rollouts": 2, "keep_rollouts": 2}

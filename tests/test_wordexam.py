@@ -36,14 +36,14 @@ def test_pictures_get_the_nearest_name() -> None:
     labels = torch.eye(len(exam.names()))
     index = {name: row for row, name in enumerate(exam.names())}
     seen = torch.stack([3.0 * labels[index[q.word]] for q in exam.cases()])
-    assert {r: x.value for r, x in exam.rates(seen, labels).items()} == {
+    assert {r: x.value for r, x in exam.mark(seen, labels).rates.items()} == {
         "erased": 1.0,
         "seen": 1.0,
         "near": 1.0,
         "other": 1.0,
     }
     seen[:3] = labels[index["lion"]]  # three of the four tigers look like lions
-    assert exam.rates(seen, labels)["erased"].hits == 1
+    assert exam.mark(seen, labels).rates["erased"].hits == 1
 
 
 def test_a_concept_without_other_words_cannot_be_examined() -> None:

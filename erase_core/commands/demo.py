@@ -14,13 +14,14 @@ from .. import __version__
 from .models import add_device, open_miniflux
 from .output import add_overwrite, check_out, save_picture, say
 from .progress import Bar, clock
-from .train import exit_code, run_trainer, save_result, stopped_sentence, title
+from .train import exit_code, run_and_save, stopped_sentence, title
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
     from ..concepts.sets import ConceptSet
     from ..lora import EraserLora
-    from ..miniflux.exam import Exam, Marks
+    from ..metrics.marks import Marks
+    from ..miniflux.exam import Exam
     from ..training import Trainer, TrainResult
 
 HELP = "erase something from the bundled MiniFlux, with pictures and scores"
@@ -64,8 +65,7 @@ def run(args: argparse.Namespace) -> int:
     bundle = open_miniflux(args)
     trainer = _trainer(args, bundle, concepts, bar)
     seconds = {"loading": time.perf_counter() - args.started}
-    result = run_trainer(trainer, bundle, paths["lora.safetensors"])
-    lora_path = save_result(result, trainer, bundle, paths["lora.safetensors"])
+    result, lora_path = run_and_save(trainer, bundle, paths["lora.safetensors"])
     seconds |= result.seconds | {"to_lora": time.perf_counter() - args.started}
     if result.stopped != "done":
         sentence = stopped_sentence(result, lora_path, seconds["to_lora"])
@@ -190,17 +190,15 @@ def _lines(
         "other": "everything else",
         "companion": f"what stands beside {concept}",
     }
-    table = [
-        f"  {name:<32}{untouched.rates[role].value:>8.1%}  ->{marks.rates[role].value:>7.1%}"
-        for role, name in names.items()
-        if role in marks.rates
+    lines = [
+        (text, untouched.rates[r], marks.rates[r]) for r, text in names.items() if r in marks.rates
     ]
+    if untouched.recognised and marks.recognised:
+        lines.append(("still a picture of something", untouched.recognised, marks.recognised))
     return [
         "",
         "recognised in the pictures          without      with the eraser",
-        *table,
-        f"  {'still a picture of something':<32}{untouched.recognised.value:>8.1%}  ->"
-        f"{marks.recognised.value:>7.1%}",
+        *(f"  {text:<32}{old.value:>8.1%}  ->{new.value:>7.1%}" for text, old, new in lines),
         "",
         f"Eraser after {clock(seconds['to_lora'])}, pictures and report in {folder}.",
     ]

@@ -50,15 +50,6 @@ def check_out(paths: Iterable[Path], overwrite: bool, suffix: str | None = None)
             raise EraseError(f"The folder {path.parent} is read-only; choose another place.")
 
 
-def free_name(path: Path) -> Path:
-    """``path``, or the first of ``name-2``, ``name-3``, ... that does not exist yet."""
-    number, free = 2, path
-    while free.exists():
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        number += 1
-    return free
-
-
 def save_picture(path: Path, picture: Image.Image) -> None:
     """Write a PNG, whole or not at all."""
     from ..files import atomic

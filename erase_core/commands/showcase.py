@@ -11,7 +11,8 @@ from .attention import heat_row, maps
 if TYPE_CHECKING:
     from ..bundle import Bundle
     from ..flux.forward import Lora
-    from ..miniflux.exam import Exam, Marks
+    from ..metrics.marks import Marks
+    from ..miniflux.exam import Exam
     from ..miniflux.judge import Case
     from ..pictures import Picture, Row
 

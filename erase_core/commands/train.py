@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
-from .concepts import add_source, find_concept
+from .concepts import add_source
 from .keep import read_keep_pictures
 from .models import MINIFLUX, add_model, open_bundle
-from .output import add_out, check_out, free_name, save_picture, say
+from .output import add_out, check_out, save_picture, say
 from .progress import Bar, clock
 from .settings import WithDefaults, add_settings, read_settings, refuse_settings
 
@@ -79,8 +79,7 @@ def run(args: argparse.Namespace) -> int:
     bundle = open_bundle(args, hashed=True)
     folder = args.resume or args.checkpoints or args.out.with_suffix(".checkpoints")
     trainer = _trainer(args, bundle, folder, bar)
-    result = run_trainer(trainer, bundle, args.out)
-    path = save_result(result, trainer, bundle, args.out)
+    result, path = run_and_save(trainer, bundle, args.out)
     if args.chart and result.history:
         from ..pictures import loss_chart
 
@@ -126,51 +125,33 @@ def default_settings(args: argparse.Namespace, bundle: Bundle) -> Any:
 
 
 def _concepts(args: argparse.Namespace) -> ConceptSet:
+    from ..concepts.find import find_concept
     from ..concepts.sets import ConceptSet
+    from ..miniflux.concepts import concept
 
     if args.concepts:
         return ConceptSet.load(args.concepts)
-    return ConceptSet((find_concept(args, args.concept, miniflux=args.model == MINIFLUX),))
+    if args.model == MINIFLUX:
+        return ConceptSet((concept(args.concept),))
+    return ConceptSet((find_concept(args.concept, args.kind, args.sense)[0],))
 
 
-def run_trainer(trainer: Trainer, bundle: Bundle, out: Path) -> TrainResult:
-    """Run; whatever goes wrong, the work done so far is written beside ``out``."""
+def run_and_save(trainer: Trainer, bundle: Bundle, out: Path) -> tuple[TrainResult, Path | None]:
+    """Run, and write the LoRA; whatever goes wrong, the work done so far is written, too.
+
+    The path is that of :func:`erase_core.training.save_result`.
+    """
+    from ..training import rescue, save_result
+
     try:
-        return trainer.run()
+        result = trainer.run()
     except Exception as error:
-        path = _rescue(trainer, bundle, out)
+        path = rescue(trainer, out, bundle.name, bundle.sha256)
         if path is None:
             raise
         reason = str(error).rstrip(".")
         raise EraseError(f"{reason}. The work so far is in {path}.") from error
-
-
-def _rescue(trainer: Trainer, bundle: Bundle, out: Path) -> Path | None:
-    """Write what a failed run has, if anything; None when that fails, too."""
-    from ..training import TrainResult
-
-    partial = TrainResult(trainer.lora, trainer.history, {}, "cancelled")
-    try:
-        return save_result(partial, trainer, bundle, out)
-    except EraseError:
-        return None
-
-
-def save_result(result: TrainResult, trainer: Trainer, bundle: Bundle, out: Path) -> Path | None:
-    """Write the LoRA to ``out``, or beside it under a name that says how far an unfinished one got.
-
-    None when there was nothing to write yet.
-    """
-    from ..training import lora_metadata
-
-    path = out
-    if result.stopped != "done":
-        if not result.history:
-            return None
-        path = free_name(out.with_name(f"{out.stem}.partial-{len(result.history)}{out.suffix}"))
-    metadata = lora_metadata(result, trainer.concepts, trainer.settings, bundle.name, bundle.sha256)
-    result.lora.save(path, metadata)
-    return path
+    return result, save_result(result, trainer, out, bundle.name, bundle.sha256)
 
 
 def title(concepts: ConceptSet) -> str:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ..bundle import Bundle
 from ..flux.forward import Lora
+from ..metrics.marks import Marks
 from ..metrics.recogniser import Recogniser
-from ..metrics.scores import Rate, ho
+from ..metrics.scores import Rate
 from ..miniflux.concepts import concept as concept_of
 from ..miniflux.concepts import held_out_synonyms
 from ..miniflux.judge import (
@@ -87,41 +88,3 @@ class Exam:
             name: Rate.of([next(anything) for _ in role]) for name, role in self.roles.items()
         }
         return Marks(rates, recognised["erased"])
-
-
-@dataclass(frozen=True)
-class Marks:
-    """Rates by role; ``recognised`` counts erased prompts whose picture still shows some thing."""
-
-    rates: dict[str, Rate]
-    recognised: Rate
-
-    @property
-    def acc_ir(self) -> Rate:
-        """All other concepts, near neighbours among them."""
-        return self.rates["near"] + self.rates["other"]
-
-    @property
-    def ho(self) -> float:
-        """The harmonic mean; generality counts where there are synonyms held out."""
-        acc_e = self.rates["erased"].value
-        return ho(acc_e, self.acc_ir.value, self.rates.get("held_out", self.rates["erased"]).value)
-
-    def to_dict(self) -> dict[str, object]:
-        """The marks under the names of ``report.json``."""
-        names = {
-            "acc_e": "erased",
-            "acc_g": "held_out",
-            "acc_g_seen": "seen",
-            "acc_near": "near",
-            "acc_other": "other",
-            "acc_companion": "companion",
-        }
-        rates: dict[str, object] = {
-            name: self.rates[role].to_dict() for name, role in names.items() if role in self.rates
-        }
-        return rates | {
-            "acc_ir": self.acc_ir.to_dict(),
-            "ho": round(self.ho, 4),
-            "recognised_when_erased": self.recognised.to_dict(),
-        }

@@ -4,6 +4,7 @@ from .estimate import Estimate, estimate
 from .metadata import lora_metadata
 from .preview import Preview
 from .progress import Losses, Progress
+from .save import rescue, save_result
 from .settings import TrainSettings
 from .trainer import KeepPictures, Trainer, TrainResult
 
@@ -18,4 +19,6 @@ __all__ = [
     "Trainer",
     "estimate",
     "lora_metadata",
+    "rescue",
+    "save_result",
 ]
