@@ -158,6 +158,11 @@ def _labels(depth: int, blocks: str, steps: int, at_steps: str) -> tuple[list[in
     return _indices("blocks", blocks) or list(range(depth)), watched
 
 
+def _spread(count: int) -> list[int]:
+    """At most COLUMNS of ``count`` places, evenly spread."""
+    return torch.linspace(0, count - 1, min(COLUMNS, count)).round().int().tolist()
+
+
 def _top(heat: Tensor) -> float:
     return max(float(heat.max()), 1e-12)
 
@@ -182,7 +187,7 @@ def _sheets(
 ) -> Tensor:
     """One grid a word, a row for each block and columns along the steps, on one scale."""
     blocks, steps = labels
-    picked = torch.linspace(0, len(steps) - 1, min(COLUMNS, len(steps))).round().int().tolist()
+    picked = _spread(len(steps))
     small = picture.resize((max(1, round(CELL * picture.width / picture.height)), CELL))
     sheets = []
     for index, word in enumerate(asked):
@@ -234,7 +239,7 @@ def _parts(
 ) -> dict[str, Any]:
     """Blocks and steps for the viewer; gives each word its map at every one of them."""
     blocks, steps = labels
-    picked = torch.linspace(0, len(steps) - 1, min(COLUMNS, len(steps))).round().int()
+    picked = _spread(len(steps))
     for index, word in enumerate(words):
         sheet = maps.parts[picked, :, index]  # (S, N, h, w)
         small = min(1.0, (SHEET / sheet.numel()) ** 0.5)
@@ -242,7 +247,7 @@ def _parts(
         tiles = F.interpolate(sheet, size, mode="area").permute(1, 2, 0, 3)
         whole = tiles.reshape(len(blocks) * size[0], len(picked) * size[1])
         word |= {"parts": _url(_grey(whole), "PNG"), "parts_top": float(whole.max())}
-    return {"blocks": blocks, "steps": [steps[i] for i in picked.tolist()]}
+    return {"blocks": blocks, "steps": [steps[i] for i in picked]}
 
 
 def _grey(heat: Tensor) -> Image.Image:

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 import folder_paths
 from comfy_api.latest import io
 
-from ..erase_core.concepts import shipped, wordnet
+from ..erase_core.concepts.find import describe, find_concept, with_words
 from ..erase_core.concepts.llm import Endpoint, concept_from_llm
-from ..erase_core.concepts.sets import BANDS, KINDS, Bands, Concept, ConceptSet, Kind
+from ..erase_core.concepts.sets import KINDS, Concept, ConceptSet, Kind
+from ..erase_core.concepts.wordnet import concept_from_wordnet
+from ..erase_core.concepts.wordnet import senses as wordnet_senses
 from ..erase_core.errors import EraseError
 from ..erase_core.files import sha256
 from ..erase_core.miniflux.concepts import concept as miniflux_concept
 from . import host
 
 AUTO = "auto"
-SOURCES = {
-    AUTO: "",
-    "MiniFlux": "MiniFlux",
-    "WordNet": "WordNet",
-    "by hand": "by hand",
-}
+SOURCES = [AUTO, "MiniFlux", "WordNet", "by hand"]
 SOCKET = io.Custom("ERASE_CONCEPTS")
 OPEN = object()  # an input that nothing is connected to
 BAND_TEXTS = {
@@ -46,11 +43,7 @@ class EraseConceptSet(io.ComfyNode):
             description="What to erase, under which names, and which words must stay. What is left "
             "empty is filled in, and shown on the node with the meanings to choose from.",
             inputs=[
-                io.String.Input(
-                    "concept",
-                    default="tiger",
-                    tooltip="What to erase: a thing, a person, a style, a colour, an action.",
-                ),
+                _concept(),
                 io.Combo.Input(
                     "kind",
                     options=[AUTO, *KINDS],
@@ -60,7 +53,7 @@ class EraseConceptSet(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "source",
-                    options=list(SOURCES),
+                    options=SOURCES,
                     default=AUTO,
                     tooltip="Where missing words come from. auto: the shipped lists, else WordNet. "
                     "MiniFlux: its own world, for the bundled model. by hand: nothing is added.",
@@ -127,12 +120,12 @@ class EraseConceptSet(io.ComfyNode):
         wanted = cast(Kind | None, None if kind == AUTO else kind)
         found, origin = find(name, wanted, source, sense.strip(), per_band, seed)
         by_hand = {
-            "none": irrelevant_none,
-            "far": irrelevant_far,
-            "mid": irrelevant_mid,
-            "near": irrelevant_near,
+            "none": _split(irrelevant_none),
+            "far": _split(irrelevant_far),
+            "mid": _split(irrelevant_mid),
+            "near": _split(irrelevant_near),
         }
-        edited = _edit(found, synonyms, by_hand, _lines(sentences))
+        edited = with_words(found, _split(synonyms), by_hand, _lines(sentences))
         return _output([edited], concepts, origin, senses=_senses(edited, origin))
 
 
@@ -147,11 +140,7 @@ class EraseConceptSetLLM(io.ComfyNode):
             "OpenAI-compatible endpoint; its address, key and model come from the environment: "
             "ERASEANYTHING_LLM_URL, ERASEANYTHING_LLM_KEY, ERASEANYTHING_LLM_MODEL.",
             inputs=[
-                io.String.Input(
-                    "concept",
-                    default="tiger",
-                    tooltip="What to erase: a thing, a person, a style, a colour, an action.",
-                ),
+                _concept(),
                 io.Combo.Input(
                     "kind",
                     options=list(KINDS),
@@ -274,34 +263,10 @@ def find(
         return Concept(name, kind or "entity", sense=sense), source
     if source == "MiniFlux":
         return miniflux_concept(name), source
-    found = shipped.find(name) if source == AUTO and not sense else None
-    if found is None or kind not in (None, found.kind):
-        chosen = kind or "entity"
-        made = wordnet.concept_from_wordnet(name, chosen, sense or None, per_band, seed)
-        return made, "WordNet"
-    bands = {band: getattr(found.irrelevant, band)[:per_band] for band in BANDS}
-    return replace(found, irrelevant=Bands(**bands)), "lists"
-
-
-def _edit(
-    concept: Concept, synonyms: str, by_hand: dict[str, str], sentences: tuple[str, ...]
-) -> Concept:
-    """The concept with the user's words; they win over those found, which give way to them."""
-    names = _split(synonyms) or concept.synonyms
-    erased = {word.casefold() for word in (concept.name, *names)}
-    own = {band: _split(text) for band, text in by_hand.items()}
-    taken = erased | {word.casefold() for words in own.values() for word in words}
-    bands = {
-        band: own[band]
-        or tuple(w for w in getattr(concept.irrelevant, band) if w.casefold() not in taken)
-        for band in BANDS
-    }
-    return replace(
-        concept,
-        synonyms=names,
-        irrelevant=Bands(**bands),
-        sentences=sentences or concept.sentences,
-    )
+    if source == "WordNet":
+        made = concept_from_wordnet(name, kind or "entity", sense or None, per_band, seed)
+        return made, source
+    return find_concept(name, kind, sense, per_band, seed)
 
 
 def _senses(concept: Concept, origin: str) -> list[dict[str, Any]]:
@@ -309,7 +274,7 @@ def _senses(concept: Concept, origin: str) -> list[dict[str, Any]]:
     if origin in ("MiniFlux", "by hand"):
         return []
     try:
-        return [asdict(sense) for sense in wordnet.senses(concept.name, concept.kind)]
+        return [asdict(sense) for sense in wordnet_senses(concept.name, concept.kind)]
     except EraseError:  # no WordNet on this machine; the words did not need it
         return []
 
@@ -336,14 +301,7 @@ def _output(
 
 def _text(concepts: ConceptSet) -> str:
     """A set for reading."""
-    lines = []
-    for concept in concepts.concepts:
-        meaning = f", {concept.sense}" if concept.sense else ""
-        lines.append(f"{concept.name} ({concept.kind}{meaning})")
-        lines.append(f"  synonyms: {', '.join(concept.synonyms) or '-'}")
-        for band in BANDS:
-            lines.append(f"  {band}: {', '.join(getattr(concept.irrelevant, band)) or '-'}")
-    return "\n".join(lines)
+    return "\n".join(line for concept in concepts.concepts for line in describe(concept))
 
 
 def _name(text: str) -> str:
@@ -361,6 +319,14 @@ def _split(text: str) -> tuple[str, ...]:
 
 def _lines(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+
+
+def _concept() -> Any:
+    return io.String.Input(
+        "concept",
+        default="tiger",
+        tooltip="What to erase: a thing, a person, a style, a colour, an action.",
+    )
 
 
 def _words(name: str, tooltip: str) -> Any:

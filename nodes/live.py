@@ -78,7 +78,6 @@ TOLD = (
     "step",
     "total",
     "seconds_left",
-) + (
     "file",
     "message",
 )

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from erase_core.concepts import shipped
+from erase_core.concepts.find import describe, find_concept, with_words
 from erase_core.concepts.inflect import article, form_of, inflect, plural, singular
 from erase_core.concepts.sentences import Sentence, build, replace, shuffle, without
-from erase_core.concepts.sets import Bands, Concept, ConceptSet, Kind
+from erase_core.concepts.sets import BANDS, Bands, Concept, ConceptSet, Kind
 from erase_core.errors import EraseError
 from erase_core.text.spans import word_spans
 
@@ -418,3 +419,29 @@ def test_bands_of_a_shipped_thing_are_ordered_by_kinship() -> None:
     animals = {c.name for c in shipped.pool("entity")[:80]}
     assert set(tiger.irrelevant.mid) <= animals
     assert not set(tiger.irrelevant.none) & animals
+
+
+# --- words from anywhere --------------------------------------------------------------------------
+
+
+def test_lists_come_before_wordnet_and_give_as_many_words_as_asked() -> None:
+    concept, origin = find_concept("Van Gogh", per_band=2)
+    assert origin == "lists"
+    assert concept.kind == "abstraction"
+    assert all(len(getattr(concept.irrelevant, band)) <= 2 for band in BANDS)
+
+
+def test_the_users_words_win_over_those_found() -> None:
+    found = Concept("tiger", irrelevant=Bands(none=("car",), mid=("rose", "Lion"), near=("cat",)))
+    edited = with_words(found, ["big cat"], {"near": ["lion", "puma"]}, ["a tiger in snow"])
+    assert edited.synonyms == ("big cat",)
+    assert edited.irrelevant == Bands(none=("car",), mid=("rose",), near=("lion", "puma"))
+    assert edited.sentences == ("a tiger in snow",)
+    assert with_words(found) == found
+
+
+def test_a_concept_is_described_line_by_line() -> None:
+    text = describe(Concept("tiger", sense="tiger.n.02", irrelevant=Bands(near=("cat", "lion"))))
+    assert text[0] == "tiger (entity, tiger.n.02)"
+    assert text[1].split() == ["synonyms", "-"]
+    assert text[-1].split() == ["near", "cat,", "lion"]

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import EraseError
 from .output import add_overwrite, check_out, say
-
-if TYPE_CHECKING:
-    from ..concepts.sets import Concept
 
 HELP = "find synonyms and irrelevant words for a concept"
 DESCRIPTION = """\
@@ -62,57 +57,19 @@ def run(args: argparse.Namespace) -> int:
         return _senses(args)
     if args.k < 1:
         raise EraseError("-k must be at least 1.")
+    from ..concepts.find import describe, find_concept
     from ..concepts.sets import ConceptSet
 
     if args.out:
         check_out([args.out], args.overwrite, ".json")
-    concepts = ConceptSet((find_concept(args, args.name, per_band=args.k, seed=args.seed),))
+    concept, _ = find_concept(args.name, args.kind, args.sense, args.k, args.seed)
+    concepts = ConceptSet((concept,))
     if not args.out:
         print(json.dumps(concepts.to_json(), indent=None if args.json else 2, ensure_ascii=False))
         return 0
     concepts.save(args.out)
-    say(args, concepts.to_json(), *_lines(concepts.concepts[0]), f"Written to {args.out}.")
+    say(args, concepts.to_json(), *describe(concept), f"Written to {args.out}.")
     return 0
-
-
-def find_concept(
-    args: argparse.Namespace,
-    name: str,
-    *,
-    miniflux: bool = False,
-    per_band: int = PER_BAND,
-    seed: int = 0,
-) -> Concept:
-    """A concept from MiniFlux's world, the shipped lists, or WordNet.
-
-    WordNet is asked when ``args`` name a sense, or a kind that the list does not have.
-    """
-    from ..concepts import shipped
-    from ..concepts.sets import BANDS
-    from ..concepts.wordnet import concept_from_wordnet
-
-    if miniflux:
-        from ..miniflux.concepts import concept
-
-        return concept(name)
-    found = shipped.find(name)
-    if found is None or args.sense or args.kind not in (None, found.kind):
-        return concept_from_wordnet(name, args.kind or "entity", args.sense, per_band, seed)
-    bands = {band: getattr(found.irrelevant, band)[:per_band] for band in BANDS}
-    return replace(found, irrelevant=replace(found.irrelevant, **bands))
-
-
-def _lines(concept: Concept) -> list[str]:
-    """A concept for reading."""
-    from ..concepts.sets import BANDS
-
-    rows: Mapping[str, tuple[str, ...]] = {
-        "synonyms": concept.synonyms,
-        **{band: getattr(concept.irrelevant, band) for band in BANDS},
-    }
-    meaning = f", {concept.sense}" if concept.sense else ""
-    head = f"{concept.name} ({concept.kind}{meaning})"
-    return [head, *(f"  {name:<9} {', '.join(words) or '-'}" for name, words in rows.items())]
 
 
 def _senses(args: argparse.Namespace) -> int:

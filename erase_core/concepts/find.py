@@ -1,0 +1,66 @@
+"""A concept with its words, wherever they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from . import shipped, wordnet
+from .sets import BANDS, Bands, Concept, Kind
+
+Origin = Literal["lists", "WordNet"]
+PER_BAND = 6
+
+
+def find_concept(
+    name: str,
+    kind: Kind | None = None,
+    sense: str | None = None,
+    per_band: int = PER_BAND,
+    seed: int = 0,
+) -> tuple[Concept, Origin]:
+    """A concept from the shipped lists or WordNet with at most ``per_band`` words in each band, and
+    which it was.
+
+    WordNet is asked when a sense is named, or a kind that the list does not have; ``seed`` is of
+    its choice of words. EraseError when it does not know the name.
+    """
+    found = shipped.find(name)
+    if found is None or sense or kind not in (None, found.kind):
+        chosen = kind or "entity"
+        return wordnet.concept_from_wordnet(name, chosen, sense or None, per_band, seed), "WordNet"
+    bands = {band: getattr(found.irrelevant, band)[:per_band] for band in BANDS}
+    return replace(found, irrelevant=Bands(**bands)), "lists"
+
+
+def with_words(
+    concept: Concept,
+    synonyms: Sequence[str] = (),
+    irrelevant: Mapping[str, Sequence[str]] | None = None,
+    sentences: Sequence[str] = (),
+) -> Concept:
+    """``concept`` with the user's words where there are any; those found give way to them."""
+    names = tuple(synonyms) or concept.synonyms
+    own = {band: tuple((irrelevant or {}).get(band, ())) for band in BANDS}
+    taken = {word.casefold() for words in ((concept.name, *names), *own.values()) for word in words}
+    bands = {
+        band: own[band]
+        or tuple(w for w in getattr(concept.irrelevant, band) if w.casefold() not in taken)
+        for band in BANDS
+    }
+    return replace(
+        concept,
+        synonyms=names,
+        irrelevant=Bands(**bands),
+        sentences=tuple(sentences) or concept.sentences,
+    )
+
+
+def describe(concept: Concept) -> list[str]:
+    """A concept for reading, line by line."""
+    rows = {"synonyms": concept.synonyms}
+    rows |= {band: getattr(concept.irrelevant, band) for band in BANDS}
+    meaning = f", {concept.sense}" if concept.sense else ""
+    head = f"{concept.name} ({concept.kind}{meaning})"
+    return [head, *(f"  {name:<9} {', '.join(words) or '-'}" for name, words in rows.items())]
