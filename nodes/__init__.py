@@ -11,7 +11,8 @@ from .load import LoadFlux
 from .preview import Preview
 from .report import Report
 from .save import Save
-from .train import Settings, Train
+from .settings import Settings
+from .train import Train
 
 
 class EraseAnything(ComfyExtension):

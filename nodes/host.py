@@ -50,8 +50,6 @@ def aliases(*words: str) -> dict[str, list[str]]:
 
 def seed(most: int, tooltip: str, **more: Any) -> Any:
     """A seed that stays as it is: the host would else draw a new one, and train anew, every run."""
-    from comfy_api.latest import io
-
     return io.Int.Input(
         "seed", default=0, min=0, max=most, control_after_generate=False, tooltip=tooltip, **more
     )
@@ -72,6 +70,22 @@ def guidance_input() -> Any:
     """The guidance input of distilled models."""
     tooltip = "Flux guidance (dev only)."
     return io.Float.Input("guidance", default=3.5, min=0.0, max=100.0, step=0.1, tooltip=tooltip)
+
+
+def name_input(default: str, more: str = "") -> Any:
+    """What a saved file is called."""
+    tooltip = f"Name of the LoRA file, perhaps with a subfolder; a number is added.{more}"
+    return io.String.Input("filename_prefix", default=default, tooltip=tooltip)
+
+
+def folder_input() -> Any:
+    """Which of the two folders of LoRAs a file goes to."""
+    return io.Combo.Input(
+        "folder",
+        options=[MODELS, OUTPUT],
+        default=MODELS,
+        tooltip="Where the file goes. The LoRA list shows both folders.",
+    )
 
 
 # Models

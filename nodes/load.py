@@ -140,18 +140,17 @@ def load_miniflux(options: dict[str, Any]) -> tuple[Any, Any, Any]:
     )
 
 
-def reads_width(path: str) -> bool:
-    """Whether the host's own loader sees how wide a Flux file is."""
-    state = comfy.utils.load_torch_file(path)
+def reads_width(state: dict[str, Any]) -> bool:
+    """Whether the host's own loader sees how wide a Flux is."""
     found = model_detection.detect_unet_config(state, "")["hidden_size"]
     return bool(found == len(state["img_in.weight"]))
 
 
 def load_small(path: str, options: dict[str, Any]) -> Any:
     """A small Flux, also where the host takes every Flux for one of full width (0.3.64)."""
-    if reads_width(path):
-        return load_transformer(path, options)
     state = comfy.utils.load_torch_file(path)
+    if reads_width(state):
+        return load_transformer(path, options)
     config = FluxConfig.from_shapes({key: tuple(value.shape) for key, value in state.items()})
     sizes = model_detection.detect_unet_config(state, "") | {
         "hidden_size": config.hidden_size,

@@ -24,17 +24,8 @@ class Save(io.ComfyNode):
             "finds it.",
             inputs=[
                 eraser.SOCKET.Input("lora", tooltip="The eraser to save."),
-                io.String.Input(
-                    "filename_prefix",
-                    default="eraser",
-                    tooltip="Name of the file, perhaps with a subfolder; a number is added.",
-                ),
-                io.Combo.Input(
-                    "folder",
-                    options=[host.MODELS, host.OUTPUT],
-                    default=host.MODELS,
-                    tooltip="Where the file goes. The LoRA list shows both folders.",
-                ),
+                host.name_input("eraser"),
+                host.folder_input(),
             ],
             outputs=[
                 io.String.Output(display_name="file", tooltip="The file as the LoRA list names it.")

@@ -1,11 +1,11 @@
-"""Erase Concept (train), and the settings that go beyond its own inputs."""
+"""Erase Concept (train)."""
 
 from __future__ import annotations
 
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import folder_paths
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..erase_core import miniflux
 from ..erase_core.concepts.sets import ConceptSet
 from ..erase_core.errors import EraseError
 from ..erase_core.flux.config import FluxConfig
@@ -30,16 +29,17 @@ from ..erase_core.training import (
     TrainSettings,
     estimate,
     lora_metadata,
+    rescue,
+    save_result,
 )
 from ..erase_core.training.checkpoint import checkpoints
 from ..erase_core.training.metadata import final_losses
 from . import host
 from .eraser import Eraser, apply
 from .live import NAMES, POINTS, Live
+from .settings import plan_for
 
 NEW, RESUME = "start anew", "resume"
-# What suits FLUX.1: some 100 GB of activations would be kept for a batch of 8; recomputed, 6 GB.
-FLUX_SETTINGS = TrainSettings(width=512, height=512, activation_checkpointing=True)
 
 
 class Train(io.ComfyNode):
@@ -69,39 +69,13 @@ class Train(io.ComfyNode):
                     min=0,
                     max=100_000,
                     tooltip="Iterations, each erases and preserves once. 0: what suits the model "
-                    "(400; 200 for MiniFlux).",
+                    "(400).",
                 ),
-                io.Int.Input(
-                    "width",
-                    default=0,
-                    min=0,
-                    max=4096,
-                    step=16,
-                    tooltip="Width of the pictures in training, in pixels. 0: what suits the model "
-                    "(512; 128 for MiniFlux).",
-                ),
-                io.Int.Input(
-                    "height",
-                    default=0,
-                    min=0,
-                    max=4096,
-                    step=16,
-                    tooltip="Height of the pictures in training, in pixels. 0: what suits the "
-                    "model (512; 128 for MiniFlux).",
-                ),
+                _pixels("width"),
+                _pixels("height"),
                 host.seed(2**63 - 1, "Seed of every draw. The same seed gives the same file."),
-                io.String.Input(
-                    "filename_prefix",
-                    default="eraser_%concept%",
-                    tooltip="Name of the LoRA file, perhaps with a subfolder; a number is added. "
-                    "%concept% is what is erased.",
-                ),
-                io.Combo.Input(
-                    "folder",
-                    options=[host.MODELS, host.OUTPUT],
-                    default=host.MODELS,
-                    tooltip="Where the file goes. The LoRA list shows both folders.",
-                ),
+                host.name_input("eraser_%concept%", " %concept% is what is erased."),
+                host.folder_input(),
                 io.Int.Input(
                     "preview_every",
                     default=50,
@@ -178,7 +152,7 @@ class Train(io.ComfyNode):
     ) -> io.NodeOutput:
         config = host.flux_config(model)
         given = {"steps": steps, "width": width, "height": height, "seed": seed}
-        plan = _settings(model, config, given, settings or {})
+        plan = plan_for(model, config, given, settings or {})
         prefix = filename_prefix.replace("%concept%", _names(concepts))
         path = host.free_name(host.lora_folder(folder), prefix)
         workflow = ((cls.hidden.extra_pnginfo or {}).get("workflow") or {}).get("id") or ""
@@ -191,123 +165,12 @@ class Train(io.ComfyNode):
             return task.output(result)
 
 
-class Settings(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EraseAnythingSettings",
-            display_name="Erase Settings",
-            category=host.CATEGORY,
-            description="Everything that Erase Concept can be told beyond its own inputs. The "
-            "values shown suit FLUX.1; without this node MiniFlux gets its own.",
-            inputs=_setting_inputs(),
-            outputs=[
-                io.Custom("ERASE_SETTINGS").Output(
-                    display_name="settings", tooltip="For Erase Concept."
-                )
-            ],
-            **host.aliases("training settings", "learning rate", "rank"),
-        )
-
-    @classmethod
-    def execute(cls, **values: Any) -> io.NodeOutput:
-        for name in ("targets", "attention_blocks"):
-            items = values[name].replace(",", " ").split()
-            values[name] = tuple(items) if name == "targets" else tuple(map(_whole, items)) or None
-        values["alpha"] = values["alpha"] or None
-        TrainSettings(**values)  # says at once what cannot be
-        return io.NodeOutput(values)
-
-
-def _whole(text: str) -> int:
-    if not text.isdigit():
-        raise EraseError(f'attention_blocks holds "{text}"; write block numbers such as 17 18.')
-    return int(text)
-
-
-def _setting_inputs() -> list[Any]:
-    """Inputs named as the fields of TrainSettings, with their defaults."""
-    default = FLUX_SETTINGS
-
-    def number(name: str, low: float, high: float, step: float, tooltip: str) -> Any:
-        value = getattr(default, name)
-        if isinstance(value, int):
-            return io.Int.Input(
-                name, default=value, min=int(low), max=int(high), step=int(step), tooltip=tooltip
-            )
-        return io.Float.Input(
-            name, default=value or 0.0, min=low, max=high, step=step, round=1e-6, tooltip=tooltip
-        )
-
-    return [
-        number("rank", 1, 256, 1, "Rank of the LoRA."),
-        number("alpha", 0, 256, 0.5, "Alpha of the LoRA; 0: the rank."),
-        io.String.Input(
-            "targets",
-            default=" ".join(default.targets),
-            tooltip="What the LoRA changes; also add_v_proj to_add_out single_blocks vector_in.",
-        ),
-        number("batch", 1, 256, 1, "States in each half-step. Fewer need less memory."),
-        number("lr_low", 0, 1, 1e-5, "Learning rate of erasing."),
-        number("lr_up", 0, 1, 1e-5, "Learning rate of preserving."),
-        number("eta", 0, 10, 0.05, "How far erasing pushes past the null prompt (Eq. 2)."),
-        number("l_esd", 0, 1000, 0.05, "Weight of L_esd: forget."),
-        number("l_attn", 0, 1000, 0.05, "Weight of L_attn: take the concept's attention away."),
-        number("l_lora", 0, 1000, 0.05, "Weight of L_lora: keep the rest."),
-        number("l_rsc", 0, 1000, 0.05, "Weight of L_rsc: part from synonyms."),
-        number("tau", 0.001, 10, 0.005, "Temperature of L_rsc."),
-        io.Combo.Input(
-            "rsc",
-            options=["text", "official"],
-            default=default.rsc,
-            tooltip="L_rsc as the paper's text has it, or as the released code does.",
-        ),
-        io.String.Input(
-            "attention_blocks",
-            default="",
-            tooltip="Double blocks whose attention counts, e.g. 17 18; empty: the last.",
-        ),
-        io.Combo.Input(
-            "null",
-            options=["auto", "empty", "without", "replace"],
-            default=default.null,
-            tooltip="What stands for nothing in Eq. 2: the empty prompt, the sentence without the "
-            "concept, or with another word in its place. auto: empty for things, else without.",
-        ),
-        io.String.Input(
-            "anchor",
-            default=default.anchor,
-            tooltip="The word that replaces the concept with null = replace; empty: an irrelevant "
-            "one.",
-        ),
-        number("k", 1, 32, 1, "Irrelevant words a sentence in L_rsc."),
-        number("guidance_rollout", 0, 100, 0.1, "Guidance while drawing states (dev only)."),
-        number("guidance_train", 0, 100, 0.1, "Guidance while training (dev only)."),
-        number("rollout_steps", 1, 1000, 1, "Steps of a rollout."),
-        number("erase_rollouts", 1, 10_000, 1, "Rollouts of sentences to erase."),
-        number("keep_rollouts", 1, 10_000, 1, "Rollouts of sentences to keep."),
-        number(
-            "refresh_every", 0, 10_000, 1, "Iterations between the student's rollouts; 0: none."
-        ),
-        number("shuffle", 0, 1, 0.05, "Probability that a sentence's phrases are shuffled."),
-        number("checkpoint_every", 0, 100_000, 1, "Iterations between checkpoints; 0: none."),
-        number("keep_checkpoints", 1, 100, 1, "Checkpoints that are kept."),
-        io.Boolean.Input(
-            "activation_checkpointing",
-            default=default.activation_checkpointing,
-            tooltip="Recompute in the backward pass: less memory, more time.",
-        ),
-        number("max_grad_norm", 0.001, 1000, 0.1, "Gradients are clipped to this norm."),
-    ]
-
-
-def _settings(
-    model: Any, config: FluxConfig, given: Mapping[str, int], more: Mapping[str, Any]
-) -> TrainSettings:
-    """The model's own settings, changed by Erase Settings and by the node's inputs (0: unsaid)."""
-    own = miniflux.demo_settings() if host.is_miniflux(config) else FLUX_SETTINGS
-    said = {name: value for name, value in given.items() if value or name == "seed"}
-    return replace(own, shift_mu=host.shift(model), **more, **said)
+def _pixels(name: str) -> Any:
+    tooltip = (
+        f"{name.capitalize()} of the pictures in training, in pixels. 0: what suits the model "
+        "(512; 128 for MiniFlux)."
+    )
+    return io.Int.Input(name, default=0, min=0, max=4096, step=16, tooltip=tooltip)
 
 
 def _keep_pictures(
@@ -397,10 +260,10 @@ class _Task:
                 self.before = self._draw(self.preview, None)
             return self.trainer.run()
         except comfy.model_management.InterruptProcessingException:
-            self.live.end("cancelled", self._rescue())
+            self.live.end("cancelled", self._rescued())
             raise
         except Exception as error:
-            saved = self._rescue()
+            saved = self._rescued()
             tail = f" The work so far is in {saved}." if saved else ""
             message = f"{str(error).rstrip('.')}.{tail}"
             self.live.end("error", saved, message)
@@ -411,11 +274,15 @@ class _Task:
     def output(self, result: TrainResult) -> io.NodeOutput:
         """Save the eraser and hand it on."""
         trainer = self.trainer
-        path = self._save(result)
+        path = save_result(result, trainer, self.path, *self._base())
+        if path is None:
+            raise EraseError(
+                "The losses diverged at once, so nothing was saved; try a lower lr_low."
+            )
         if result.stopped == "done" and trainer.checkpoint_dir is not None:
             shutil.rmtree(trainer.checkpoint_dir, ignore_errors=True)
         tensors = {name: tensor.cpu() for name, tensor in result.lora.tensors().items()}
-        metadata = self._metadata(result)
+        metadata = lora_metadata(result, trainer.concepts, trainer.settings, *self._base())
         erased = apply(self.model, tensors, 1.0)
         title = f"Erasing {_quoted(trainer.concepts)}"
         chart = host.to_image(loss_chart(result.history, title=title))
@@ -469,28 +336,13 @@ class _Task:
         self._load()  # the VAE may have pushed the model out
         return pictures
 
-    def _metadata(self, result: TrainResult) -> dict[str, str]:
-        name, digest = host.base_name(self.model), host.base_hash(self.model)
-        return lora_metadata(result, self.trainer.concepts, self.trainer.settings, name, digest)
+    def _rescued(self) -> str:
+        """The name of the file with what a run has that ended early, "" if there is nothing."""
+        path = rescue(self.trainer, self.path, *self._base())
+        return "" if path is None else host.lora_name(path)
 
-    def _save(self, result: TrainResult) -> Path:
-        """Write the file, an unfinished one under a name that says how far it got."""
-        path = self.path
-        if result.stopped != "done":
-            path = path.with_name(f"{path.stem}.partial-{len(result.history)}{path.suffix}")
-        result.lora.save(path, self._metadata(result))
-        return path
-
-    def _rescue(self) -> str:
-        """Save what there is of a run that ended early; its name, "" if there is nothing."""
-        trainer = self.trainer
-        if not trainer.history:
-            return ""
-        partial = TrainResult(trainer.lora, trainer.history, {}, "cancelled")
-        try:
-            return host.lora_name(self._save(partial))
-        except EraseError:
-            return ""
+    def _base(self) -> tuple[str, str]:
+        return host.base_name(self.model), host.base_hash(self.model)
 
 
 def _advice(memory: int, device: Any) -> str:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,8 @@ from typing import Any
 import pytest
 
 from tests.browser.page import FLAGS, Page
-from tests.host.client import Client, free_port
-from tests.host.conftest import HOST, STARTING, base, command, environment
+from tests.host.client import Client
+from tests.host.conftest import base, environment, running
 
 __all__ = ["base", "environment"]
 
@@ -35,27 +33,8 @@ def server(base: Path, environment: dict[str, str]) -> Iterator[Client]:  # noqa
     """A live server of our own: the pages change its settings."""
     front_end = os.environ.get("COMFYUI_FRONTEND")
     more = ("--front-end-root", front_end) if front_end else ()
-    port = free_port()
-    log = base / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command(base, "--port", str(port), "--disable-auto-launch", *more),
-            cwd=HOST,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    client = Client(port, base, process.pid)
-    try:
-        until = time.monotonic() + STARTING
-        while not client.answers():
-            if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"ComfyUI did not start:\n{log.read_text()[-3000:]}")
-            time.sleep(0.5)
+    with running(base, environment, *more) as client:
         yield client
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +82,14 @@ def command(base: Path, *more: str) -> list[str]:
     return [str(PYTHON), "main.py", "--cpu", *own, *more]
 
 
-@pytest.fixture(scope="session")
-def server(base: Path, environment: dict[str, str]) -> Iterator[Client]:
+@contextmanager
+def running(base: Path, environment: dict[str, str], *more: str) -> Iterator[Client]:
     """A live server; its log is kept beside the base directory."""
     port = free_port()
     log = base / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command(base, "--port", str(port), "--disable-auto-launch"),
+            command(base, "--port", str(port), "--disable-auto-launch", *more),
             cwd=HOST,
             env=environment,
             stdout=output,
@@ -105,3 +106,9 @@ def server(base: Path, environment: dict[str, str]) -> Iterator[Client]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def server(base: Path, environment: dict[str, str]) -> Iterator[Client]:
+    with running(base, environment) as client:
+        yield client

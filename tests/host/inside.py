@@ -62,7 +62,7 @@ from eraseanything.nodes import host, load  # noqa: E402
 FLUX = BASE / "models" / "diffusion_models" / "miniflux_transformer.safetensors"
 PROMPTS = ["a tiger on a red background", "two cats left of a car, a mosaic"]
 SIGMA = torch.tensor([0.9, 0.4])
-ANY_WIDTH = load.reads_width(str(FLUX))
+ANY_WIDTH = load.reads_width(comfy.utils.load_torch_file(str(FLUX)))
 HELD: dict[str, Any] = {}  # what the test's own nodes hand into and out of graphs
 
 
