@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import inspect
 import json
+import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -436,6 +437,13 @@ def measure_refusals() -> dict[str, str]:
     fill = unet()
     weight = fill.model.diffusion_model.img_in
     fill.model.diffusion_model.img_in = torch.nn.Linear(384, weight.out_features)
+    wan = comfy.supported_models.WAN21_T2V({"disable_unet_model_creation": True})
+    video = comfy.model_patcher.ModelPatcher(wan.get_model({}), device, device)
+    packed = unet()  # as ComfyUI-GGUF has it: blocks of bytes under the name of a weight
+    blocks = torch.zeros(weight.out_features, 72, dtype=torch.uint8)
+    packed.model.diffusion_model.img_in.weight = torch.nn.Parameter(blocks, requires_grad=False)
+    kontext = FLUX.with_name("flux1-dev-kontext.safetensors")
+    shutil.copy(FLUX, kontext)
     clip = load.load_miniflux_clip()
     alone = type("Tokenizer", (), {"clip_l": clip.tokenizer.clip_l})()
     wide = standalone().config.__class__()
@@ -443,6 +451,9 @@ def measure_refusals() -> dict[str, str]:
     no_t5.tokenizer = alone
     return {
         "sd15": said(lambda: host.flux_config(old)),
+        "wan": said(lambda: host.flux_config(video)),
+        "gguf": said(lambda: host.flux_config(packed)),
+        "kontext": said(lambda: host.flux_config(unet(path=kontext))),
         "fill": said(lambda: host.flux_config(fill)),
         "no_t5": said(lambda: host.Text(no_t5, wide)),
         "other_clip": said(lambda: host.Text(clip, wide).encode(["a tiger"])),

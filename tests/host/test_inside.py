@@ -90,6 +90,9 @@ def test_an_error_and_a_cancel_keep_the_work(measured: dict[str, Any]) -> None:
     ("what", "words"),
     [
         ("sd15", "SD15, not FLUX.1"),
+        ("wan", "WAN21_T2V, not FLUX.1"),
+        ("gguf", "integer weights (GGUF"),
+        ("kontext", "Kontext, which edits pictures"),
         ("fill", "takes more than a prompt"),
         ("no_t5", "load both with DualCLIPLoader"),
         ("other_clip", "belongs to another MODEL"),
