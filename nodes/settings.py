@@ -50,7 +50,8 @@ WORDS = {
     "attention_blocks": "double blocks whose attention counts, e.g. 17 18; empty: the last",
     "null": "what stands for nothing in Eq. 2: the empty prompt, the sentence without the concept, "
     "or with another word in its place; auto: empty for things, else without",
-    "anchor": "the word that replaces the concept with null = replace; empty: an irrelevant one",
+    "anchor": "the word that replaces the concept with null = replace; empty: a relative, from the "
+    "irrelevant words",
     "activation_checkpointing": "recompute in the backward pass: less memory, more time",
 }
 

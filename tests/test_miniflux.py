@@ -49,6 +49,16 @@ def test_held_out_wordings_are_not_trained():
         assert not set(templates) & set(captions.TRAINED[kind])
 
 
+def test_some_captions_of_the_training_name_no_thing():
+    scene = captions.Scene((INDEX["cat"],), ("cat",), ground="red", style="sepia")
+    rng = random.Random(0)
+    made = [captions.training_caption(scene, rng) for _ in range(600)]
+    names = ("cat", *THINGS[INDEX["cat"]].synonyms)
+    silent = [text for text in made if not any(name in text for name in names)]
+    assert 30 <= len(silent) <= 75
+    assert {"a sepia photo", "on a red background in sepia style"} <= set(silent)
+
+
 def test_every_word_of_the_judge_is_known_to_both_tokenizers(bundle):
     cases = judge.cases(judge.CHOICES["thing"] + judge.CHOICES["style"], 200, 0)
     cases += [c for t in THINGS for c in judge.synonym_cases(t.name, t.synonyms, 3, 1)]

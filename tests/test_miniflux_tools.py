@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tools" / "miniflux"))
 
 import data
 import render
+from train_flux import Stage
 from train_recogniser import held_out, labels
 
 from erase_core.miniflux.captions import Scene
@@ -83,3 +84,14 @@ def test_labels_leave_open_what_a_picture_leaves_open():
     assert want["number"].tolist() == [3, -1, 0]
     assert want["layout"].tolist() == [0, -1, 0]
     assert want["colour"].tolist() == [0, -1, 4]
+
+
+def test_a_stage_draws_what_it_is_for_more_often():
+    stage = Stage("sides", 1, 1e-3, 1, pairs=3, sides=2)
+    scenes = [
+        Scene(),
+        Scene((0,), ("tiger",)),
+        Scene((0, 1), ("tiger", "lion"), relation="hugging"),
+        Scene((0, 1), ("tiger", "lion"), relation="above"),
+    ]
+    assert [stage.weight(scene) for scene in scenes] == [0, 1, 3, 6]

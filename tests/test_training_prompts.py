@@ -75,6 +75,15 @@ def test_null_follows_the_kind_and_the_setting() -> None:
     assert plan(replace(one, null="replace", anchor="blue"), red).erase[0].null == "a blue car"
 
 
+def test_one_relative_that_stays_takes_the_concepts_place() -> None:
+    settings = replace(SETTINGS, erase_rollouts=8, null="replace")
+    (anchor,) = TIGER.irrelevant.mid
+    assert all(word_spans(prompt.null, anchor) for prompt in plan(settings).erase)
+    distant = replace(TIGER, irrelevant=Bands(none=("rain",)))
+    prompts = plan(settings, ConceptSet((distant,))).erase
+    assert all(word_spans(prompt.null, "rain") for prompt in prompts)
+
+
 def test_keep_prompts_take_turns_through_the_bands_and_include_the_empty_one() -> None:
     keep = plan(replace(SETTINGS, keep_rollouts=32)).keep
     assert len(keep) == 32 and keep.count("") == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..miniflux.world import COLOURS, NUMBERS, STYLES, THINGS
@@ -39,6 +40,18 @@ TRAINED = {
         "{np} as {of} with a {g} background",
         "{s} style, {g} background, {np}",
     ],
+}
+# A few captions name nothing, as real ones often do: then any thing may be drawn.
+UNNAMED = {
+    "plain": ["a picture", "an image"],
+    "ground": [
+        "a {g} background",
+        "on a {g} background",
+        "a picture with a {g} background",
+        "in front of a {g} background",
+    ],
+    "style": ["{of}", "in {s} style", "as {of}"],
+    "both": ["{of} on a {g} background", "on a {g} background in {s} style"],
 }
 HELD_OUT = {
     "plain": ["an image with {np}", "this shows a picture of {np}", "this picture shows {np}"],
@@ -108,9 +121,7 @@ def plural(noun: str) -> str:
 
 
 def noun_phrase(scene: Scene) -> str:
-    """The things of a scene: "a cat", "two cats", "a cat left of a car"; "" when there are none."""
-    if not scene.things:
-        return ""
+    """The things of a scene: "a cat", "two cats", "a cat left of a car"."""
     first = scene.words[0]
     if len(scene.things) == 1:
         many = f"{NUMBERS[scene.number - 1]} {plural(first)}"
@@ -128,26 +139,29 @@ def fill(template: str, scene: Scene) -> str:
 
 def caption(scene: Scene, rng: random.Random, *, held_out: bool = False) -> str:
     """One caption of the scene, by chance, from the trained or the held-out wordings."""
-    if not scene.things:
-        return fill("a {g} background", scene) if scene.ground else ""
+    return _fill_any(HELD_OUT if held_out else TRAINED, scene, rng)
+
+
+def training_caption(scene: Scene, rng: random.Random) -> str:
+    """A caption for training: synonyms in a third of the cases, the ground left out in a fifth, the
+    things in a twelfth."""
+    words = tuple(
+        rng.choice(THINGS[i].synonyms) if rng.random() < 0.33 else THINGS[i].name
+        for i in scene.things
+    )
+    hidden = rng.random() < 0.2
+    scene = replace(scene, words=words, ground=None if hidden else scene.ground)
+    return _fill_any(UNNAMED if rng.random() < 1 / 12 else TRAINED, scene, rng)
+
+
+def _fill_any(wordings: Mapping[str, list[str]], scene: Scene, rng: random.Random) -> str:
     kind = {
         (False, False): "plain",
         (True, False): "ground",
         (False, True): "style",
         (True, True): "both",
     }[bool(scene.ground), bool(scene.style)]
-    return fill(rng.choice((HELD_OUT if held_out else TRAINED)[kind]), scene)
-
-
-def training_caption(scene: Scene, rng: random.Random) -> str:
-    """A caption for training: synonyms in a third of the cases, the ground left out in a fifth."""
-    words = tuple(
-        rng.choice(THINGS[i].synonyms) if rng.random() < 0.33 else THINGS[i].name
-        for i in scene.things
-    )
-    hidden = bool(scene.things) and rng.random() < 0.2
-    scene = replace(scene, words=words, ground=None if hidden else scene.ground)
-    return caption(scene, rng)
+    return fill(rng.choice(wordings[kind]), scene)
 
 
 def all_words() -> list[str]:

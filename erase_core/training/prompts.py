@@ -138,15 +138,14 @@ def _erase_prompts(
     index: int, concept: Concept, count: int, settings: TrainSettings, generator: torch.Generator
 ) -> Iterator[ErasePrompt]:
     """Sentences of a concept, every other one with a synonym for the name."""
-    anchors, others = _irrelevant(concept, generator), _irrelevant(concept, generator)
+    others, null = _irrelevant(concept, generator), null_kind(concept, settings)
+    anchor = settings.anchor or _anchor(concept)
     for number, sentence in enumerate(_sentences(concept, count, settings, generator)):
         words = list(concept.erased())
         at = 1 + number // 2 % len(concept.synonyms) if number % 2 and concept.synonyms else 0
         word = words.pop(at)
         synonym = words[number // 2 % len(words)] if words and settings.l_rsc else None
         swapped = islice(others, settings.k if settings.l_rsc else 0)
-        null = null_kind(concept, settings)
-        anchor = settings.anchor or (next(anchors) if null == "replace" else "")
         yield ErasePrompt(
             index,
             _put(sentence, word),
@@ -161,6 +160,16 @@ def null_kind(concept: Concept, settings: TrainSettings) -> str:
     if settings.null != "auto":
         return settings.null
     return "empty" if concept.kind == "entity" else "without"
+
+
+def _anchor(concept: Concept) -> str:
+    """What is drawn in a concept's place with null = replace; "" when it has no irrelevant words.
+
+    One word for all its sentences, since of many only a blur could be learned: a relative where
+    there is one.
+    """
+    bands = concept.irrelevant
+    return next(iter(bands.mid + bands.near + bands.far + bands.none), "")
 
 
 def _null_text(sentence: Sentence, kind: str, anchor: str) -> str:

@@ -33,8 +33,8 @@ class TrainSettings:
         Double blocks probed by Eq. 3 and 5; None is the last one.
     null, anchor
         What stands for "nothing" in Eq. 2: the empty prompt, the sentence without the concept, or
-        with ``anchor`` in its place (empty: an irrelevant word). "auto" is "empty" for entities,
-        "without" for all other kinds.
+        with ``anchor`` in its place (empty: the first irrelevant word, "mid" before "near"). "auto"
+        is "empty" for entities, "without" for all other kinds.
     k
         Irrelevant words per sentence in Eq. 5.
     guidance_rollout, guidance_train

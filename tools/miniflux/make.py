@@ -35,7 +35,8 @@ def prepare(folder: Path, count: int, seed: int) -> None:
     scenes = [asdict(scene) for scene in world.scenes]
     (folder / "scenes.json").write_text(json.dumps(scenes))
     rng = random.Random(seed)
-    captions = [training_caption(scene, rng) for scene in world.scenes for _ in range(2)]
+    named = [scene for scene in world.scenes if scene.things]
+    captions = [training_caption(scene, rng) for scene in named for _ in range(2)]
     train_t5(captions, folder / "t5xxl_tokenizer")
     train_clip(captions, folder / "clip_l_tokenizer")
     tensors = {"latents": latents, "pictures": torch.from_numpy(world.pictures)}
@@ -47,11 +48,44 @@ def stages(args: argparse.Namespace) -> list[train_flux.Stage]:
     base = train_flux.Stage(
         "base", args.steps, 1e-3, short=0.95, seed=args.seed, device=args.device
     )
-    pairs = replace(base, name="pairs", steps=args.pairs_steps, lr=6e-4, start="base", pairs=3)
-    distil = replace(
-        base, name="distil", steps=args.distil_steps, lr=4e-4, short=0.5, start="pairs"
+    pairs = replace(
+        base,
+        name="pairs",
+        start="base",
+        steps=args.pairs_steps,
+        lr=6e-4,
+        pairs=3,
+        seed=base.seed + 1,
     )
-    return [base, replace(pairs, seed=args.seed + 2), replace(distil, seed=args.seed + 1)]
+    layout = replace(
+        pairs,
+        name="layout",
+        start="pairs",
+        steps=args.layout_steps,
+        lr=8e-4,
+        shift=0.8,
+        seed=base.seed + 2,
+    )
+    sides = replace(
+        layout,
+        name="sides",
+        start="layout",
+        steps=args.sides_steps,
+        sides=3,
+        shift=1.0,
+        seed=base.seed + 3,
+    )
+    distil = replace(
+        base,
+        name="distil",
+        start="sides",
+        steps=args.distil_steps,
+        lr=5e-4,
+        short=0.63,
+        shift=0.8,
+        seed=base.seed + 4,
+    )
+    return [base, pairs, layout, sides, distil]
 
 
 def main() -> None:
@@ -64,7 +98,9 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=30_000)
     parser.add_argument("--steps", type=int, default=3200)
     parser.add_argument("--pairs-steps", type=int, default=1400)
-    parser.add_argument("--distil-steps", type=int, default=300)
+    parser.add_argument("--layout-steps", type=int, default=1800)
+    parser.add_argument("--sides-steps", type=int, default=1200)
+    parser.add_argument("--distil-steps", type=int, default=1150)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     if not (args.out / "world.safetensors").exists():

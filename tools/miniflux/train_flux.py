@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from erase_core.files import atomic
 from erase_core.flux import Conditioning, velocity
 from erase_core.miniflux.captions import Scene, training_caption
+from erase_core.miniflux.world import RELATIONS
 from erase_core.text.encoders import tokenize
 from erase_core.training.checkpoint import pack_optimiser, unpack_optimiser
 
@@ -35,10 +36,13 @@ SAVE_EVERY = 250
 
 @dataclass(frozen=True)
 class Stage:
-    """One training: "base", "pairs" or "distil".
+    """One training: "base", "pairs", "layout", "sides" or "distil".
 
     ``short`` is the share of steps with few text tokens, ``start`` the stage whose averaged weights
-    it goes on from, ``pairs`` how often scenes with two different things are drawn, against 1.
+    it goes on from, ``pairs`` how often scenes with two different things are drawn, against 1,
+    ``sides`` how many times more often those that say which of them is on what side, ``shift`` the
+    mean of the noise levels' logits: above 0 there is more noise, where it is decided what stands
+    where.
     """
 
     name: str
@@ -47,9 +51,17 @@ class Stage:
     short: float
     start: str = ""
     pairs: float = 1
+    sides: float = 1
+    shift: float = 0
     batch: int = 48
     seed: int = 1
     device: str = "cpu"
+
+    def weight(self, scene: Scene) -> float:
+        """How often a scene is drawn; bare grounds are for the recogniser alone."""
+        if len(scene.things) < 2:
+            return float(len(scene.things))
+        return self.pairs * (self.sides if scene.relation in RELATIONS[:4] else 1)
 
 
 class Batches:
@@ -58,8 +70,7 @@ class Batches:
     def __init__(self, folder: Path, stage: Stage) -> None:
         self.latents = load_file(folder / "world.safetensors")["latents"]
         self.scenes: list[Scene] = read_scenes(folder / "scenes.json")
-        weights = (stage.pairs if len(scene.things) > 1 else 1 for scene in self.scenes)
-        self.cumulative = list(accumulate(weights))
+        self.cumulative = list(accumulate(stage.weight(scene) for scene in self.scenes))
         self.clip = PreTrainedTokenizerFast.from_pretrained(folder / "clip_l_tokenizer")
         self.t5 = PreTrainedTokenizerFast.from_pretrained(folder / "t5xxl_tokenizer")
         self.stage = stage
@@ -81,18 +92,20 @@ class Batches:
         return self.latents[rows].float().to(self.stage.device), *self.tokens(prompts, step)
 
 
-def noised(x0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def noised(x0: Tensor, shift: float) -> tuple[Tensor, Tensor, Tensor]:
     """States at logit-normal noise levels, their levels, and the velocity eps - x_0."""
     noise = torch.randn(x0.shape).to(x0)
-    sigma = torch.sigmoid(torch.randn(len(x0))).to(x0)
+    sigma = torch.sigmoid(torch.randn(len(x0)) + shift).to(x0)
     return torch.lerp(x0, noise, sigma[:, None, None, None]), sigma, noise - x0
 
 
-def flow_loss(model: MiniFlux, x0: Tensor, t5_ids: Tensor, clip_ids: Tensor) -> Tensor:
+def flow_loss(
+    model: MiniFlux, shift: float, x0: Tensor, t5_ids: Tensor, clip_ids: Tensor
+) -> Tensor:
     """Flow matching; the pooled vector is often dropped, so that tokens carry the meaning."""
     cond = model.encode(t5_ids, clip_ids)
     keep = (torch.rand(len(x0), 1) >= POOLED_DROP).to(cond.pooled)
-    x, sigma, target = noised(x0)
+    x, sigma, target = noised(x0, shift)
     v = velocity(model.flux, x, sigma, Conditioning(cond.context, cond.pooled * keep), 1.0)
     return (v - target).square().mean()
 
@@ -101,21 +114,23 @@ def distil_loss(
     model: MiniFlux,
     teacher: MiniFlux,
     empty: tuple[Tensor, Tensor],
+    shift: float,
     x0: Tensor,
     t5_ids: Tensor,
     clip_ids: Tensor,
 ) -> Tensor:
     """The student's one pass at input g learns the teacher's ``v_0 + w (v_c - v_0)``, where
-    ``w = 1 + SOFTER (g - 1)``."""
+    ``w = 1 + SOFTER (g - 1)``. The teacher reads few tokens, at which it was trained."""
     with torch.no_grad():
-        cond = teacher.encode(t5_ids, clip_ids)
+        teacher_cond = teacher.encode(t5_ids[:, :SHORT], clip_ids)
         nothing = teacher.encode(*empty).select([0] * len(x0))
-        x, sigma, _ = noised(x0)
+        x, sigma, _ = noised(x0, shift)
         g = torch.empty(len(x0)).uniform_(*GUIDANCE).to(x0)
-        v_c = velocity(teacher.flux, x, sigma, cond, 1.0)
+        v_c = velocity(teacher.flux, x, sigma, teacher_cond, 1.0)
         v_0 = velocity(teacher.flux, x, sigma, nothing, 1.0)
         weight = 1 + SOFTER * (g - 1)
         target = v_0 + weight[:, None, None, None] * (v_c - v_0)
+    cond = model.encode(t5_ids, clip_ids)
     return (velocity(model.flux, x, sigma, cond, g) - target).square().mean()
 
 
@@ -202,10 +217,10 @@ def descend(run: Run, batches: Batches, stage: Stage) -> float:
     batch = batches.draw(run.step)
     with torch.autocast(torch.device(stage.device).type, torch.bfloat16):
         if run.teacher is None:
-            loss = flow_loss(run.model, *batch)
+            loss = flow_loss(run.model, stage.shift, *batch)
         else:
-            empty = batches.tokens([""], run.step)
-            loss = distil_loss(run.model, run.teacher, empty, *batch)
+            empty = batches.tokens([""], 0)
+            loss = distil_loss(run.model, run.teacher, empty, stage.shift, *batch)
     run.model.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
