@@ -339,6 +339,8 @@ def test_demo_meets_its_bars(tmp_path: Path) -> None:
     assert report["acc_g"]["value"] <= 0.10
     assert report["acc_ir"]["value"] >= untouched["acc_ir"]["value"] - 0.03
     assert report["acc_companion"]["value"] >= untouched["acc_companion"]["value"] - 0.05
+    recognised = report["recognised_when_erased"]["value"]
+    assert recognised >= untouched["recognised_when_erased"]["value"] - 0.1
     assert report["seconds"]["to_lora"] <= 240
 
 

@@ -143,10 +143,10 @@ def test_it_draws_the_colour_asked_for(bundle, recogniser):
 
 
 def test_it_draws_the_thing_asked_for(bundle, recogniser):
-    """A floor under what the bundled model does (83 % of 60). The goal is 95 %."""
+    """A floor under what the bundled model does (88 % of 180). The goal is 95 %."""
     names = [thing.name for thing in THINGS]
     random.Random(0).shuffle(names)
-    assert named(bundle, recogniser, names[:24]) >= 15
+    assert named(bundle, recogniser, names[:24]) >= 19
 
 
 def test_guidance_input_matters(bundle):
