@@ -48,44 +48,18 @@ def stages(args: argparse.Namespace) -> list[train_flux.Stage]:
     base = train_flux.Stage(
         "base", args.steps, 1e-3, short=0.95, seed=args.seed, device=args.device
     )
-    pairs = replace(
-        base,
-        name="pairs",
-        start="base",
-        steps=args.pairs_steps,
-        lr=6e-4,
-        pairs=3,
-        seed=base.seed + 1,
-    )
-    layout = replace(
-        pairs,
-        name="layout",
-        start="pairs",
-        steps=args.layout_steps,
-        lr=8e-4,
-        shift=0.8,
-        seed=base.seed + 2,
-    )
-    sides = replace(
-        layout,
-        name="sides",
-        start="layout",
-        steps=args.sides_steps,
-        sides=3,
-        shift=1.0,
-        seed=base.seed + 3,
-    )
-    distil = replace(
-        base,
-        name="distil",
-        start="sides",
-        steps=args.distil_steps,
-        lr=5e-4,
-        short=0.63,
-        shift=0.8,
-        seed=base.seed + 4,
+    pairs = _after(base, "pairs", args.pairs_steps, lr=6e-4, pairs=3)
+    layout = _after(pairs, "layout", args.layout_steps, lr=8e-4, shift=0.8)
+    sides = _after(layout, "sides", args.sides_steps, sides=3, shift=1.0)
+    distil = _after(
+        sides, "distil", args.distil_steps, lr=5e-4, short=0.63, pairs=1, sides=1, shift=0.8
     )
     return [base, pairs, layout, sides, distil]
+
+
+def _after(stage: train_flux.Stage, name: str, steps: int, **changes: float) -> train_flux.Stage:
+    """A stage that goes on from another's weights, like it but for ``changes``."""
+    return replace(stage, name=name, start=stage.name, steps=steps, seed=stage.seed + 1, **changes)
 
 
 def main() -> None:
