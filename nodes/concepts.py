@@ -42,58 +42,7 @@ class EraseConceptSet(io.ComfyNode):
             category=host.CATEGORY,
             description="What to erase, under which names, and which words must stay. What is left "
             "empty is filled in, and shown on the node with the meanings to choose from.",
-            inputs=[
-                _concept(),
-                io.Combo.Input(
-                    "kind",
-                    options=[AUTO, *KINDS],
-                    default=AUTO,
-                    tooltip="entity: things and people. abstraction: styles, colours, times. "
-                    "relationship: actions and places. auto: as the lists say, else entity.",
-                ),
-                io.Combo.Input(
-                    "source",
-                    options=SOURCES,
-                    default=AUTO,
-                    tooltip="Where missing words come from. auto: the shipped lists, else WordNet. "
-                    "MiniFlux: its own world, for the bundled model. by hand: nothing is added.",
-                ),
-                io.String.Input(
-                    "sense",
-                    default="",
-                    tooltip="WordNet's name of the meaning, such as tiger.n.02; empty: the "
-                    "likeliest. Run once to see them on the node.",
-                ),
-                _words(
-                    "synonyms",
-                    "Other names, erased with it. One a line, or with commas; empty: found.",
-                ),
-                *(
-                    _words(
-                        f"irrelevant_{band}",
-                        f"Kept: {text}. One a line, or with commas; empty: found.",
-                    )
-                    for band, text in BAND_TEXTS.items()
-                ),
-                io.String.Input(
-                    "sentences",
-                    default="",
-                    multiline=True,
-                    optional=True,
-                    tooltip="Prompts with the concept's name in them, one a line, to train on; "
-                    "empty: the shipped ones.",
-                ),
-                io.Int.Input(
-                    "per_band",
-                    default=6,
-                    min=1,
-                    max=50,
-                    optional=True,
-                    tooltip="Words found for each of the four bands.",
-                ),
-                host.seed(2**32 - 1, "Seed of the choice of words.", optional=True),
-                _merged(),
-            ],
+            inputs=_inputs(),
             outputs=_outputs(),
             is_output_node=True,
             **host.aliases("concept", "wordnet", "synonyms", "unlearn"),
@@ -319,6 +268,61 @@ def _split(text: str) -> tuple[str, ...]:
 
 def _lines(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+
+
+def _inputs() -> list[Any]:
+    return [
+        _concept(),
+        io.Combo.Input(
+            "kind",
+            options=[AUTO, *KINDS],
+            default=AUTO,
+            tooltip="entity: things and people. abstraction: styles, colours, times. "
+            "relationship: actions and places. auto: as the lists say, else entity.",
+        ),
+        io.Combo.Input(
+            "source",
+            options=SOURCES,
+            default=AUTO,
+            tooltip="Where missing words come from. auto: the shipped lists, else WordNet. "
+            "MiniFlux: its own world, for the bundled model. by hand: nothing is added.",
+        ),
+        io.String.Input(
+            "sense",
+            default="",
+            tooltip="WordNet's name of the meaning, such as tiger.n.02; empty: the "
+            "likeliest. Run once to see them on the node.",
+        ),
+        _words(
+            "synonyms",
+            "Other names, erased with it. One a line, or with commas; empty: found.",
+        ),
+        *(
+            _words(
+                f"irrelevant_{band}",
+                f"Kept: {text}. One a line, or with commas; empty: found.",
+            )
+            for band, text in BAND_TEXTS.items()
+        ),
+        io.String.Input(
+            "sentences",
+            default="",
+            multiline=True,
+            optional=True,
+            tooltip="Prompts with the concept's name in them, one a line, to train on; "
+            "empty: the shipped ones.",
+        ),
+        io.Int.Input(
+            "per_band",
+            default=6,
+            min=1,
+            max=50,
+            optional=True,
+            tooltip="Words found for each of the four bands.",
+        ),
+        host.seed(2**32 - 1, "Seed of the choice of words.", optional=True),
+        _merged(),
+    ]
 
 
 def _concept() -> Any:

@@ -53,79 +53,8 @@ class Train(io.ComfyNode):
                 "Trains a LoRA that makes a Flux model forget what the concept set names and keep "
                 "the rest. It is saved to the LoRA list; cancelling keeps the work done so far."
             ),
-            inputs=[
-                io.Model.Input(
-                    "model",
-                    tooltip="The Flux model that is to forget. It may carry "
-                    "LoRAs, and comes back exactly as it was.",
-                ),
-                io.Clip.Input("clip", tooltip="Its text encoders, CLIP-L and T5."),
-                io.Custom("ERASE_CONCEPTS").Input(
-                    "concepts", tooltip="What to forget and what to keep, from a Concept Set."
-                ),
-                io.Int.Input(
-                    "steps",
-                    default=0,
-                    min=0,
-                    max=100_000,
-                    tooltip="Iterations, each erases and preserves once. 0: what suits the model "
-                    "(400).",
-                ),
-                _pixels("width"),
-                _pixels("height"),
-                host.seed(2**63 - 1, "Seed of every draw. The same seed gives the same file."),
-                host.name_input("eraser_%concept%", " %concept% is what is erased."),
-                host.folder_input(),
-                io.Int.Input(
-                    "preview_every",
-                    default=50,
-                    min=0,
-                    max=100_000,
-                    tooltip="Iterations between two previews, the same seeds before and after. "
-                    "Needs the VAE. 0: none.",
-                ),
-                io.Combo.Input(
-                    "run",
-                    options=[NEW, RESUME],
-                    default=NEW,
-                    tooltip="start anew: what an unfinished run of this name left to resume from "
-                    "is discarded. resume: go on from its newest checkpoint, with its concepts and "
-                    "settings; starts anew where there is none.",
-                ),
-                io.Custom("ERASE_SETTINGS").Input(
-                    "settings", optional=True, tooltip="Everything else, from Erase Settings."
-                ),
-                io.Vae.Input(
-                    "vae", optional=True, tooltip="For previews, and for pictures of your own."
-                ),
-                io.Image.Input(
-                    "images",
-                    optional=True,
-                    tooltip="Pictures of your own that must stay as they are. They take the place "
-                    "of the irrelevant words; needs the VAE.",
-                ),
-                io.String.Input(
-                    "image_prompts",
-                    optional=True,
-                    multiline=True,
-                    default="",
-                    tooltip="What your pictures show: one line for all, or one line for each.",
-                ),
-            ],
-            outputs=[
-                io.Model.Output(display_name="model", tooltip="The model with the eraser applied."),
-                io.Custom("LORA_MODEL").Output(
-                    display_name="lora",
-                    tooltip="The eraser, for Load LoRA Model, Erasure Preview and Combine Erasers.",
-                ),
-                io.Custom("LOSS_MAP").Output(
-                    display_name="loss", tooltip="The losses, for Plot Loss Graph."
-                ),
-                io.String.Output(
-                    display_name="file", tooltip="The file as the LoRA list names it."
-                ),
-                io.Image.Output(display_name="chart", tooltip="The four losses as curves."),
-            ],
+            inputs=_inputs(),
+            outputs=_outputs(),
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             is_output_node=True,
             **host.aliases("train lora", "unlearn", "erase", "forget concept", "concept ablation"),
@@ -163,6 +92,80 @@ class Train(io.ComfyNode):
             task.start(config, concepts, plan, pictures, _checkpoints(prefix), run == RESUME)
             result = task.run()
             return task.output(result)
+
+
+def _inputs() -> list[Any]:
+    return [
+        io.Model.Input(
+            "model",
+            tooltip="The Flux model that is to forget. It may carry "
+            "LoRAs, and comes back exactly as it was.",
+        ),
+        io.Clip.Input("clip", tooltip="Its text encoders, CLIP-L and T5."),
+        io.Custom("ERASE_CONCEPTS").Input(
+            "concepts", tooltip="What to forget and what to keep, from a Concept Set."
+        ),
+        io.Int.Input(
+            "steps",
+            default=0,
+            min=0,
+            max=100_000,
+            tooltip="Iterations, each erases and preserves once. 0: what suits the model (400).",
+        ),
+        _pixels("width"),
+        _pixels("height"),
+        host.seed(2**63 - 1, "Seed of every draw. The same seed gives the same file."),
+        host.name_input("eraser_%concept%", " %concept% is what is erased."),
+        host.folder_input(),
+        io.Int.Input(
+            "preview_every",
+            default=50,
+            min=0,
+            max=100_000,
+            tooltip="Iterations between two previews, the same seeds before and after. "
+            "Needs the VAE. 0: none.",
+        ),
+        io.Combo.Input(
+            "run",
+            options=[NEW, RESUME],
+            default=NEW,
+            tooltip="start anew: what an unfinished run of this name left to resume from "
+            "is discarded. resume: go on from its newest checkpoint, with its concepts and "
+            "settings; starts anew where there is none.",
+        ),
+        io.Custom("ERASE_SETTINGS").Input(
+            "settings", optional=True, tooltip="Everything else, from Erase Settings."
+        ),
+        io.Vae.Input("vae", optional=True, tooltip="For previews, and for pictures of your own."),
+        io.Image.Input(
+            "images",
+            optional=True,
+            tooltip="Pictures of your own that must stay as they are. They take the place "
+            "of the irrelevant words; needs the VAE.",
+        ),
+        io.String.Input(
+            "image_prompts",
+            optional=True,
+            multiline=True,
+            default="",
+            tooltip="What your pictures show: one line for all, or one line for each.",
+        ),
+    ]
+
+
+def _outputs() -> list[Any]:
+    return [
+        io.Model.Output(display_name="model", tooltip="The model with the eraser applied."),
+        io.Custom("LORA_MODEL").Output(
+            display_name="lora",
+            tooltip="The eraser, for Load LoRA Model, Erasure Preview and Combine Erasers.",
+        ),
+        io.Custom("LOSS_MAP").Output(
+            display_name="loss", tooltip="The losses, for Plot Loss Graph."
+        ),
+        io.String.Output(display_name="file", tooltip="The file as the LoRA list names it."),
+        io.Image.Output(display_name="chart", tooltip="The four losses as curves."),
+    ]
 
 
 def _pixels(name: str) -> Any:
