@@ -271,18 +271,18 @@ def two_concepts(base: Base, info: dict[str, Any]) -> Workflow:
 def style_erasure(base: Base, info: dict[str, Any]) -> Workflow:
     flow = Workflow(f"{base.name} style erasure", info)
     model = load(flow, base)
-    words = concept(flow, base, "mosaic", (400, 0))
+    words = concept(flow, base, "sketch", (400, 0))
     flow.group("2 · The style to forget", "train", words)
     trained = train(flow, model, words, (880, 0))
     flow.group("3 · Train the eraser", "train", trained)
-    prompt = "a mosaic of a tiger"
+    prompt = "a pencil sketch of a tiger"
     models = {"untouched": model["model"], "erased": trained["model"]}
     flow.group(
         "4 · Draw the same seeds without and with it",
         "draw",
         *draw(flow, base, model, prompt, (1380, 0), models),
     )
-    prompts = [prompt, "a mosaic of a car", "a pencil sketch of a tiger"]
+    prompts = [prompt, "a pencil sketch of a car", "a comic drawing of a tiger"]
     sheet = preview(flow, base, model, prompts, (2500, 0), lora=trained["lora"])
     flow.group("5 · The style goes, things and other styles stay", "compare", sheet)
     flow.note(

@@ -142,15 +142,20 @@ def caption(scene: Scene, rng: random.Random, *, held_out: bool = False) -> str:
     return _fill_any(HELD_OUT if held_out else TRAINED, scene, rng)
 
 
-def training_caption(scene: Scene, rng: random.Random) -> str:
-    """A caption for training: synonyms in a third of the cases, the ground left out in a fifth, the
-    things in a twelfth."""
+def varied(scene: Scene, rng: random.Random) -> Scene:
+    """The scene as a caption may tell it: synonyms in a third of the cases, the ground left out in
+    a fifth."""
     words = tuple(
         rng.choice(THINGS[i].synonyms) if rng.random() < 0.33 else THINGS[i].name
         for i in scene.things
     )
     hidden = rng.random() < 0.2
-    scene = replace(scene, words=words, ground=None if hidden else scene.ground)
+    return replace(scene, words=words, ground=None if hidden else scene.ground)
+
+
+def training_caption(scene: Scene, rng: random.Random) -> str:
+    """A caption of the varied scene; one in twelve does not name its things."""
+    scene = varied(scene, rng)
     return _fill_any(UNNAMED if rng.random() < 1 / 12 else TRAINED, scene, rng)
 
 

@@ -17,6 +17,7 @@ import evaluate
 import torch
 import train_flux
 import train_recogniser
+import train_text
 import train_vae
 from data import build
 from export import export
@@ -51,10 +52,12 @@ def stages(args: argparse.Namespace) -> list[train_flux.Stage]:
     pairs = _after(base, "pairs", args.pairs_steps, lr=6e-4, pairs=3)
     layout = _after(pairs, "layout", args.layout_steps, lr=8e-4, shift=0.8)
     sides = _after(layout, "sides", args.sides_steps, sides=3, shift=1.0)
-    distil = _after(
-        sides, "distil", args.distil_steps, lr=5e-4, short=0.63, pairs=1, sides=1, shift=0.8
+    whole = _after(sides, "all", args.all_steps, short=0.35, pairs=2, shifted=0.5)
+    distil = _after(whole, "distil", args.distil_steps, lr=5e-4, short=0, shift=0.8, shifted=0.7)
+    guide = _after(
+        distil, "guide", args.guide_steps, lr=6e-4, pairs=2, sides=3, shift=1, shifted=0.5
     )
-    return [base, pairs, layout, sides, distil]
+    return [base, pairs, layout, sides, whole, distil, guide]
 
 
 def _after(stage: train_flux.Stage, name: str, steps: int, **changes: float) -> train_flux.Stage:
@@ -70,22 +73,27 @@ def main() -> None:
     parser.add_argument("--target", type=Path, default=miniflux.FOLDER, help="where the files go")
     parser.add_argument("--device", default="cpu", help="for the transformer's training")
     parser.add_argument("--pictures", type=int, default=30_000)
+    parser.add_argument("--text-steps", type=int, default=1200)
     parser.add_argument("--steps", type=int, default=3200)
     parser.add_argument("--pairs-steps", type=int, default=1400)
     parser.add_argument("--layout-steps", type=int, default=1800)
     parser.add_argument("--sides-steps", type=int, default=1200)
-    parser.add_argument("--distil-steps", type=int, default=1150)
+    parser.add_argument("--all-steps", type=int, default=2500)
+    parser.add_argument("--distil-steps", type=int, default=600)
+    parser.add_argument("--guide-steps", type=int, default=1100)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     if not (args.out / "world.safetensors").exists():
         prepare(args.out, args.pictures, args.seed)
     if not (args.out / "recogniser.safetensors").exists():
-        train_recogniser.train(args.out, (1500, 1000), args.seed)
+        train_recogniser.train(args.out, args.seed)
     if not (args.out / "vae.safetensors").exists():
         train_vae.train(args.out, 2500, args.seed)
+    if not (args.out / "text.safetensors").exists():
+        train_text.train(args.out, args.text_steps, args.seed)
     for stage in stages(args):
         train_flux.train(args.out, stage)
-    export(args.out, "distil", args.target)
+    export(args.out, "guide", args.target)
     train_recogniser.test(args.target, args.seed)
     evaluate.main(["--folder", str(args.target), "--json", str(args.out / "quality.json")])
 

@@ -1,5 +1,5 @@
-"""Train MiniFlux: on captioned renders, then on pairs above all, then its guidance input, distilled
-from itself."""
+"""Train MiniFlux: on captioned renders, then on pairs above all, then on everything as it is used,
+then its guidance input, first distilled from itself, then trained with all the rest."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ SAVE_EVERY = 250
 
 @dataclass(frozen=True)
 class Stage:
-    """One training: "base", "pairs", "layout", "sides" or "distil".
+    """One training: "base", "pairs", "layout", "sides", "all", "distil" or "guide".
 
     ``short`` is the share of steps with few text tokens, ``start`` the stage whose averaged weights
     it goes on from, ``pairs`` how often scenes with two different things are drawn, against 1,
     ``sides`` how many times more often those that say which of them is on what side, ``shift`` the
-    mean of the noise levels' logits: above 0 there is more noise, where it is decided what stands
-    where.
+    mean of the noise levels' logits for a share ``shifted`` of every batch, 0 for the rest: above 0
+    there is more noise, where it is decided what stands where.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Stage:
     pairs: float = 1
     sides: float = 1
     shift: float = 0
+    shifted: float = 1
     batch: int = 48
     seed: int = 1
     device: str = "cpu"
@@ -92,20 +93,21 @@ class Batches:
         return self.latents[rows].float().to(self.stage.device), *self.tokens(prompts, step)
 
 
-def noised(x0: Tensor, shift: float) -> tuple[Tensor, Tensor, Tensor]:
+def noised(x0: Tensor, stage: Stage) -> tuple[Tensor, Tensor, Tensor]:
     """States at logit-normal noise levels, their levels, and the velocity eps - x_0."""
     noise = torch.randn(x0.shape).to(x0)
+    shift = stage.shift * (torch.arange(len(x0)) < stage.shifted * len(x0))
     sigma = torch.sigmoid(torch.randn(len(x0)) + shift).to(x0)
     return torch.lerp(x0, noise, sigma[:, None, None, None]), sigma, noise - x0
 
 
 def flow_loss(
-    model: MiniFlux, shift: float, x0: Tensor, t5_ids: Tensor, clip_ids: Tensor
+    model: MiniFlux, stage: Stage, x0: Tensor, t5_ids: Tensor, clip_ids: Tensor
 ) -> Tensor:
     """Flow matching; the pooled vector is often dropped, so that tokens carry the meaning."""
     cond = model.encode(t5_ids, clip_ids)
     keep = (torch.rand(len(x0), 1) >= POOLED_DROP).to(cond.pooled)
-    x, sigma, target = noised(x0, shift)
+    x, sigma, target = noised(x0, stage)
     v = velocity(model.flux, x, sigma, Conditioning(cond.context, cond.pooled * keep), 1.0)
     return (v - target).square().mean()
 
@@ -114,23 +116,48 @@ def distil_loss(
     model: MiniFlux,
     teacher: MiniFlux,
     empty: tuple[Tensor, Tensor],
-    shift: float,
+    stage: Stage,
     x0: Tensor,
     t5_ids: Tensor,
     clip_ids: Tensor,
 ) -> Tensor:
     """The student's one pass at input g learns the teacher's ``v_0 + w (v_c - v_0)``, where
-    ``w = 1 + SOFTER (g - 1)``. The teacher reads few tokens, at which it was trained."""
+    ``w = 1 + SOFTER (g - 1)``; the encoders are the same and do not learn."""
     with torch.no_grad():
-        teacher_cond = teacher.encode(t5_ids[:, :SHORT], clip_ids)
+        cond = teacher.encode(t5_ids, clip_ids)
         nothing = teacher.encode(*empty).select([0] * len(x0))
-        x, sigma, _ = noised(x0, shift)
+        x, sigma, _ = noised(x0, stage)
         g = torch.empty(len(x0)).uniform_(*GUIDANCE).to(x0)
-        v_c = velocity(teacher.flux, x, sigma, teacher_cond, 1.0)
+        v_c = velocity(teacher.flux, x, sigma, cond, 1.0)
         v_0 = velocity(teacher.flux, x, sigma, nothing, 1.0)
         weight = 1 + SOFTER * (g - 1)
         target = v_0 + weight[:, None, None, None] * (v_c - v_0)
+    return (velocity(model.flux, x, sigma, cond, g) - target).square().mean()
+
+
+def guide_loss(
+    model: MiniFlux,
+    teacher: MiniFlux,
+    empty: tuple[Tensor, Tensor],
+    stage: Stage,
+    x0: Tensor,
+    t5_ids: Tensor,
+    clip_ids: Tensor,
+) -> Tensor:
+    """Flow matching at input 1 and, in every other picture, at input g, where the target gains what
+    the model's own average would add by guidance: ``eps - x_0 + (w - 1) (v_c - v_0)``."""
     cond = model.encode(t5_ids, clip_ids)
+    x, sigma, target = noised(x0, stage)
+    g = torch.ones(len(x0)).to(x0)
+    g[::2] = torch.empty(len(g[::2])).uniform_(*GUIDANCE).to(x0)
+    with torch.no_grad():
+        told = teacher.encode(t5_ids[::2], clip_ids[::2])
+        nothing = teacher.encode(*empty).select([0] * len(x0[::2]))
+        v_c = velocity(teacher.flux, x[::2], sigma[::2], told, 1.0)
+        v_0 = velocity(teacher.flux, x[::2], sigma[::2], nothing, 1.0)
+        target[::2] += SOFTER * (g[::2, None, None, None] - 1) * (v_c - v_0)
+    dropped = (torch.rand(len(x0), 1).to(x0) < POOLED_DROP) & (g[:, None] == 1)
+    cond = Conditioning(cond.context, cond.pooled * ~dropped)
     return (velocity(model.flux, x, sigma, cond, g) - target).square().mean()
 
 
@@ -167,6 +194,8 @@ class Run:
         self.teacher: MiniFlux | None = None
         if stage.start:
             self.model.load_state_dict(averaged(folder / f"{stage.start}.safetensors"))
+        else:
+            self.model.t5.load_state_dict(load_file(folder / "text.safetensors"))
         if stage.name == "distil":
             self.model.t5.requires_grad_(False)
             self.model.clip.requires_grad_(False)
@@ -216,11 +245,13 @@ def descend(run: Run, batches: Batches, stage: Stage) -> float:
     torch.manual_seed(stage.seed * 10_000_000 + run.step)
     batch = batches.draw(run.step)
     with torch.autocast(torch.device(stage.device).type, torch.bfloat16):
-        if run.teacher is None:
-            loss = flow_loss(run.model, stage.shift, *batch)
+        if stage.name == "guide":
+            loss = guide_loss(run.model, run.ema, batches.tokens([""], run.step), stage, *batch)
+        elif run.teacher:
+            empty = batches.tokens([""], run.step)
+            loss = distil_loss(run.model, run.teacher, empty, stage, *batch)
         else:
-            empty = batches.tokens([""], 0)
-            loss = distil_loss(run.model, run.teacher, empty, stage.shift, *batch)
+            loss = flow_loss(run.model, stage, *batch)
     run.model.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)

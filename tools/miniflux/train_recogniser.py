@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -54,14 +55,14 @@ def layout_class(scene: Scene) -> int:
     return LAYOUTS.index(LAYOUT_OF[scene.relation]) if scene.relation else -1
 
 
-def augment(x: Tensor, rng: torch.Generator) -> Tensor:
-    """Shift by up to 6 pixels, blur half, add noise: generated pictures are never as clean."""
+def augment(x: Tensor, soft: float, rng: torch.Generator) -> Tensor:
+    """Shift by up to 6 pixels, blur a share, add noise: generated pictures are never as clean."""
     dx, dy = torch.randint(-6, 7, (2,), generator=rng).tolist()
     x = F.pad(x, (6, 6, 6, 6), mode="replicate")[:, :, 6 + dy : 134 + dy, 6 + dx : 134 + dx]
-    half = len(x) // 2
-    soft = F.interpolate(F.avg_pool2d(x[:half], 2), scale_factor=2, mode="bilinear")
+    count = int(len(x) * soft)
+    blurred = F.interpolate(F.avg_pool2d(x[:count], 2), scale_factor=2, mode="bilinear")
     noise = torch.randn(x.shape, generator=rng) * 0.04 * torch.rand(len(x), 1, 1, 1, generator=rng)
-    return (torch.cat([soft, x[half:]]) + noise).clamp(0, 1)
+    return (torch.cat([blurred, x[count:]]) + noise).clamp(0, 1)
 
 
 def loss_of(model: Recogniser, x: Tensor, want: dict[str, Tensor]) -> Tensor:
@@ -87,27 +88,43 @@ def evaluate(model: Recogniser, pictures: Tensor, scenes: list[Scene]) -> dict[s
     return {name: torch.cat(h).float().mean().item() for name, h in hits.items()}
 
 
-def weight(scene: Scene) -> int:
-    """How often the second round draws a scene: styles and things behind others are harder."""
-    return 4 if scene.style or scene.relation == "inside" else 1
+@dataclass(frozen=True)
+class Round:
+    """A cycle of the learning rate up to ``lr``: how often it draws scenes with a style or with a
+    thing behind another (``hard``) and mosaics (``mosaic``), against 1, and the share it blurs."""
+
+    steps: int
+    lr: float = 3e-3
+    hard: int = 1
+    mosaic: int = 1
+    soft: float = 0.5
+
+    def weight(self, scene: Scene) -> int:
+        if scene.style == "mosaic":
+            return self.mosaic
+        return self.hard if scene.style or scene.relation == "inside" else 1
 
 
-def train(folder: Path, rounds: tuple[int, int], seed: int, batch: int = 64) -> None:
-    """Train on the pictures whose combinations are not held out, and write the model.
+# Tiles in a blurred picture look like a blurred picture: the last round learns them.
+ROUNDS = (
+    Round(1500),
+    Round(1000, hard=4, mosaic=4),
+    Round(400, lr=1e-3, hard=4, mosaic=24, soft=0.2),
+)
 
-    ``rounds`` are steps: the first round draws all pictures alike, the second hard ones more often.
-    """
+
+def train(folder: Path, seed: int, rounds: tuple[Round, ...] = ROUNDS) -> None:
+    """Train on the pictures whose combinations are not held out, and write the model."""
     torch.manual_seed(seed)
     scenes = read_scenes(folder / "scenes.json")
     known = [i for i, scene in enumerate(scenes) if not held_out(scene)]
     model = Recogniser().to(memory_format=torch.channels_last)
-    for number, steps in enumerate(rounds):
+    for number, part in enumerate(rounds):
         path = folder / f"recogniser_{number}.safetensors"
         if path.exists():
             model.load_state_dict({k: v.float() for k, v in load_file(path).items()})
             continue
-        weights = [weight(scenes[i]) if number else 1 for i in known]
-        train_round(model, folder, scenes, (known, weights), steps, seed + number, batch)
+        train_round(model, folder, scenes, known, part, seed + number)
         state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
         save_file(state, path)
     path.replace(folder / "recogniser.safetensors")
@@ -117,22 +134,23 @@ def train_round(
     model: Recogniser,
     folder: Path,
     scenes: list[Scene],
-    drawn: tuple[list[int], list[int]],
-    steps: int,
+    known: list[int],
+    part: Round,
     seed: int,
-    batch: int,
+    batch: int = 64,
 ) -> None:
-    """One cycle of the learning rate; ``drawn`` are the rows to draw from and their weights."""
+    """One round on the pictures of the rows ``known``."""
     pictures = load_file(folder / "world.safetensors")["pictures"]
     want = labels(scenes)
     optimiser = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, 3e-3, total_steps=steps, pct_start=0.1
+        optimiser, part.lr, total_steps=part.steps, pct_start=0.1
     )
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
-    for step in range(steps):
-        rows = rng.choices(drawn[0], drawn[1], k=batch)
-        x = augment(to_float(pictures[rows].numpy()), generator)
+    weights = [part.weight(scenes[row]) for row in known]
+    for step in range(part.steps):
+        rows = rng.choices(known, weights, k=batch)
+        x = augment(to_float(pictures[rows].numpy()), part.soft, generator)
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(model, x, {name: target[rows] for name, target in want.items()})
@@ -141,7 +159,7 @@ def train_round(
         optimiser.step()
         schedule.step()
         if (step + 1) % 100 == 0:
-            print(f"recogniser {step + 1}/{steps} loss {loss.item():.3f}", flush=True)
+            print(f"recogniser {step + 1}/{part.steps} loss {loss.item():.3f}", flush=True)
 
 
 def test(folder: Path, seed: int, count: int = 6000) -> dict[str, float]:
