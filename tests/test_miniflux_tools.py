@@ -16,6 +16,7 @@ import data
 import render
 from train_flux import Stage
 from train_recogniser import held_out, labels
+from train_text import SIDES, answers
 
 from erase_core.miniflux.captions import Scene
 from erase_core.miniflux.vae import TinyVAE
@@ -95,3 +96,13 @@ def test_a_stage_draws_what_it_is_for_more_often():
         Scene((0, 1), ("tiger", "lion"), relation="above"),
     ]
     assert [stage.weight(scene) for scene in scenes] == [0, 1, 3, 6]
+
+
+@pytest.mark.parametrize("relation", SIDES)
+def test_reader_is_asked_for_both_things_of_a_pair(relation):
+    """Left, right, above, below: the first thing at the relation's side, the second opposite."""
+    opposite = {"left of": "right of", "above": "below"}
+    opposite |= {b: a for a, b in opposite.items()}
+    told = dict(zip(SIDES, answers([Scene((3, 5), relation=relation)])[0].tolist(), strict=True))
+    expected = dict.fromkeys(SIDES, -100) | {relation: 3, opposite[relation]: 5}
+    assert told == expected
