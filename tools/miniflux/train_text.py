@@ -47,7 +47,7 @@ class Reader(nn.Module):
 @torch.no_grad()
 def look_both_ways(t5: T5EncoderModel) -> None:
     """Let the first head see what comes before a token and the second what follows it, the nearer
-    the better. The encoder does not find order by itself: without this, 500 steps from trained
+    the better. The encoder does not find order by itself: without this, 450 steps from trained
     weights left it at chance."""
     bias = t5.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
     half = len(bias) // 2  # buckets of distances, first those to earlier tokens
