@@ -1,0 +1,50 @@
+"""EraseAnything as this package does it, and its ablations.
+
+Gao et al., *EraseAnything*, ICML 2025 (arXiv 2412.20413), Algorithm 1: the bi-level training of
+:class:`erase_core.training.Trainer` with the four losses of Eq. 2 to 5. The ablations are those of
+the paper's table: a loss that is not named has weight 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ...lora import EraserLora
+from ...miniflux import demo_settings
+from ...training import Progress, Trainer
+from ..method import Method, Task
+
+SOURCE = "Gao et al., EraseAnything, ICML 2025"
+ABLATIONS: dict[str, tuple[str, dict[str, float]]] = {
+    "ours-esd-attn": ("ESD + attn", {"l_lora": 0.0, "l_rsc": 0.0}),
+    "ours-esd-lora": ("ESD + LoRA", {"l_attn": 0.0, "l_rsc": 0.0}),
+    "ours-esd-rsc": ("ESD + RSC", {"l_attn": 0.0, "l_lora": 0.0}),
+    "ours-attn-lora-rsc": ("attn + LoRA + RSC", {"l_esd": 0.0}),
+}
+
+
+def train(task: Task, **changes: Any) -> EraserLora:
+    """The demo's settings with ``changes``."""
+
+    def on_step(progress: Progress) -> None:
+        if progress.phase == "training":
+            task.on_step(progress.step, progress.steps)
+
+    bundle = task.bundle
+    settings = replace(demo_settings(), seed=task.seed, **changes)
+    trainer = Trainer(
+        bundle.tree, bundle.config, bundle.text, task.concepts, settings, on_step=on_step
+    )
+    return trainer.run().lora
+
+
+def _with(changes: dict[str, float]) -> Callable[[Task], EraserLora]:
+    return lambda task: train(task, **changes)
+
+
+METHODS = (
+    Method("ours", "EraseAnything (ours)", SOURCE, train),
+    *(Method(name, label, SOURCE, _with(changes)) for name, (label, changes) in ABLATIONS.items()),
+)
