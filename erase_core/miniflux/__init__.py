@@ -16,11 +16,11 @@ from ..bundle import Bundle
 from ..errors import EraseError
 from ..files import read_tensors, sha256
 from ..flux.load import load_flux
-from ..metrics.recogniser import Recogniser
 from ..miniflux.vae import TinyVAE
 from ..text.encoders import TextEncoders, load_clip, load_t5
 
 if TYPE_CHECKING:
+    from ..metrics.recogniser import Recogniser
     from ..training.settings import TrainSettings
 
 FOLDER = Path(__file__).parent
@@ -94,6 +94,8 @@ def load_vae(
 
 def load_recogniser(folder: Path = FOLDER) -> Recogniser:
     """The recogniser in float32."""
+    from ..metrics.recogniser import Recogniser  # which itself knows this package's world
+
     model = Recogniser()
     tensors, _ = read_tensors(folder / "recogniser.safetensors")
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})

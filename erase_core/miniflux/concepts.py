@@ -2,7 +2,8 @@
 
 Of a thing's three synonyms the last one stays out, so that generality can be measured on a word
 that training never saw; sentences use the trained wordings without "two" and "left of", so that
-erasing is judged on wordings and combinations it never saw either.
+erasing is judged on wordings and combinations it never saw either. A style has its noun as synonym:
+in this world "pencil" alone makes a sketch, and a sentence without its style must not keep it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import replace
 from ..concepts.sets import Bands, Concept, Kind
 from ..miniflux.captions import Scene, caption
 from ..miniflux.judge import CHOICES, kind_of, near, scene_with
-from ..miniflux.world import INDEX, THINGS
+from ..miniflux.world import INDEX, STYLES, THINGS
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "animals": (
@@ -50,7 +51,7 @@ def concept(name: str) -> Concept:
     return Concept(
         name=name,
         kind=KIND[kind],
-        synonyms=THINGS[INDEX[name]].synonyms[:2] if kind == "thing" else (),
+        synonyms=_synonyms(name),
         irrelevant=_bands(name, rng),
         sentences=_sentences(name, rng),
     )
@@ -59,6 +60,18 @@ def concept(name: str) -> Concept:
 def held_out_synonyms(name: str) -> tuple[str, ...]:
     """The names of a thing that its concept set does not tell."""
     return THINGS[INDEX[name]].synonyms[2:] if kind_of(name) == "thing" else ()
+
+
+def _synonyms(name: str) -> tuple[str, ...]:
+    kind = kind_of(name)
+    if kind == "thing":
+        return THINGS[INDEX[name]].synonyms[:2]
+    return tuple({_noun(name)} - {name}) if kind == "style" else ()
+
+
+def _noun(style: str) -> str:
+    """A style as a noun: "pencil sketch"."""
+    return STYLES[style][0].removeprefix("a ")
 
 
 def _bands(name: str, rng: random.Random) -> Bands:
@@ -89,7 +102,8 @@ def _sentences(name: str, rng: random.Random) -> tuple[str, ...]:
     while len(found) < SENTENCES:
         scene = scene_with(name, rng)
         if not _reserved(scene, name):
-            found[caption(_sometimes_bare(scene, name, rng), rng)] = None
+            text = caption(_sometimes_bare(scene, name, rng), rng)
+            found[text.replace(_noun(name), name) if name in STYLES else text] = None
     return tuple(found)
 
 
