@@ -166,6 +166,24 @@ def judge(seen: Seen, made: Sequence[Case]) -> list[bool]:
     return [_shows(seen, row, case) for row, case in enumerate(made)]
 
 
+def agreement(seen: Seen, made: Sequence[Case]) -> list[bool]:
+    """Whether each picture shows everything that its case's scene asks for."""
+    return [
+        all(_shows(seen, row, replace(case, concept=name)) for name in asked_for(case.scene))
+        for row, case in enumerate(made)
+    ]
+
+
+def asked_for(scene: Scene) -> list[str]:
+    """The concepts of a scene: things, style, ground where it is visible, number, relation."""
+    names = [THINGS[i].name for i in scene.things]
+    if len(scene.things) == 1:
+        names.append(NUMBERS[scene.number - 1])
+    if scene.ground and scene.style not in COLOURLESS:
+        names.append(scene.ground)
+    return names + [name for name in (scene.style, scene.relation) if name]
+
+
 def _shows(seen: Seen, row: int, case: Case) -> bool:
     kind, name = kind_of(case.concept), case.concept
     if kind == "thing":

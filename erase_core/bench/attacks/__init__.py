@@ -1,0 +1,1 @@
+"""One file an attack (or family of attacks), each with a tuple ``ATTACKS``."""
