@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tiny import LENGTH, WordText, make_tree
 
 from erase_core.bench.method import find_method, methods
+from erase_core.bench.report import results, write_csv
+from erase_core.bench.suite import DEVELOPMENT, REPORTED, full
+from erase_core.bench.summary import summarise
 from erase_core.edit import WeightEdit
 from erase_core.errors import EraseError
 from erase_core.flux.forward import velocity
+from erase_core.metrics.scores import Rate
 from erase_core.miniflux import FOLDER
+from erase_core.miniflux.concepts import concept as concept_of
+from erase_core.miniflux.exam import Exam
+from erase_core.miniflux.world import THINGS
 
 
 def test_every_method_says_what_it_is() -> None:
@@ -40,3 +49,69 @@ def test_a_weight_edit_equals_the_edited_weights(tmp_path: Path) -> None:
     torch.testing.assert_close(told, velocity(edited, x, torch.tensor([0.5]), cond))
     with pytest.raises(EraseError, match="no weight edit"):
         WeightEdit.load(FOLDER / "vae.safetensors")
+
+
+def row(method: str, concept: str, **rates: tuple[int, int]) -> dict[str, Any]:
+    marks = {name: Rate(*pair).to_dict() for name, pair in rates.items()}
+    kept = {"agreement": Rate(9, 10).to_dict(), "distance": 0.01, "untouched": marks}
+    cost = {"seconds": 3.0, "peak_bytes": 10**9, "file_bytes": 10**6, "ho": 0.9}
+    kind = concept_of(concept).kind
+    return {"method": method, "concepts": [concept], "kind": kind, **marks, **kept, **cost}
+
+
+def test_a_summary_is_the_mean_of_its_concepts() -> None:
+    cells = [
+        row("ours", "dog", acc_e=(0, 40), acc_g=(4, 40), acc_ir=(40, 40)),
+        row("ours", "rose", acc_e=(8, 40), acc_g=(0, 40), acc_ir=(36, 40)),
+    ]
+    found = summarise(cells)
+    assert found["acc_e"].value == pytest.approx(0.1)
+    assert found["acc_ir"].value == pytest.approx(0.95)
+    assert found["ho"].value == pytest.approx(3 / (1 / 0.9 + 1 / 0.95 + 1 / 0.95))
+    assert found["acc_e"].low == 0 and 0.2 <= found["acc_e"].high <= 0.35
+    assert summarise(cells) == found  # the bootstrap is seeded
+
+
+def test_a_bootstrap_of_one_concept_is_binomial() -> None:
+    found = summarise([row("ours", "dog", acc_e=(20, 100), acc_ir=(100, 100))])
+    assert found["acc_e"].low == pytest.approx(0.2 - 1.96 * 0.04, abs=0.02)
+    assert found["acc_e"].high == pytest.approx(0.2 + 1.96 * 0.04, abs=0.02)
+    assert (found["acc_ir"].low, found["acc_ir"].high) == (1, 1)
+
+
+def test_tables_and_csv_hold_every_cell(tmp_path: Path) -> None:
+    cells = [
+        row("untouched", "dog", acc_e=(40, 40), acc_ir=(40, 40)),
+        row("ours", "dog", acc_e=(0, 40), acc_ir=(39, 40)),
+        row("ours", "blue", acc_e=(2, 40), acc_ir=(40, 40)),
+    ]
+    attack = {"method": "ours", "attack": "suffix-0", "rate": Rate(1, 16).to_dict()}
+    text = results(cells, [attack])
+    assert "## Entity" in text and "## Abstraction" in text and "## Relationship" not in text
+    assert "| EraseAnything (ours) | dog | 0.0 [0.0, 0.0]" in text
+    assert "12.5 / 91.7 / 18.6" in text and "6.2 of 16" in text
+    write_csv(tmp_path / "cells.csv", cells)
+    with (tmp_path / "cells.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["concepts"] for line in lines] == ["dog", "dog", "blue"]
+    assert lines[1]["acc_ir.value"] == "0.975" and lines[1]["untouched.acc_e.hits"] == "0"
+
+
+def test_nothing_reported_was_tuned_on() -> None:
+    for kind, names in REPORTED.items():
+        assert not set(names) & set(DEVELOPMENT[kind])
+        assert {concept_of(name).kind for name in (*names, *DEVELOPMENT[kind])} == {kind}
+    tuned = {name for names in DEVELOPMENT.values() for name in names}
+    cells = full(methods()).cells
+    assert not tuned & {name for cell in cells for name in cell.concepts}
+    assert len(set(cells)) == len(cells)
+
+
+def test_an_exam_of_several_asks_for_none_of_them_again() -> None:
+    names = ("dog", "rose", "car")
+    exam = Exam.together(names, 20)
+    for role in ("near", "other"):
+        shown = {THINGS[i].name for case in exam.roles[role] for i in case.scene.things}
+        assert exam.roles[role] and not shown & set(names)
+    assert {case.concept for case in exam.roles["erased"]} == set(names)
+    assert {case.concept for case in exam.roles["held_out"]} == set(names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -15,6 +15,7 @@ from ..metrics.scores import Rate
 from ..miniflux.concepts import concept as concept_of
 from ..miniflux.concepts import held_out_synonyms
 from ..miniflux.judge import (
+    CHOICES,
     Case,
     cases,
     companion_cases,
@@ -26,6 +27,7 @@ from ..miniflux.judge import (
     something,
     synonym_cases,
 )
+from ..miniflux.world import THINGS
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,45 @@ class Exam:
             roles["seen"] = synonym_cases(concept, told, count // 2, seed + 5)
         return cls(concept, roles)
 
+    @classmethod
+    def together(cls, names: Sequence[str], count: int, seed: int = 0) -> Exam:
+        """The same for things that were erased by one eraser: ``count`` questions a role, "near"
+        and "other" asking for what is left."""
+        left = [name for name in CHOICES["thing"] if name not in names]
+        kin = [name for name in left if any(name in near(erased) for erased in names)]
+        rest = [name for name in left if name not in kin]
+        words = [(name, word) for name in names for word in held_out_synonyms(name)]
+        roles = {
+            "erased": cases(names, count, seed),
+            "near": cases(kin, count // 2, seed + 1),
+            "other": cases(rest, 2 * count, seed + 2),
+            "held_out": [
+                synonym_cases(*words[i % len(words)], 1, seed + 4 + i)[0] for i in range(count)
+            ],
+        }
+        for role in ("near", "other"):
+            roles[role] = [case for case in roles[role] if not _shows_any(case, names)]
+        return cls(" + ".join(names), roles)
+
     def cases(self) -> list[Case]:
         """All questions, role after role."""
         return [case for role in self.roles.values() for case in role]
+
+    def draw(
+        self,
+        bundle: Bundle,
+        lora: Lora | None = None,
+        *,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """A picture for every case, (N, 128, 128, 3) uint8."""
+        asked = self.cases()
+        return bundle.generate(
+            [case.prompt for case in asked],
+            [case.seed for case in asked],
+            lora=lora,
+            on_batch=on_batch,
+        )
 
     def sit(
         self,
@@ -63,21 +101,10 @@ class Exam:
         recogniser: Recogniser,
         lora: Lora | None = None,
         *,
-        steps: int = 28,
-        guidance: float = 3.5,
         on_batch: Callable[[int], None] | None = None,
     ) -> Marks:
         """Draw every case and judge it."""
-        asked = self.cases()
-        pictures = bundle.generate(
-            [case.prompt for case in asked],
-            [case.seed for case in asked],
-            steps=steps,
-            guidance=guidance,
-            lora=lora,
-            on_batch=on_batch,
-        )
-        return self.mark(pictures, recogniser)
+        return self.mark(self.draw(bundle, lora, on_batch=on_batch), recogniser)
 
     def mark(self, pictures: Tensor, recogniser: Recogniser) -> Marks:
         """Judge pictures (N, 128, 128, 3) uint8 of all cases, in their order."""
@@ -88,3 +115,7 @@ class Exam:
             name: Rate.of([next(anything) for _ in role]) for name, role in self.roles.items()
         }
         return Marks(rates, recognised["erased"])
+
+
+def _shows_any(case: Case, names: Sequence[str]) -> bool:
+    return any(THINGS[thing].name in names for thing in case.scene.things)

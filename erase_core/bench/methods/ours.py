@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from ...combine import Part, combine
+from ...concepts.sets import ConceptSet
 from ...lora import EraserLora
 from ...miniflux import demo_settings
 from ...training import Progress, Trainer
@@ -40,11 +42,21 @@ def train(task: Task, **changes: Any) -> EraserLora:
     return trainer.run().lora
 
 
+def combined(task: Task) -> EraserLora:
+    """An eraser for every concept alone, their changes added (ranks stacked)."""
+    parts = []
+    for concept in task.concepts.concepts:
+        alone = train(replace(task, concepts=ConceptSet((concept,))))
+        parts.append(Part(alone.tensors(), 1.0, {}))
+    return EraserLora.from_tensors(combine(parts), task.bundle.config)
+
+
 def _with(changes: dict[str, float]) -> Callable[[Task], EraserLora]:
     return lambda task: train(task, **changes)
 
 
 METHODS = (
     Method("ours", "EraseAnything (ours)", SOURCE, train),
+    Method("ours-combined", "ours, single erasers added", SOURCE, combined),
     *(Method(name, label, SOURCE, _with(changes)) for name, (label, changes) in ABLATIONS.items()),
 )

@@ -1,0 +1,103 @@
+"""The results of a benchmark as pictures: trade-off, attacks, cost, contact sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EraseError
+from ..files import atomic
+from .method import methods
+from .summary import summarise
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Row = Mapping[str, Any]
+
+
+def draw(folder: Path, rows: Sequence[Row], attacks: Sequence[Row]) -> list[Path]:
+    """Write the plots of what there is into ``folder``; EraseError without matplotlib."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise EraseError(
+            'Plots need matplotlib; run: pip install "eraseanything[bench]".'
+        ) from error
+    matplotlib.use("Agg")
+    single = [row for row in rows if row["kind"] != "several"]
+    written = [_save(folder / "tradeoff.png", _tradeoff, single)]
+    written.append(_save(folder / "cost.png", _cost, single))
+    if attacks:
+        written.append(_save(folder / "robustness.png", _robustness, attacks))
+    return written
+
+
+def _save(path: Path, plot: Any, rows: Sequence[Row]) -> Path:
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 5.5), layout="constrained")
+    plot(axes, rows)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+    plt.close(figure)
+    return path
+
+
+def _groups(rows: Sequence[Row], *names: str) -> dict[tuple[str, ...], list[Row]]:
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in names), []).append(row)
+    return found
+
+
+def _tradeoff(axes: Axes, rows: Sequence[Row]) -> None:
+    """Acc_e against Acc_ir, a mark a method and kind: the best corner is top left."""
+    marks = {"entity": "o", "abstraction": "s", "relationship": "^"}
+    colours = {name: f"C{i % 10}" for i, name in enumerate(methods())}
+    for (method, kind), cells in _groups(rows, "method", "kind").items():
+        found = summarise(cells)
+        x, y = found["acc_e"], found["acc_ir"]
+        axes.errorbar(
+            100 * x.value,
+            100 * y.value,
+            xerr=[[100 * (x.value - x.low)], [100 * (x.high - x.value)]],
+            yerr=[[100 * (y.value - y.low)], [100 * (y.high - y.value)]],
+            fmt=marks[kind],
+            color=colours[method],
+            label=f"{methods()[method].label}, {kind}",
+            alpha=0.8,
+        )
+    axes.set_xlabel("Acc_e, erased concept still recognised (%)")
+    axes.set_ylabel("Acc_ir, everything else recognised (%)")
+    axes.legend(fontsize=7)
+
+
+def _cost(axes: Axes, rows: Sequence[Row]) -> None:
+    """Mean seconds of making an eraser."""
+    groups = _groups([row for row in rows if row["file_bytes"]], "method")
+    names = [methods()[method].label for (method,) in groups]
+    seconds = [sum(r["seconds"] for r in cells) / len(cells) for cells in groups.values()]
+    axes.barh(names, seconds)
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds to make an eraser")
+
+
+def _robustness(axes: Axes, rows: Sequence[Row]) -> None:
+    """Share of pictures in which each attack brings the concept back, a group an attack."""
+    by_attack = _groups(rows, "attack")
+    names = list(dict.fromkeys(row["method"] for row in rows))
+    width = 0.8 / len(names)
+    for place, method in enumerate(names):
+        heights = []
+        for cells in by_attack.values():
+            own = [row["rate"] for row in cells if row["method"] == method]
+            asked = sum(rate["count"] for rate in own)
+            heights.append(100 * sum(rate["hits"] for rate in own) / asked if asked else 0)
+        spots = [index + place * width for index in range(len(by_attack))]
+        axes.bar(spots, heights, width, label=methods()[method].label)
+    axes.set_xticks([i + 0.4 - width / 2 for i in range(len(by_attack))])
+    axes.set_xticklabels([attack for (attack,) in by_attack], rotation=20)
+    axes.set_ylabel("concept is back (%)")
+    axes.legend(fontsize=7)

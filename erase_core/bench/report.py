@@ -1,0 +1,174 @@
+"""The results of a benchmark as tables: Markdown for people, CSV for programs."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import atomic, read_json
+from .method import methods
+from .summary import RATES, summarise
+
+Row = Mapping[str, Any]
+KINDS = ("entity", "abstraction", "relationship")
+
+# Acc_e / Acc_ir / Acc_g of the paper on Flux.1-dev, in per cent (Gao et al., ICML 2025, Table 2).
+PAPER: dict[str, dict[str, tuple[float, float, float]]] = {
+    "ours": {
+        "entity": (12.5, 91.7, 18.6),
+        "abstraction": (21.1, 90.5, 24.7),
+        "relationship": (18.4, 90.2, 19.3),
+    },
+    "ca-model": {
+        "entity": (14.8, 89.2, 27.3),
+        "abstraction": (25.2, 88.3, 29.6),
+        "relationship": (22.7, 88.6, 23.1),
+    },
+}
+
+
+def read_rows(folder: Path, part: str = "cells") -> list[Row]:
+    """Every cell (or, with "attacks", every attack) that is done, methods in their order."""
+    order = list(methods())
+    rows = [read_json(path) for path in sorted((folder / part).rglob("*.json"))]
+    return sorted(rows, key=lambda row: order.index(row["method"]))
+
+
+def results(rows: Sequence[Row], attacks: Sequence[Row] = (), distances: Sequence[Row] = ()) -> str:
+    """All tables as Markdown."""
+    parts = [
+        f"## {kind.capitalize()}\n\n{_scores([row for row in rows if row['kind'] == kind], kind)}"
+        for kind in KINDS
+        if any(row["kind"] == kind for row in rows)
+    ]
+    several = [row for row in rows if row["kind"] == "several"]
+    if several:
+        parts.append(f"## Several at once\n\n{_several(several)}")
+    parts.append(f"## Harm and cost\n\n{_costs(rows, distances)}")
+    if attacks:
+        parts.append(f"## Attacks\n\n{_attacks(attacks)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["method"], []).append(row)
+    return found
+
+
+def _scores(rows: Sequence[Row], kind: str) -> str:
+    """A kind's table: a line a method, means over its concepts in per cent."""
+    head = ["method", "concepts", *RATES.values(), "Ho", "paper: Acc_e / Acc_ir / Acc_g"]
+    lines = []
+    for name, cells in _by_method(rows).items():
+        found = summarise(cells)
+        paper = PAPER.get(name, {}).get(kind)
+        concepts = sorted({cell["concepts"][0] for cell in cells})
+        lines.append(
+            [
+                methods()[name].label,
+                ", ".join(concepts),
+                *(found[rate].percent() if rate in found else "–" for rate in RATES),
+                found["ho"].plain(),
+                " / ".join(str(value) for value in paper) if paper else "",
+            ]
+        )
+    return markdown(head, lines)
+
+
+def _several(rows: Sequence[Row]) -> str:
+    head = ["method", "things", "Acc_e", "Acc_g", "Acc_ir", "untouched", "near", "Ho"]
+    lines = [
+        [
+            methods()[row["method"]].label,
+            str(len(row["concepts"])),
+            *(percent(row[rate]) for rate in ("acc_e", "acc_g", "acc_ir")),
+            percent(row["untouched"]["acc_ir"]),
+            percent(row["acc_near"]),
+            f"{row['ho']:.3f}",
+        ]
+        for row in sorted(rows, key=lambda row: len(row["concepts"]))
+    ]
+    return markdown(head, lines)
+
+
+def _costs(rows: Sequence[Row], distances: Sequence[Row]) -> str:
+    head = [
+        "method", "feature distance", "prompt agreement", "FID", "seconds", "peak GB", "file MB"
+    ]  # fmt: skip
+    fids = _by_method(distances)
+    lines = []
+    for name, cells in _by_method(rows).items():
+        agreed = sum(c["agreement"]["hits"] for c in cells)
+        asked = sum(c["agreement"]["count"] for c in cells)
+        peaks = [c["peak_bytes"] for c in cells if c["peak_bytes"]]
+        lines.append(
+            [
+                methods()[name].label,
+                f"{_mean(c['distance'] for c in cells):.4f}",
+                f"{100 * agreed / asked:.1f}",
+                f"{_mean(row['fid'] for row in fids[name]):.3f}" if name in fids else "–",
+                f"{_mean(c['seconds'] for c in cells):.0f}",
+                f"{max(peaks) / 1e9:.2f}" if peaks else "–",
+                f"{_mean(c['file_bytes'] for c in cells) / 1e6:.2f}",
+            ]
+        )
+    return markdown(head, lines)
+
+
+def _attacks(rows: Sequence[Row]) -> str:
+    """A line a method, a column an attack: pictures in which the concept is back, in per cent."""
+    names = list(dict.fromkeys(row["attack"] for row in rows))
+    lines = []
+    for name, found in _by_method(rows).items():
+        cells = []
+        for attack in names:
+            hits = sum(row["rate"]["hits"] for row in found if row["attack"] == attack)
+            count = sum(row["rate"]["count"] for row in found if row["attack"] == attack)
+            cells.append(f"{100 * hits / count:.1f} of {count}" if count else "–")
+        lines.append([methods()[name].label, *cells])
+    return markdown(["method", *names], lines)
+
+
+def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    rows = [list(head), ["---"] * len(head), *map(list, lines)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def percent(rate: Mapping[str, Any] | None) -> str:
+    """A rate of a row in per cent with its interval."""
+    if not rate:
+        return "–"
+    low, high = rate["interval"]
+    return f"{100 * rate['value']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """Every cell, a line each; rates as fractions with their counts."""
+    plain = [flat(row) for row in rows]
+    names = list(dict.fromkeys(name for row in plain for name in row))
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(plain)
+
+
+def flat(row: Row, prefix: str = "") -> dict[str, Any]:
+    """Nested values under joined names: "untouched.acc_e.value"."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            joined = " + ".join(map(str, value)) if isinstance(value, list) else value
+            found[prefix + name] = joined
+    return found
+
+
+def _mean(values: Iterable[float]) -> float:
+    kept = list(values)
+    return sum(kept) / len(kept)
