@@ -95,7 +95,7 @@ def test_targets_at_full_size() -> None:
     )
     counts = {"add_v_proj": 19, "to_add_out": 19, "single_blocks": 3 * 38, "vector_in": 2}
     assert {name: len(lora_slots(full, [name])) for name in counts} == counts
-    assert len(lora_slots(full, TARGETS)) == 19 * 4 + 3 * 38 + 2
+    assert len(lora_slots(full, TARGETS)) == 19 * 8 + 3 * 38 + 2
     value = lora_slots(full, ["single_blocks"])["single_transformer_blocks.37.attn.to_v"]
     assert value == ("single_blocks.37.linear1", slice(6144, 9216), 3072, 3072)
     first = lora_slots(full, ["vector_in"])["time_text_embed.text_embedder.linear_1"]

@@ -17,7 +17,8 @@ BASIC = {
     "lr_low": "learning rate of erasing",
     "lr_up": "learning rate of preserving",
     "rank": "rank of the LoRA",
-    "targets": "what the LoRA changes; also add_v_proj to_add_out single_blocks vector_in",
+    "targets": "what the LoRA changes; also add_v_proj to_add_out image_attention single_blocks "
+    "vector_in",
     "batch": "states in each half-step; fewer need less memory",
     "height": "of the pictures in training, pixels (default: the model's)",
     "width": "of the pictures in training, pixels (default: the model's)",

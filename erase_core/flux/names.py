@@ -63,6 +63,7 @@ TARGETS: dict[str, str] = {
     "add_k_proj": r"transformer_blocks\.\d+\.attn\.add_k_proj",
     "add_v_proj": r"transformer_blocks\.\d+\.attn\.add_v_proj",
     "to_add_out": r"transformer_blocks\.\d+\.attn\.to_add_out",
+    "image_attention": r"transformer_blocks\.\d+\.attn\.to_(q|k|v|out\.0)",
     "single_blocks": r"single_transformer_blocks\.\d+\.attn\.to_[qkv]",
     "vector_in": r"time_text_embed\.text_embedder\.linear_[12]",
 }

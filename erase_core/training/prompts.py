@@ -139,7 +139,7 @@ def _erase_prompts(
 ) -> Iterator[ErasePrompt]:
     """Sentences of a concept, every other one with a synonym for the name."""
     others, null = _irrelevant(concept, generator), null_kind(concept, settings)
-    anchor = settings.anchor or _anchor(concept)
+    anchor = settings.anchor or anchor_word(concept)
     for number, sentence in enumerate(_sentences(concept, count, settings, generator)):
         words = list(concept.erased())
         at = 1 + number // 2 % len(concept.synonyms) if number % 2 and concept.synonyms else 0
@@ -162,7 +162,7 @@ def null_kind(concept: Concept, settings: TrainSettings) -> str:
     return "empty" if concept.kind == "entity" else "without"
 
 
-def _anchor(concept: Concept) -> str:
+def anchor_word(concept: Concept) -> str:
     """What is drawn in a concept's place with null = replace; "" when it has no irrelevant words.
 
     One word for all its sentences, since of many only a blur could be learned: a relative where

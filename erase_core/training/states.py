@@ -85,7 +85,10 @@ class Rollouts:
         rows = torch.arange(len(self)) if rows is None else rows
         steps = self.latents.shape[1]
         index = torch.randint(len(rows) * steps, (count,), generator=generator)
-        row, step = rows[index // steps], index % steps
+        return self.at(rows[index // steps], index % steps)
+
+    def at(self, row: Tensor, step: Tensor) -> Batch:
+        """The states of rollouts ``row`` (B,) at ``step`` (B,)."""
         return Batch(
             row,
             self.latents[row, step].float(),

@@ -1,0 +1,63 @@
+"""Concept Ablation (Kumari et al., ICCV 2023, arXiv 2303.13516).
+
+Pictures x_0 of an anchor prompt c*, the concept's sentence with a relative in its place, are drawn
+by the frozen model and noised, ``x_t = (1 - t) x_0 + t eps``. There the student is taught to answer
+the concept's prompt c as if it were the anchor's:
+
+- ``ca-model``: ``|| v_D(x_t, c) - v_o(x_t, c*) ||^2``;
+- ``ca-noise``: ``|| v_D(x_t, c) - (eps - x_0) ||^2``, the pictures given the concept's name.
+
+Both keep the anchor as it is by the paper's regularisation, weight 1:
+``|| v_D(x_t, c*) - (eps - x_0) ||^2``. As the paper's cross-attention variant, a LoRA changes the
+keys and values that the text gives.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...flux.forward import tree_device
+from ...lora import EraserLora
+from ...training.settings import NullPrompt
+from ...training.states import Pictures
+from ..loop import BATCH, Model, descend
+from ..method import Eraser, Method, Task
+
+SOURCE = "Kumari et al., Concept Ablation, ICCV 2023"
+NULL: NullPrompt = "replace"
+ITERATIONS = 200
+LR = 1e-3
+REGULARISATION = 1.0
+TARGETS = ("add_k_proj", "add_v_proj")
+
+
+def train(task: Task, noise_based: bool) -> Eraser:
+    """Teach the concept's prompts what the anchor's pictures look like."""
+    model = Model(task)
+    lora = EraserLora.create(task.bundle.config, TARGETS, seed=task.seed)
+    lora.to(tree_device(task.bundle.tree))
+    prompts = model.prompts(NULL)
+    anchors = [prompt.null for prompt in prompts]
+    concept = model.encode([prompt.sentence.text for prompt in prompts])
+    anchor, pictures = model.encode(anchors), Pictures(model.draw(anchors))
+
+    def loss(step: int) -> Tensor:
+        batch = pictures.draw(model.generator, BATCH)
+        target = batch.target
+        if not noise_based:
+            with torch.no_grad():
+                target = model.velocity(batch, anchor.select(batch.rows))
+        ablation = model.error(batch, concept.select(batch.rows), target, lora)
+        batch = pictures.draw(model.generator, BATCH)
+        kept = model.error(batch, anchor.select(batch.rows), batch.target, lora)
+        return ablation + REGULARISATION * kept
+
+    descend(lora, loss, ITERATIONS, LR, task.on_step)
+    return lora
+
+
+METHODS = (
+    Method("ca-model", "CA, model-based", SOURCE, lambda task: train(task, noise_based=False)),
+    Method("ca-noise", "CA, noise-based", SOURCE, lambda task: train(task, noise_based=True)),
+)

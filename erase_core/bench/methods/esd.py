@@ -1,0 +1,71 @@
+"""ESD, Erasing Concepts from Diffusion Models (Gandikota et al., ICCV 2023, arXiv 2303.07345).
+
+At states x_t of rollouts of the concept's own prompts, stopped anywhere, the student is taught
+
+    v_D(x_t, c) = v_o(x_t, null) - eta (v_o(x_t, c) - v_o(x_t, null)),   null the empty prompt,
+
+and nothing else: no term preserves anything but the choice of weights. ESD-x changes the
+cross-attention, which Flux has not: its double blocks attend over text and image together.
+
+- ``esd-x``: every projection of the double blocks' attention, both streams, as a LoRA;
+- ``esd-x-strict``: as in the paper's released code the keys and values that the text gives, here
+  those of the text stream, as a LoRA;
+- ``esd-x-full``: the weights of ``esd-x`` themselves.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ...edit import WeightEdit
+from ...flux.forward import tree_device
+from ...flux.names import lora_slots
+from ...lora import EraserLora
+from ...losses import esd_target
+from ..loop import BATCH, Model, Trained, descend
+from ..method import Eraser, Method, Task
+
+SOURCE = "Gandikota et al., ESD, ICCV 2023"
+ETA = 1.0
+BARE = True
+ITERATIONS = 200
+LR_LORA, LR_FULL = 1e-3, 2e-4
+STRICT = ("add_k_proj", "add_v_proj")
+ATTENTION = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "image_attention")
+
+
+def train(task: Task, eraser: Trained, lr: float) -> Trained:
+    """Fill an eraser that does nothing yet."""
+    model = Model(task)
+    prompts = model.prompts("empty", bare=BARE)
+    cond = model.encode([prompt.sentence.text for prompt in prompts])
+    states = model.roll_out(cond, model.encode([prompt.null for prompt in prompts]))
+
+    def loss(step: int) -> Tensor:
+        batch = states.draw(model.generator, BATCH)
+        assert batch.null is not None
+        target = esd_target(batch.null, batch.target, ETA)
+        return model.error(batch, cond.select(batch.rows), target, eraser)
+
+    descend(eraser, loss, ITERATIONS, lr, task.on_step)
+    return eraser
+
+
+def as_lora(task: Task, targets: tuple[str, ...]) -> Eraser:
+    """Train a LoRA on ``targets``."""
+    lora = EraserLora.create(task.bundle.config, targets, seed=task.seed)
+    return train(task, lora.to(tree_device(task.bundle.tree)), LR_LORA)
+
+
+def as_weights(task: Task) -> Eraser:
+    """Train the weights that ``esd-x`` changes, themselves."""
+    slots = lora_slots(task.bundle.config, ATTENTION).values()
+    modules = dict.fromkeys(slot.module for slot in slots)
+    return train(task, WeightEdit.zeros(task.bundle.tree, modules), LR_FULL)
+
+
+METHODS = (
+    Method("esd-x", "ESD-x", SOURCE, lambda task: as_lora(task, ATTENTION)),
+    Method("esd-x-strict", "ESD-x-strict", SOURCE, lambda task: as_lora(task, STRICT)),
+    Method("esd-x-full", "ESD-x, full weights", SOURCE, as_weights),
+)

@@ -1,0 +1,89 @@
+"""Unified Concept Editing (Gandikota et al., WACV 2024, arXiv 2308.14761), in closed form.
+
+The edited Linears are where text enters Flux: ``txt_in``, which reads T5's tokens, and
+``vector_in.in_layer``, which reads CLIP's pooled vector. With pairs (c, a) of an input that names a
+concept and the same input with the anchor, and inputs p that must stay, the new weight W' minimises
+
+    mean |W' c - W a|^2 + PRESERVE mean |W' p - W p|^2 + RIDGE |W' - W|^2
+
+and so, for ``D = W' - W`` and C_c, C_p the second moments ``mean c c^T`` and ``mean p p^T``,
+
+    D = W mean (a - c) c^T (C_c + PRESERVE C_p + RIDGE I)^-1.
+
+A concept's tokens c are sent to the mean of the anchor's tokens in the same sentence.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...edit import WeightEdit
+from ...flux.forward import Conditioning
+from ...training.prompts import ErasePrompt, Placed, anchor_word
+from ..loop import Model
+from ..method import Eraser, Method, Task
+
+SOURCE = "Gandikota et al., UCE, WACV 2024"
+PRESERVE = 1.0
+RIDGE = 1e-3  # of the mean second moment
+KEPT = 4  # sentences an irrelevant word
+
+
+class Inputs(NamedTuple):
+    """What a Linear reads: ``old`` (N, in) to be answered as ``new`` (N, in), ``kept`` (M, in)."""
+
+    old: Tensor
+    new: Tensor
+    kept: Tensor
+
+
+def solve(weight: Tensor, inputs: Inputs) -> Tensor:
+    """D (out, in) for a ``weight`` (out, in), computed in float64."""
+    old, new, kept = (x.double() for x in inputs)
+    moved = (new - old).T @ old / len(old)
+    moments = old.T @ old / len(old) + PRESERVE * kept.T @ kept / len(kept)
+    ridge = RIDGE * moments.diagonal().mean() * torch.eye(len(moments)).to(moments)
+    return torch.linalg.solve(moments + ridge, weight.double() @ moved, left=False)
+
+
+def erase(task: Task) -> Eraser:
+    """Edit both Linears."""
+    model = Model(task)
+    prompts = model.prompts("replace")
+    concept = model.encode([prompt.sentence.text for prompt in prompts])
+    anchor = model.encode([prompt.null for prompt in prompts])
+    kept = model.encode([text for texts in model.kept(KEPT).values() for text in texts])
+    inputs = {
+        "txt_in": tokens(model, prompts, concept, anchor, kept),
+        "vector_in.in_layer": Inputs(concept.pooled, anchor.pooled, kept.pooled),
+    }
+    changes = {
+        name: solve(task.bundle.tree.get_parameter(f"{name}.weight"), read)
+        for name, read in inputs.items()
+    }
+    task.on_step(1, 1)
+    return WeightEdit(changes)
+
+
+def tokens(
+    model: Model,
+    prompts: tuple[ErasePrompt, ...],
+    concept: Conditioning,
+    anchor: Conditioning,
+    kept: Conditioning,
+) -> Inputs:
+    """T5's tokens: each of a concept goes to the mean of the anchor's in the same sentence."""
+    old, new = [], []
+    for row, prompt in enumerate(prompts):
+        name = anchor_word(model.concepts.concepts[prompt.concept])
+        words = concept.context[row][model.mask(prompt.sentence)]
+        goal = anchor.context[row][model.mask(Placed(prompt.null, name))].mean(0)
+        old.append(words)
+        new.append(goal.expand_as(words))
+    return Inputs(torch.cat(old), torch.cat(new), kept.context.flatten(0, 1))
+
+
+METHODS = (Method("uce", "UCE", SOURCE, erase),)

@@ -1,0 +1,206 @@
+"""The baselines: what each leaves behind, and that the closed forms are what they claim."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from tiny import CONFIG, TIGER, WordText, make_tree, same
+
+from erase_core.bench import loop
+from erase_core.bench.method import Eraser, Task, methods
+from erase_core.bench.methods import esd, mace, uce
+from erase_core.bundle import Bundle
+from erase_core.concepts.sets import Bands, Concept, ConceptSet
+from erase_core.edit import WeightEdit
+from erase_core.errors import EraseError
+from erase_core.flux.forward import velocity
+from erase_core.flux.names import lora_slots
+from erase_core.lora import EraserLora
+
+RED = Concept(
+    "red",
+    kind="abstraction",
+    irrelevant=Bands(near=("blue", "green")),
+    sentences=("a photo of a red house", "red , a car"),
+)
+HUG = Concept(
+    "hugging",
+    kind="relationship",
+    irrelevant=Bands(near=("kissing", "above")),
+    sentences=("a fox hugging a whale", "a photo of a bee hugging a car"),
+)
+TRAINED = ("esd", "ca", "eap", "mace", "released")
+NAMES = ("esd-x", "esd-x-strict", "esd-x-full", "ca-model", "ca-noise", "eap", "mace", "released")
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two or three steps of everything."""
+    for name in TRAINED:
+        module: ModuleType = importlib.import_module(f"erase_core.bench.methods.{name}")
+        monkeypatch.setattr(module, "ITERATIONS", 3)
+    monkeypatch.setattr(loop, "STEPS", 2)
+    monkeypatch.setattr(loop, "PROMPTS", 4)
+    monkeypatch.setattr(mace, "DRAWS", 2)
+    monkeypatch.setattr(mace, "ROLLOUT_STEPS", 2)
+
+
+def make_task(*concepts: Concept, **changes: Any) -> Task:
+    text: Any = WordText()
+    vae: Any = None
+    tree = changes.pop("tree", None) or make_tree()
+    bundle = Bundle(tree, CONFIG, text, vae, "tiny", "", (32, 48))
+    return Task(bundle, ConceptSet(concepts or (TIGER,)), **changes)
+
+
+def erase(name: str, task: Task) -> Eraser:
+    eraser = methods()[name].erase(task)
+    assert eraser is not None
+    return eraser
+
+
+@pytest.mark.parametrize("name", [*NAMES, "uce"])
+def test_a_method_changes_something_and_repeats_itself(name: str, tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    tree = make_tree()
+    before = {key: tensor.clone() for key, tensor in tree.state_dict().items()}
+    task = make_task(tree=tree, on_step=lambda done, total: steps.append((done, total)))
+    eraser = erase(name, task)
+    assert same(tree.state_dict(), before) and all(p.grad is None for p in tree.parameters())
+    assert steps[-1][0] == steps[-1][1] == len(steps)
+
+    cond = WordText().encode(["a photo of a tiger"])
+    x, sigma = torch.ones(1, 16, 4, 6), torch.tensor([0.5])
+    with torch.no_grad():
+        moved = velocity(tree, x, sigma, cond, 3.5, lora=eraser)
+        assert moved.isfinite().all()
+        assert not torch.equal(moved, velocity(tree, x, sigma, cond, 3.5))
+    assert same(eraser.tensors(), erase(name, make_task()).tensors())
+    assert not same(eraser.tensors(), erase(name, make_task(seed=1)).tensors())
+
+    eraser.save(tmp_path / "eraser.safetensors", {})
+    with safe_open(tmp_path / "eraser.safetensors", "pt") as file:
+        keys = set(file.keys())
+    lora = isinstance(eraser, EraserLora)
+    start, ends = ("transformer.", (".lora_A.weight", ".lora_B.weight"))
+    if not lora:
+        start, ends = "diffusion_model.", (".diff",)
+    assert keys and all(key.startswith(start) and key.endswith(ends) for key in keys)
+    loaded: Any = (
+        EraserLora.load(tmp_path / "eraser.safetensors", CONFIG)
+        if lora
+        else WeightEdit.load(tmp_path / "eraser.safetensors")
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(velocity(tree, x, sigma, cond, 3.5, lora=loaded), moved)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "uce"])
+def test_a_method_takes_several_concepts_of_all_kinds(name: str) -> None:
+    eraser = erase(name, make_task(TIGER, RED, HUG))
+    assert all(tensor.isfinite().all() for tensor in eraser.tensors().values())
+    assert any(tensor.any() for tensor in eraser.tensors().values())
+
+
+def test_esd_trains_what_its_names_say() -> None:
+    strict = erase("esd-x-strict", make_task())
+    assert isinstance(strict, EraserLora)
+    assert {name.rsplit(".")[-1] for name in strict.slots} == {"add_k_proj", "add_v_proj"}
+    full = erase("esd-x-full", make_task())
+    assert isinstance(full, WeightEdit)
+    modules = {slot.module for slot in lora_slots(CONFIG, esd.ATTENTION).values()}
+    assert full.changes.keys() == modules and len(modules) == 4 * CONFIG.depth
+
+
+def test_uce_is_the_least_squares_solution(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same as stacking the weighted equations and solving them by QR."""
+    generator = torch.Generator().manual_seed(5)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    monkeypatch.setattr(uce, "RIDGE", 0.1)
+    monkeypatch.setattr(uce, "PRESERVE", 0.5)
+    weight, old, new, kept = draw(3, 6), draw(4, 6), draw(4, 6), draw(9, 6)
+    moments = old.T @ old / 4 + 0.5 * kept.T @ kept / 9
+    ridge = 0.1 * moments.diagonal().mean()
+    rows = torch.cat([old / 2, (0.5 / 9) ** 0.5 * kept, ridge**0.5 * torch.eye(6)])
+    goal = torch.cat([(new - old) @ weight.T / 2, torch.zeros(15, 3, dtype=torch.float64)])
+    change = torch.linalg.lstsq(rows, goal).solution.T
+    torch.testing.assert_close(uce.solve(weight, uce.Inputs(old, new, kept)), change)
+
+
+def test_uce_sends_the_concept_to_its_anchor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nothing to keep and no ridge, a concept's word reads exactly as the anchor's."""
+    monkeypatch.setattr(uce, "PRESERVE", 0.0)
+    monkeypatch.setattr(uce, "RIDGE", 1e-9)
+    task = make_task(replace(TIGER, synonyms=()))
+    edit = erase("uce", task)
+    text, layer = WordText(), task.bundle.tree.get_submodule("txt_in")
+    tiger, dog = (text.encode([word]).context[0, :1] for word in ("tiger", "dog"))
+    with torch.no_grad():
+        assert not torch.allclose(layer(tiger), layer(dog), atol=1e-2)
+        torch.testing.assert_close(
+            edit("txt_in", tiger, layer(tiger)), layer(dog), atol=1e-3, rtol=1e-3
+        )
+
+
+def test_mace_fuses_by_least_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On its own inputs each concept sees its own change, where inputs don't overlap; on what must
+    stay, none."""
+    monkeypatch.setattr(mace, "RIDGE", 1e-9)
+    axes = torch.eye(6, dtype=torch.float64)
+    spans = [axes[:, :2] @ axes[:, :2].T, axes[:, 2:4] @ axes[:, 2:4].T]
+    prior = {"a": axes[:, 4:] @ axes[:, 4:].T}
+    changes = [{"a": torch.full((3, 6), value)} for value in (1.0, 2.0)]
+    fused = mace.fuse(changes, [{"a": span} for span in spans], prior)["a"]
+    wanted = torch.tensor([1.0, 1, 2, 2, 0, 0], dtype=torch.float64).expand(3, 6)
+    torch.testing.assert_close(fused, wanted, atol=1e-6, rtol=1e-6)
+
+
+def test_a_dense_change_does_what_its_lora_does() -> None:
+    tree = make_tree()
+    eraser = erase("mace", make_task())
+    assert isinstance(eraser, EraserLora)
+    twin = WeightEdit(mace.dense(tree, eraser))
+    x = torch.randn(2, CONFIG.hidden_size)
+    for name in twin.changes:
+        y = torch.zeros(2, tree.get_parameter(f"{name}.weight").shape[0])
+        torch.testing.assert_close(twin(name, x, y), eraser(name, x, y))
+
+
+def test_the_adversary_finds_what_a_student_changes_most() -> None:
+    """A student that answers the blank context only for one word is found out by it."""
+    from erase_core.bench.methods.eap import Adversary
+
+    task = make_task()
+    adversary = Adversary(loop.Model(task))
+    generator = torch.Generator().manual_seed(2)
+    for wrong in range(3):
+        states = adversary.states
+        rows = (adversary.owner == wrong).nonzero().flatten()
+        clean = states.target.clone()
+        states.target[rows] += torch.randn(states.target[rows].shape, generator=generator)
+        adversary.search(EraserLora.create(CONFIG, ["add_q_proj"]))
+        assert adversary.worst == wrong
+        states.target.copy_(clean)
+
+
+def test_what_is_kept_names_nothing_that_goes() -> None:
+    task = make_task(TIGER, replace(RED, sentences=("a red tiger", "a red house")))
+    kept = loop.Model(task).kept(4)
+    assert {"lion", "rose", "blue"} <= kept.keys()
+    assert not any("tiger" in text or "red" in text for texts in kept.values() for text in texts)
+
+
+@pytest.mark.parametrize("name", ["ca-model", "uce", "mace", "released"])
+def test_an_anchor_needs_irrelevant_words(name: str) -> None:
+    with pytest.raises(EraseError, match="irrelevant words"):
+        erase(name, make_task(replace(TIGER, irrelevant=Bands())))
