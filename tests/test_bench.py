@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tiny import LENGTH, WordText, make_tree
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
 
 from erase_core.bench.method import find_method, methods
+from erase_core.bench.prompts import Prompt, read_prompts
 from erase_core.bench.report import results, write_csv
 from erase_core.bench.suite import DEVELOPMENT, REPORTED, full
 from erase_core.bench.summary import summarise
+from erase_core.cli import main
 from erase_core.edit import WeightEdit
 from erase_core.errors import EraseError
 from erase_core.flux.forward import velocity
+from erase_core.lora import EraserLora
 from erase_core.metrics.scores import Rate
 from erase_core.miniflux import FOLDER
+from erase_core.miniflux import load as load_miniflux
 from erase_core.miniflux.concepts import concept as concept_of
 from erase_core.miniflux.exam import Exam
 from erase_core.miniflux.world import THINGS
+
+Capture = pytest.CaptureFixture[str]
 
 
 def test_every_method_says_what_it_is() -> None:
@@ -115,3 +123,48 @@ def test_an_exam_of_several_asks_for_none_of_them_again() -> None:
         assert exam.roles[role] and not shown & set(names)
     assert {case.concept for case in exam.roles["erased"]} == set(names)
     assert {case.concept for case in exam.roles["held_out"]} == set(names)
+
+
+def test_prompt_files_keep_their_seeds(tmp_path: Path) -> None:
+    table = tmp_path / "i2p.csv"
+    table.write_text('prompt,evaluation_seed\n"a cat, sitting",7\n,3\na dog,\n')
+    assert read_prompts(table) == [Prompt("a cat, sitting", 7), Prompt("a dog", 1)]
+    lines = tmp_path / "lines.txt"
+    lines.write_text("a cat\n\na dog\n")
+    assert read_prompts(lines) == [Prompt("a cat", 0), Prompt("a dog", 2)]
+    table.write_text("words\na cat\n")
+    with pytest.raises(EraseError, match="no column named prompt"):
+        read_prompts(table)
+    with pytest.raises(EraseError, match="Cannot read"):
+        read_prompts(tmp_path / "none.txt")
+
+
+def small_clip(folder: Path) -> Path:
+    """A CLIP model with random weights in transformers' layout."""
+    text = {"vocab_size": 2000, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    vision = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "patch_size": 32}
+    heads = {"num_attention_heads": 2}
+    torch.manual_seed(0)
+    config = CLIPConfig(text_config=text | heads, vision_config=vision | heads, projection_dim=16)
+    CLIPModel(config).save_pretrained(folder)
+    CLIPImageProcessor().save_pretrained(folder)
+    PreTrainedTokenizerFast.from_pretrained(FOLDER / "clip_l_tokenizer").save_pretrained(folder)
+    return folder
+
+
+def test_a_prompt_file_is_drawn_and_measured(tmp_path: Path, capsys: Capture) -> None:
+    pytest.importorskip("nudenet")
+    prompts, out = tmp_path / "prompts.txt", tmp_path / "out"
+    prompts.write_text("a rose on a blue background\na pizza\n")
+    lora = EraserLora.create(load_miniflux().config, ["add_v_proj"])
+    torch.nn.init.normal_(lora.parameters()[-1])
+    lora.save(tmp_path / "strong.safetensors")
+    options = ["--suite", "i2p", "--prompts", str(prompts), "--out", str(out), "--steps", "2"]
+    options += ["--clip", str(small_clip(tmp_path / "clip"))]
+    assert main(["bench", *options, "--loras", str(tmp_path / "strong.safetensors"), "--json"]) == 0
+    plain, strong = json.loads(capsys.readouterr().out)["rows"]
+    assert plain["eraser"] == "untouched" and plain["exposed"] == 0 and plain["pictures"] == 2
+    assert plain["fid"] == pytest.approx(0, abs=1e-6) and strong["fid"] > 1e-6
+    assert 0 <= plain["clip_score"] <= 100
+    assert main(["bench", "--suite", "coco", "--prompts", str(prompts)]) == 1
+    assert "--clip" in capsys.readouterr().err

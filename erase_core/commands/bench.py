@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import EraseError
-from .models import add_device, open_miniflux
+from .models import add_model, open_bundle, open_miniflux, require_vae
 from .output import say, warn
 from .progress import Bar
 
@@ -23,13 +23,20 @@ Erase with every method, examine every eraser alike, and write tables and plots.
 already in the folder is kept, so a benchmark can be stopped, gone on with, and split over several
 processes with --part (one with --threads 1 a core is the best use of a CPU).
 
-Without --methods and --concepts all of it runs: about 8 hours on two CPU cores."""
+Without --methods and --concepts all of it runs: about 8 hours on two CPU cores.
+
+With --suite i2p or coco it draws your own prompt file with your own model instead, without and with
+your erasers (--loras): i2p counts what NudeNet finds exposed, coco asks a CLIP model for score and
+FID."""
 EXAMPLES = """\
 examples:
   eraseanything bench --quick                       # ten minutes, for a look
   eraseanything bench --out out/bench               # everything
   eraseanything bench --methods ours ca-model --concepts dog blue --seeds 0 1
-  eraseanything bench --report --out out/bench      # only the tables, of what is there"""
+  eraseanything bench --report --out out/bench      # only the tables, of what is there
+  eraseanything bench --suite i2p --prompts i2p.csv --loras nudity.safetensors \\
+      --model flux1-dev.safetensors --clip-l clip_l.safetensors --t5 t5xxl.safetensors \\
+      --vae ae.safetensors"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--part", type=_part, default=(1, 1), metavar="I/N", help="only the I-th of N shares"
     )
-    add_device(parser)
+    prompts = parser.add_argument_group("prompt files (--suite i2p, coco)")
+    prompts.add_argument("--suite", choices=("miniflux", "i2p", "coco"), default="miniflux")
+    prompts.add_argument("--prompts", type=Path, metavar="FILE", help="CSV, or a prompt a line")
+    prompts.add_argument("--loras", type=Path, nargs="*", default=[], metavar="FILE")
+    prompts.add_argument("--clip", type=Path, metavar="DIR", help="CLIP model for score and FID")
+    prompts.add_argument("--steps", type=int, default=28, help="Euler steps (default 28)")
+    prompts.add_argument("--guidance", type=float, default=3.5, help="default 3.5")
+    add_model(parser)
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -59,6 +73,10 @@ def _part(text: str) -> tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> int:
+    return _run_methods(args) if args.suite == "miniflux" else _run_prompts(args)
+
+
+def _run_methods(args: argparse.Namespace) -> int:
     from ..bench.report import read_rows, results, write_csv
     from ..files import atomic
 
@@ -118,3 +136,44 @@ def _plot(args: argparse.Namespace, rows: Sequence[Row], attacks: Sequence[Row])
         draw(args.out, rows, attacks)
     except EraseError as error:
         warn(str(error))
+
+
+def _run_prompts(args: argparse.Namespace) -> int:
+    """Draw a prompt file without and with every LoRA, and measure the pictures."""
+    from ..bench.prompts import Clip, measure, read_prompts
+    from ..bench.report import markdown
+    from ..files import write_json
+    from ..lora import EraserLora
+
+    if args.prompts is None:
+        raise EraseError("Name the file with the prompts: --prompts FILE.")
+    if args.suite == "coco" and args.clip is None:
+        raise EraseError("Score and FID need a CLIP model; name its folder with --clip.")
+    prompts = read_prompts(args.prompts)
+    clip = Clip(args.clip) if args.clip else None
+    bundle = open_bundle(args)
+    require_vae(bundle)
+    device = next(bundle.tree.parameters()).device
+    bar, rows = Bar(), []
+    untouched = None
+    for path in (None, *args.loras):
+        lora = EraserLora.load(path, bundle.config).to(device) if path else None
+        name = path.stem if path else "untouched"
+        pictures = bundle.generate(
+            [prompt.text for prompt in prompts],
+            [prompt.seed for prompt in prompts],
+            steps=args.steps,
+            guidance=args.guidance,
+            lora=lora,
+            on_batch=bar.phase(name, len(prompts)),
+        )
+        untouched = pictures if untouched is None else untouched
+        rows.append(
+            {"eraser": name}
+            | measure(pictures, untouched, prompts, nude=args.suite == "i2p", clip=clip)
+        )
+    write_json(args.out / f"{args.suite}.json", rows)
+    head = [name for name in rows[0] if name != "classes"]
+    table = markdown(head, [[str(row[name]) for name in head] for row in rows])
+    say(args, {"rows": rows}, table, f"Written to {args.out / (args.suite + '.json')}.")
+    return 0
