@@ -50,6 +50,7 @@ SPEC.loader.exec_module(PACK)
 
 from eraseanything.erase_core import miniflux  # noqa: E402
 from eraseanything.erase_core.concepts.sets import Bands, Concept, ConceptSet  # noqa: E402
+from eraseanything.erase_core.edit import WeightEdit  # noqa: E402
 from eraseanything.erase_core.errors import EraseError  # noqa: E402
 from eraseanything.erase_core.files import save_tensors  # noqa: E402
 from eraseanything.erase_core.flux.config import FluxConfig  # noqa: E402
@@ -253,6 +254,18 @@ def measure_velocity() -> dict[str, float]:
         "lora": (sampled(erased, x, cond) - changed).abs().max().item(),
         "half": (sampled(half, x, cond) - halved).abs().max().item(),
         "change": (changed - plain).abs().max().item(),
+    }
+    edit = WeightEdit.zeros(bundle.tree, ["txt_in", "double_blocks.1.txt_attn.qkv"])
+    for parameter in edit.parameters():
+        parameter.data += 0.02 * torch.randn(parameter.shape)
+    edit.save(path.with_name("edit.safetensors"))
+    with torch.inference_mode():
+        edited = loader.load_lora_model_only(model, "edit.safetensors", 1.0)[0]
+    with torch.no_grad():
+        wanted = velocity(bundle.tree, x, SIGMA, cond, 3.5, lora=edit)
+    found |= {
+        "edit": (sampled(edited, x, cond) - wanted).abs().max().item(),
+        "edit_change": (wanted - plain).abs().max().item(),
     }
     host.load(erased)
     with torch.no_grad():  # a MODEL that carries a LoRA, seen through the trainer's tree

@@ -44,7 +44,8 @@ def test_miniflux_encoders_say_in_the_host_what_they_say_in_transformers(
 def test_the_velocity_of_host_and_lora_is_the_trainers_own(measured: dict[str, Any]) -> None:
     velocity = measured["velocity"]
     assert velocity["change"] > 0.1
-    differences = [velocity[name] for name in ("plain", "lora", "half", "carried")]
+    assert velocity["edit_change"] > 0.05  # the benchmark's weight edits load there, too
+    differences = [velocity[name] for name in ("plain", "lora", "half", "carried", "edit")]
     assert max(differences) < 1e-4, velocity
 
 
