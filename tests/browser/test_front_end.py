@@ -31,12 +31,17 @@ def test_the_template_browser_opens_a_workflow(page: Page) -> None:
 
 
 def test_twins_are_what_the_front_end_sends(page: Page) -> None:
+    known = page.js("async () => (await fetch('/object_info')).json()")
     for name in NAMES:
         page.load(name)
         sent = page.js("async () => (await app.graphToPrompt()).output")
         twin = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf-8"))
         for item in [*sent.values(), *twin.values()]:
             item.pop("_meta", None)
+        for item in twin.values():  # an older host lacks an input or two of core's nodes
+            inputs = known[item["class_type"]]["input"]
+            names = {name for group in inputs.values() for name in group}
+            item["inputs"] = {n: v for n, v in item["inputs"].items() if n in names}
         assert sent == twin, name
         cramped = page.js(
             """() => (app.graph.nodes ?? app.graph._nodes)
