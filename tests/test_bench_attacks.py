@@ -110,6 +110,24 @@ def test_the_longer_pseudo_word_moves_the_rest_along(target: Target) -> None:
     assert differs == [1 + embedding.TOKENS + 2]
 
 
+def test_learning_lowers_the_loss(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"STEPS": 12, "SHOTS": 2, "BATCH": 2}.items():
+        monkeypatch.setattr(embedding, name, value)
+    attacked = replace(target, eraser=wrecked(target))
+    shots = target.shots(2)
+
+    @torch.no_grad()
+    def loss(word: embedding.PseudoWord) -> float:
+        generator = torch.Generator().manual_seed(5)
+        cond = word.encode([case.prompt for case in shots.cases])
+        rows = [0, 1] * 4
+        x = shots.latents[rows]
+        return attacked.flow_matching(x, cond.select(rows), attacked.eraser, generator).item()
+
+    fresh = embedding.PseudoWord(target.bundle.text, "tiger")
+    assert loss(embedding.learn(attacked)) < loss(fresh)
+
+
 # --- an adversarial suffix -----------------------------------------------------------------------
 
 

@@ -96,7 +96,7 @@ class Search:
         now = self.table[ids[rows[:, None], self.slots]]
         gains = (slope * now).sum(-1, keepdim=True) - slope @ self.table.T
         gains[..., self.target.bundle.text.t5_tokenizer.all_special_ids] = WITHOUT
-        return gains
+        return gains.cpu()
 
 
 @torch.no_grad()
@@ -147,7 +147,8 @@ def _run(steps: tuple[int, ...]) -> Callable[[Target], Rate]:
         search, made = Search.of(target, steps), target.cases()
         ids, _ = find(target, search)
         with torch.no_grad():
-            context = target.bundle.text.t5(input_ids=ids).last_hidden_state
+            t5 = target.bundle.text.t5
+            context = t5(input_ids=ids.to(t5.device)).last_hidden_state
         cond = Conditioning(context.to(target.device), search.pooled)
         return target.rate(cond, target.start(made), target.eraser, made)
 
