@@ -16,10 +16,10 @@ import sys  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
 
 from . import __version__  # noqa: E402
-from .commands import attention, concepts, demo, generate, inspect, train  # noqa: E402
+from .commands import accept, attention, concepts, demo, generate, inspect, train  # noqa: E402
 from .errors import EraseError  # noqa: E402
 
-COMMANDS = (demo, train, generate, attention, concepts, inspect)
+COMMANDS = (demo, train, generate, attention, concepts, inspect, accept)
 FAILED, USAGE, CANCELLED = 1, 2, 130
 
 DESCRIPTION = """\

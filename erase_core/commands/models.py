@@ -11,6 +11,7 @@ from ..errors import EraseError
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
+    from ..flux.config import FluxConfig
     from ..lora import EraserLora
     from ..text.encoders import TextEncoders
 
@@ -60,13 +61,13 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=28, help="Euler steps (default 28)")
     parser.add_argument("--guidance", type=float, default=3.5, help="default 3.5")
     parser.add_argument(
-        "--size", type=_size, metavar="WxH", help="pixels, multiples of 16 (default: the model's)"
+        "--size", type=size, metavar="WxH", help="pixels, multiples of 16 (default: the model's)"
     )
     parser.add_argument("--lora", type=Path, metavar="FILE", help="the eraser, or any Flux LoRA")
     parser.add_argument("--strength", type=float, default=1.0, help="of the LoRA (default 1.0)")
 
 
-def _size(text: str) -> tuple[int, int]:
+def size(text: str) -> tuple[int, int]:
     """ "512x768" as (height, width)."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if not match or int(match[1]) % 16 or int(match[2]) % 16 or not int(match[1]) * int(match[2]):
@@ -121,16 +122,31 @@ def _from_files(args: argparse.Namespace, hashed: bool) -> Bundle:
 
     path = Path(args.model)
     tree, config = load_flux(path, _device(args))
+    text = _text(args)
+    _check_widths(config, text)
     return Bundle(
         tree=tree,
         config=config,
-        text=_text(args),
+        text=text,
         vae=_vae(args.vae),
         name=path.stem,
         sha256=file_hash(path) if hashed else "",
         size=SIZE,
         shift_mu=DEV_SHIFT if config.guidance_embed else None,
     )
+
+
+def _check_widths(config: FluxConfig, text: TextEncoders) -> None:
+    """Refuse encoders of other widths than the transformer was made for."""
+    for flag, what, has, wants in (
+        ("--clip-l", "CLIP", text.clip.config.hidden_size, config.vec_in_dim),
+        ("--t5", "T5", text.t5.config.d_model, config.context_in_dim),
+    ):
+        if has != wants:
+            raise EraseError(
+                f"This {what} encoder is {has} wide, but the model reads {wants}; choose another "
+                f"file with {flag}."
+            )
 
 
 def file_hash(path: Path) -> str:

@@ -106,7 +106,7 @@ def _trainer(args: argparse.Namespace, bundle: Bundle, folder: Path, bar: Bar) -
         tree,
         config,
         text,
-        _concepts(args),
+        find_concepts(args),
         settings,
         pictures=pictures,
         checkpoint_dir=folder,
@@ -124,7 +124,8 @@ def default_settings(args: argparse.Namespace, bundle: Bundle) -> Any:
     return TrainSettings(height=bundle.size[0], width=bundle.size[1], shift_mu=bundle.shift_mu)
 
 
-def _concepts(args: argparse.Namespace) -> ConceptSet:
+def find_concepts(args: argparse.Namespace) -> ConceptSet:
+    """What ``--concepts`` or ``--concept`` names, with its words."""
     from ..concepts.find import find_concept
     from ..concepts.sets import ConceptSet
     from ..miniflux.concepts import concept
