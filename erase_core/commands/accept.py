@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EraseError
 from .concepts import add_source
 from .evidence import LOG, REPORT, Evidence
-from .models import MINIFLUX, add_model, open_bundle, require_vae, size
+from .models import MINIFLUX, add_memory, add_model, open_bundle, require_vae, settle, size
 from .output import add_overwrite, check_out, save_picture, say
 from .progress import Bar, clock
 from .train import default_settings, exit_code, find_concepts, run_and_save
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..bundle import Bundle
     from ..flux.forward import Lora
     from ..pictures import Picture
-    from ..training import Estimate, Progress, Trainer, TrainResult, TrainSettings
+    from ..training import Progress, Trainer, TrainResult, TrainSettings
 
 HELP = "check your own Flux files end to end; one folder to attach to a bug report"
 DESCRIPTION = """\
@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draw-steps", type=int, default=28, metavar="N", help="steps of a picture (default 28)"
     )
+    add_memory(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of every draw (default 0)")
 
 
@@ -114,7 +115,7 @@ def _try_out(args: argparse.Namespace, evidence: Evidence) -> TrainResult:
 
     content = evidence.content
     with evidence.stage("loading"):
-        bundle = open_bundle(args)
+        bundle = open_bundle(args, placed=False)
         require_vae(bundle)
         content["machine"] = describe(tree_device(bundle.tree))
     with evidence.stage("comparing with diffusers"):
@@ -125,9 +126,9 @@ def _try_out(args: argparse.Namespace, evidence: Evidence) -> TrainResult:
         content["settings"] = trainer.settings.to_dict()
         trainer.encode()
     with evidence.stage("predicting"):
-        expected = _predict(trainer, bundle)
-        content["predicted"] = asdict(expected)
-        evidence.tell(f"  {expected}")
+        kept, expected = settle(args, trainer)
+        content["predicted"] = {"kept": kept, **asdict(expected)}
+        evidence.tell(f"  {expected}; {kept}")
     with evidence.stage("training"):
         result, _ = run_and_save(trainer, bundle, args.out / LORA)
         content |= {"stopped": result.stopped, "history": result.history}
@@ -142,13 +143,12 @@ def _compare(bundle: Bundle, seed: int) -> dict[str, Any]:
     """Our velocity beside diffusers', for a small noise and a real prompt."""
     import torch
 
-    from ..flux.forward import tree_device, velocity
+    from ..flux.forward import velocity
     from ..flux.parity import diffusers_velocity
     from ..flux.sampling import noise
 
-    device = tree_device(bundle.tree)
-    cond = bundle.text.encode(["a photo of a house"]).to(device)
-    x, sigma = noise(seed, 1, 64, 96).to(device), torch.full((1,), SIGMA, device=device)
+    cond = bundle.text.encode(["a photo of a house"])  # the weights are in main memory yet
+    x, sigma = noise(seed, 1, 64, 96), torch.full((1,), SIGMA)
     try:
         theirs = diffusers_velocity(bundle.tree, bundle.config, x, sigma, cond, GUIDANCE)
     except EraseError as error:
@@ -184,13 +184,6 @@ def _trainer(
     )
     concepts = find_concepts(args)
     return Trainer(bundle.tree, bundle.config, bundle.text, concepts, short, on_step=laps), whole
-
-
-def _predict(trainer: Trainer, bundle: Bundle) -> Estimate:
-    """What the short run is said to take before it starts."""
-    from ..training import estimate
-
-    return estimate(trainer, sum(parameter.nbytes for parameter in bundle.tree.parameters()))
 
 
 class _Laps:

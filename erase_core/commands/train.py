@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EraseError
 from .concepts import add_source
 from .keep import read_keep_pictures
-from .models import MINIFLUX, add_model, open_bundle
+from .models import MINIFLUX, add_memory, add_model, open_bundle, settle
 from .output import add_out, check_out, save_picture, say
 from .progress import Bar, clock
 from .settings import WithDefaults, add_settings, read_settings, refuse_settings
@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where checkpoints go and stay (default: beside the file, deleted when all is done)",
     )
+    add_memory(parser)
     add_settings(parser)
 
 
@@ -76,9 +77,12 @@ def run(args: argparse.Namespace) -> int:
         if args.pictures:
             raise EraseError("A checkpoint holds its own pictures; leave --pictures out.")
     bar = Bar()
-    bundle = open_bundle(args, hashed=True)
+    bundle = open_bundle(args, hashed=True, placed=False)
     folder = args.resume or args.checkpoints or args.out.with_suffix(".checkpoints")
     trainer = _trainer(args, bundle, folder, bar)
+    kept, expected = settle(args, trainer)
+    if not args.json:
+        print(f"Training takes {expected}; {kept}.", flush=True)
     result, path = run_and_save(trainer, bundle, args.out)
     if args.chart and result.history:
         from ..pictures import loss_chart
