@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .flux.config import FluxConfig
-from .flux.forward import Lora, velocity
+from .flux.forward import Lora, tree_device, velocity
 from .flux.sampling import DEV_SHIFT, euler, noise, sigmas
 from .text.encoders import TextEncoders
 
@@ -58,7 +58,7 @@ class Bundle:
         ``on_batch`` hears how many are done.
         """
         height, width = size or self.size
-        device = next(self.tree.parameters()).device
+        device = tree_device(self.tree)
         levels = sigmas(steps, self.shift_mu).to(device)
         done = []
         for start in range(0, len(prompts), batch):

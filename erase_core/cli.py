@@ -16,10 +16,19 @@ import sys  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
 
 from . import __version__  # noqa: E402
-from .commands import attention, bench, concepts, demo, generate, inspect, train  # noqa: E402
+from .commands import (  # noqa: E402
+    accept,
+    attention,
+    bench,
+    concepts,
+    demo,
+    generate,
+    inspect,
+    train,
+)
 from .errors import EraseError  # noqa: E402
 
-COMMANDS = (demo, train, generate, attention, concepts, inspect, bench)
+COMMANDS = (demo, train, generate, attention, concepts, inspect, accept, bench)
 FAILED, USAGE, CANCELLED = 1, 2, 130
 
 DESCRIPTION = """\

@@ -135,7 +135,7 @@ def test_plain_fp8_stays_small_and_computes_as_if_widened(
     ("weight_scale", "input_scale"),
     [("scale_weight", "scale_input"), ("weight_scale", "input_scale")],
 )
-def test_scaled_fp8_is_multiplied_out(
+def test_scaled_fp8_stays_small_and_computes_as_if_multiplied_out(
     tmp_path: Path, state: State, weight_scale: str, input_scale: str
 ) -> None:
     stored: State = {"scaled_fp8": torch.empty(2, dtype=torch.float8_e4m3fn)}
@@ -149,10 +149,14 @@ def test_scaled_fp8_is_multiplied_out(
             stored[f"{module}.{input_scale}"] = torch.tensor(1.0)
             stored[f"{module}.comfy_quant"] = torch.zeros(4, dtype=torch.uint8)
     save_file(stored, tmp_path / "scaled.safetensors")
-    tree, _ = load_flux(tmp_path / "scaled.safetensors")
+    kept, _ = load_flux(tmp_path / "scaled.safetensors")
+    fp8 = {name for name, p in kept.named_parameters() if p.dtype == torch.float8_e4m3fn}
+    assert fp8 == {key for key in state if "blocks" in key and state[key].ndim == 2}
+    tree, _ = load_flux(tmp_path / "scaled.safetensors", dtype=torch.bfloat16)
     assert {p.dtype for p in tree.parameters()} == {torch.bfloat16}
     for key, value in tree.state_dict().items():
         assert (value - state[key]).norm() < 0.05 * state[key].norm(), key
+    assert torch.equal(run(kept), run(tree))
 
 
 def anonymous_bytes() -> int:

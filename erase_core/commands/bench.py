@@ -143,6 +143,7 @@ def _run_prompts(args: argparse.Namespace) -> int:
     from ..bench.prompts import Clip, measure, read_prompts
     from ..bench.report import markdown
     from ..files import write_json
+    from ..flux.forward import tree_device
     from ..lora import EraserLora
 
     if args.prompts is None:
@@ -153,7 +154,7 @@ def _run_prompts(args: argparse.Namespace) -> int:
     clip = Clip(args.clip) if args.clip else None
     bundle = open_bundle(args)
     require_vae(bundle)
-    device = next(bundle.tree.parameters()).device
+    device = tree_device(bundle.tree)
     bar, rows = Bar(), []
     untouched = None
     for path in (None, *args.loras):

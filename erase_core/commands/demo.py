@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -142,6 +141,8 @@ def _report(
 ) -> dict[str, Any]:
     import torch
 
+    from ..machine import peak_memory
+
     return {
         "concept": args.concept,
         "model": "miniflux",
@@ -156,16 +157,6 @@ def _report(
         "device": str(trainer.device),
         "threads": torch.get_num_threads(),
     }
-
-
-def peak_memory() -> int | None:
-    """The most main memory this process ever held, in bytes; None where it cannot be told."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _write(path: Path, report: dict[str, Any]) -> None:

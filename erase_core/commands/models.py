@@ -11,8 +11,10 @@ from ..errors import EraseError
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
+    from ..flux.config import FluxConfig
     from ..lora import EraserLora
     from ..text.encoders import TextEncoders
+    from ..training import Estimate, Trainer
 
 MINIFLUX = "miniflux"
 SIZE = (512, 512)
@@ -54,19 +56,63 @@ def add_device(parser: Any) -> None:
     )
 
 
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    """``--memory``: how much of the device training may take."""
+    parser.add_argument(
+        "--memory",
+        type=_gigabytes,
+        default="auto",
+        metavar="auto|GB",
+        help="size of the card to fit into, e.g. 80, 24, 16 or 12 (default auto: what is free). "
+        "Each step costs time: activations are recomputed, the base becomes fp8, blocks stay in "
+        "main memory",
+    )
+
+
+def _gigabytes(text: str) -> float | str:
+    """A positive number, or "auto"."""
+    if text == "auto":
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no size; write auto, or gigabytes such as 24")
+    return value
+
+
+def settle(args: argparse.Namespace, trainer: Trainer) -> tuple[str, Estimate]:
+    """Bring a model opened with ``placed=False`` to the device, within ``--memory``.
+
+    Returns how it is kept, in words, and what the run will take.
+    """
+    from ..training import estimate
+    from ..training.memory import fit, free_bytes
+
+    trainer.encode()
+    automatic = args.memory == "auto"
+    budget = free_bytes(trainer.device) if automatic else args.memory * 1e9
+    placement, weights = fit(trainer, budget)
+    words = str(placement)
+    if trainer.settings.activation_checkpointing:
+        words += ", activations recomputed"
+    return words, estimate(trainer, weights)
+
+
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """What generation needs to know beside the prompt."""
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
     parser.add_argument("--steps", type=int, default=28, help="Euler steps (default 28)")
     parser.add_argument("--guidance", type=float, default=3.5, help="default 3.5")
     parser.add_argument(
-        "--size", type=_size, metavar="WxH", help="pixels, multiples of 16 (default: the model's)"
+        "--size", type=size, metavar="WxH", help="pixels, multiples of 16 (default: the model's)"
     )
     parser.add_argument("--lora", type=Path, metavar="FILE", help="the eraser, or any Flux LoRA")
     parser.add_argument("--strength", type=float, default=1.0, help="of the LoRA (default 1.0)")
 
 
-def _size(text: str) -> tuple[int, int]:
+def size(text: str) -> tuple[int, int]:
     """ "512x768" as (height, width)."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if not match or int(match[1]) % 16 or int(match[2]) % 16 or not int(match[1]) * int(match[2]):
@@ -74,23 +120,29 @@ def _size(text: str) -> tuple[int, int]:
     return int(match[2]), int(match[1])
 
 
-def open_bundle(args: argparse.Namespace, *, hashed: bool = False) -> Bundle:
+def open_bundle(args: argparse.Namespace, *, hashed: bool = False, placed: bool = True) -> Bundle:
     """The model that ``args`` name, ready to draw.
 
-    ``hashed`` also computes the hash of a FILE, which takes a while for a big one.
+    ``hashed`` also computes the hash of a FILE, which takes a while for a big one. Without
+    ``placed`` the transformer stays in main memory until :func:`settle` brings it to its device.
     """
     if args.model == MINIFLUX:
-        return open_miniflux(args)
-    return _from_files(args, hashed)
+        return open_miniflux(args, placed)
+    return _from_files(args, hashed, placed)
 
 
-def open_miniflux(args: argparse.Namespace) -> Bundle:
-    """The bundled model, on the device that ``args`` ask for."""
+def open_miniflux(args: argparse.Namespace, placed: bool = True) -> Bundle:
+    """The bundled model, on the device that ``args`` ask for or meant for it."""
     from ..miniflux import load
 
-    bundle = load()
-    bundle.tree.to(_device(args))
+    bundle, device = load(), _device(args)
+    _mean_for(bundle.tree.to(device) if placed else bundle.tree, device)
     return bundle
+
+
+def _mean_for(tree: Any, device: Any) -> None:
+    """Say where a tree computes; its weights may follow later."""
+    tree.compute_device = device
 
 
 def _device(args: argparse.Namespace) -> Any:
@@ -114,23 +166,39 @@ def _best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _from_files(args: argparse.Namespace, hashed: bool) -> Bundle:
+def _from_files(args: argparse.Namespace, hashed: bool, placed: bool) -> Bundle:
     from ..bundle import Bundle
     from ..flux.load import load_flux
     from ..flux.sampling import DEV_SHIFT
 
-    path = Path(args.model)
-    tree, config = load_flux(path, _device(args))
+    path, device = Path(args.model), _device(args)
+    tree, config = load_flux(path, device if placed else "cpu")
+    _mean_for(tree, device)
+    text = _text(args)
+    _check_widths(config, text)
     return Bundle(
         tree=tree,
         config=config,
-        text=_text(args),
+        text=text,
         vae=_vae(args.vae),
         name=path.stem,
         sha256=file_hash(path) if hashed else "",
         size=SIZE,
         shift_mu=DEV_SHIFT if config.guidance_embed else None,
     )
+
+
+def _check_widths(config: FluxConfig, text: TextEncoders) -> None:
+    """Refuse encoders of other widths than the transformer was made for."""
+    for flag, what, has, wants in (
+        ("--clip-l", "CLIP", text.clip.config.hidden_size, config.vec_in_dim),
+        ("--t5", "T5", text.t5.config.d_model, config.context_in_dim),
+    ):
+        if has != wants:
+            raise EraseError(
+                f"This {what} encoder is {has} wide, but the model reads {wants}; choose another "
+                f"file with {flag}."
+            )
 
 
 def file_hash(path: Path) -> str:
@@ -197,9 +265,11 @@ def require_vae(bundle: Bundle) -> None:
 
 def open_lora(args: argparse.Namespace, bundle: Bundle) -> EraserLora | None:
     """``--lora`` at ``--strength`` on the model's device, or None."""
+    from ..flux.forward import tree_device
     from ..lora import EraserLora
 
     if args.lora is None:
         return None
-    device = next(bundle.tree.parameters()).device
-    return EraserLora.load(args.lora, bundle.config).to(device).scaled(args.strength)
+    return (
+        EraserLora.load(args.lora, bundle.config).to(tree_device(bundle.tree)).scaled(args.strength)
+    )

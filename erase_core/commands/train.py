@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EraseError
 from .concepts import add_source
 from .keep import read_keep_pictures
-from .models import MINIFLUX, add_model, open_bundle
+from .models import MINIFLUX, add_memory, add_model, open_bundle, settle
 from .output import add_out, check_out, save_picture, say
 from .progress import Bar, clock
 from .settings import WithDefaults, add_settings, read_settings, refuse_settings
@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where checkpoints go and stay (default: beside the file, deleted when all is done)",
     )
+    add_memory(parser)
     add_settings(parser)
 
 
@@ -76,9 +77,12 @@ def run(args: argparse.Namespace) -> int:
         if args.pictures:
             raise EraseError("A checkpoint holds its own pictures; leave --pictures out.")
     bar = Bar()
-    bundle = open_bundle(args, hashed=True)
+    bundle = open_bundle(args, hashed=True, placed=False)
     folder = args.resume or args.checkpoints or args.out.with_suffix(".checkpoints")
     trainer = _trainer(args, bundle, folder, bar)
+    kept, expected = settle(args, trainer)
+    if not args.json:
+        print(f"Training takes {expected}; {kept}.", flush=True)
     result, path = run_and_save(trainer, bundle, args.out)
     if args.chart and result.history:
         from ..pictures import loss_chart
@@ -106,7 +110,7 @@ def _trainer(args: argparse.Namespace, bundle: Bundle, folder: Path, bar: Bar) -
         tree,
         config,
         text,
-        _concepts(args),
+        find_concepts(args),
         settings,
         pictures=pictures,
         checkpoint_dir=folder,
@@ -124,7 +128,8 @@ def default_settings(args: argparse.Namespace, bundle: Bundle) -> Any:
     return TrainSettings(height=bundle.size[0], width=bundle.size[1], shift_mu=bundle.shift_mu)
 
 
-def _concepts(args: argparse.Namespace) -> ConceptSet:
+def find_concepts(args: argparse.Namespace) -> ConceptSet:
+    """What ``--concepts`` or ``--concept`` names, with its words."""
     from ..concepts.find import find_concept
     from ..concepts.sets import ConceptSet
     from ..miniflux.concepts import concept

@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import EraseError
 from ..files import read_json, read_tensors
 from .config import HEAD_DIM, FluxConfig
+from .frozen import FrozenLinear, put
 from .model import Flux
 from .names import diffusers_to_bfl, skeleton, tree_keys
 
@@ -50,13 +50,6 @@ _FOREIGN = (
 _INPUTS = {384: "FLUX.1 Fill", 128: "FLUX.1 Depth or Canny"}
 
 
-class CastLinear(nn.Linear):
-    """A Linear whose fp8 weight is widened to the input's dtype whenever it is used."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.weight.to(input.dtype), self.bias)
-
-
 def load_flux(
     path: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> tuple[Flux, FluxConfig]:
@@ -70,8 +63,8 @@ def load_flux(
     device
         Where the weights go. On the CPU and with an unchanged dtype they stay mapped to the file.
     dtype
-        Cast all weights. None keeps the file's: plain fp8 matrices stay fp8, are widened at every
-        use, and norms and biases become bfloat16; scaled fp8 is always widened, to bfloat16.
+        Cast all weights. None keeps the file's: fp8 matrices, scaled or not, stay fp8 and are
+        widened at every use; norms and biases become bfloat16.
 
     Raises
     ------
@@ -79,21 +72,39 @@ def load_flux(
         When the file is missing, damaged, quantised, or another model than a text-to-image Flux.
     """
     path = Path(path)
-    state, metadata = _read(path)
-    _refuse_kontext(path, metadata)
-    state = _strip_prefix(state)
-    _refuse_foreign(path, state)
-    state = _dequantise(path, state, dtype or torch.bfloat16)
-    if "x_embedder.weight" in state:
-        state = diffusers_to_bfl(state)
-    state = tree_keys(state)
+    state, scales = read_flux(path, dtype)
     config = _config(path, state)
     tree = skeleton(config).requires_grad_(False)
     _check_keys(path, tree, state)
     state = _cast(state, torch.device(device), dtype)
-    _widen_at_use(tree, state)
+    _widen_at_use(tree, state, scales)
     tree.load_state_dict(state, assign=True)
     return tree, config
+
+
+def read_flux(
+    path: Path, dtype: torch.dtype | None = None
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The tensors of a file or folder under our tree's keys, mapped, not yet compared with them,
+    and the scale of every fp8 module that has one; with ``dtype`` these are multiplied out.
+
+    Raises
+    ------
+    EraseError
+        When the file is missing, damaged, quantised to integers, or of another architecture.
+    """
+    state, metadata = _read(path)
+    _refuse_kontext(path, metadata)
+    state = _strip_prefix(state)
+    _refuse_foreign(path, state)
+    state, scales = _unscale(path, state)
+    stacked = "x_embedder.weight" in state
+    if dtype is not None or stacked:  # rows of one matrix of ours had scales of their own
+        for module in scales:
+            weight = state[f"{module}.weight"].float() * scales[module]
+            state[f"{module}.weight"] = weight.to(dtype or torch.bfloat16)
+        scales = {}
+    return tree_keys(diffusers_to_bfl(state) if stacked else state), scales
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -163,9 +174,11 @@ def _refuse_foreign(path: Path, keys: Iterable[str]) -> None:
             raise EraseError(f"{path.name} is {what}; {_ADVICE}.")
 
 
-def _dequantise(path: Path, state: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Multiply scaled fp8 matrices by their scales, into ``dtype``; refuse integer weights."""
-    plain = {}
+def _unscale(path: Path, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """A state without its quantisation's keys, and the scales of scaled modules; integers and
+    scales by block are refused."""
+    plain: dict[str, Tensor] = {}
+    scales: dict[str, float] = {}
     for key, tensor in state.items():
         module, _, end = key.rpartition(".")
         if end in _QUANTISATION or key == "scaled_fp8":
@@ -174,9 +187,9 @@ def _dequantise(path: Path, state: dict[str, Tensor], dtype: torch.dtype) -> dic
         if not tensor.is_floating_point() or (scale is not None and scale.numel() != 1):
             raise EraseError(f"{path.name} is quantised in a way that is unknown here; {_ADVICE}.")
         if end == "weight" and scale is not None:
-            tensor = (tensor.float() * scale.float()).to(dtype)
+            scales[module] = float(scale)
         plain[key] = tensor
-    return plain
+    return plain, scales
 
 
 def _config(path: Path, state: dict[str, Tensor]) -> FluxConfig:
@@ -195,16 +208,20 @@ def _config(path: Path, state: dict[str, Tensor]) -> FluxConfig:
     return config
 
 
-def _check_keys(path: Path, tree: Flux, state: dict[str, Tensor]) -> None:
-    """Compare keys and shapes one by one."""
+def key_problems(tree: Flux, state: dict[str, Tensor]) -> dict[str, list[str]]:
+    """Keys that a state lacks, has too many, or has in the wrong shape, compared one by one."""
     expected = tree.state_dict()
-    problems = {
+    return {
         "lacks": [key for key in expected if key not in state],
         "has beyond Flux's": [key for key in state if key not in expected],
         "has in the wrong shape": [
             key for key in expected if key in state and state[key].shape != expected[key].shape
         ],
     }
+
+
+def _check_keys(path: Path, tree: Flux, state: dict[str, Tensor]) -> None:
+    problems = key_problems(tree, state)
     found = [f"{what} {len(keys)} tensors ({keys[0]})" for what, keys in problems.items() if keys]
     if found:
         raise EraseError(f"{path.name} {' and '.join(found)}; {_ADVICE}.")
@@ -224,10 +241,10 @@ def _cast(
     return cast
 
 
-def _widen_at_use(tree: Flux, state: dict[str, Tensor]) -> None:
-    """Put a CastLinear, still without storage, wherever the weight is fp8."""
+def _widen_at_use(tree: Flux, state: dict[str, Tensor], scales: dict[str, float]) -> None:
+    """Put a FrozenLinear, still without storage, wherever the weight is fp8."""
     for name, module in list(tree.named_modules()):
         if isinstance(module, nn.Linear) and state[f"{name}.weight"].dtype.itemsize == 1:
-            cast = CastLinear(module.in_features, module.out_features, device="meta")
-            parent, _, child = name.rpartition(".")
-            setattr(tree.get_submodule(parent), child, cast.requires_grad_(False))
+            cast = FrozenLinear(module.in_features, module.out_features, device="meta")
+            cast.scale = scales.get(name, 1.0)
+            put(tree, name, cast)

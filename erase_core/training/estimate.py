@@ -14,8 +14,12 @@ from .states import kept_dtype
 from .trainer import Trainer
 
 BACKWARD = 1.3  # of a forward pass; the base's weights get no gradient
-# Tensors as wide as the model that autograd keeps for a token in a block of either kind.
-KEPT_DOUBLE, KEPT_SINGLE = 34, 26
+# Tensors as wide as the model for each token. Autograd keeps so many of a block of either kind;
+# with checkpointing one, its input. The peak has so many more: gradients, the block that is being
+# recomputed. Counted on the CPU; tests/test_memory.py compares.
+KEPT_DOUBLE, KEPT_SINGLE, ABOVE = 14.25, 15.06, 10.0
+CHECKPOINTED, ABOVE_CHECKPOINTED = 1.02, 28.0
+PROBE_CHUNK = 1024  # image queries whose attention is computed at once
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,18 @@ def estimate(trainer: Trainer, weights: int) -> Estimate:
         checkpoints = min(settings.keep_checkpoints, settings.steps // settings.checkpoint_every)
     return Estimate(
         seconds=_passes(trainer) * _seconds(trainer),
-        memory=weights + 7 * lora + _activations(trainer.config, settings, _tokens(trainer)),
+        memory=peak_bytes(trainer, weights, settings),
         states=states,
         disk=lora + checkpoints * (states + 6 * lora),
     )
+
+
+def peak_bytes(trainer: Trainer, weights: int, settings: TrainSettings) -> int:
+    """The most bytes on the device: ``weights``, the LoRA with gradients and two optimisers, and
+    what a backward pass through the whole model keeps. The prompts must be encoded."""
+    lora = 4 * sum(parameter.numel() for parameter in trainer.lora.parameters())
+    itemsize = kept_dtype(trainer.tree).itemsize
+    return weights + 6 * lora + _activations(trainer.config, settings, _tokens(trainer), itemsize)
 
 
 def state_bytes(trainer: Trainer) -> int:
@@ -104,13 +116,19 @@ def _tokens(trainer: Trainer) -> int:
     return text + settings.height * settings.width // 256
 
 
-def _activations(config: FluxConfig, settings: TrainSettings, tokens: int) -> int:
-    """Bytes that a batch's backward pass needs, roughly, in 16 bits a number."""
-    row = settings.batch * tokens * config.hidden_size * 2
-    blocks = KEPT_DOUBLE * config.depth + KEPT_SINGLE * config.depth_single_blocks
+def _activations(config: FluxConfig, settings: TrainSettings, tokens: int, itemsize: int) -> int:
+    """Bytes that a batch's backward pass needs at its peak, ``itemsize`` bytes a number."""
+    row = settings.batch * tokens * config.hidden_size * itemsize
+    blocks = config.depth + config.depth_single_blocks
     if settings.activation_checkpointing:
-        blocks = KEPT_DOUBLE + config.depth + config.depth_single_blocks
-    return row * blocks
+        rows = CHECKPOINTED * blocks + ABOVE_CHECKPOINTED
+    else:
+        rows = KEPT_DOUBLE * config.depth + KEPT_SINGLE * config.depth_single_blocks + ABOVE
+    probe = 0
+    if settings.l_attn:  # float32 attention of the probed block, twice while it is recomputed
+        queries = min(PROBE_CHUNK, settings.height * settings.width // 256)
+        probe = 4 * settings.batch * config.num_heads * queries * tokens
+    return round(row * rows) + probe * (2 if settings.activation_checkpointing else 1)
 
 
 def _time(seconds: float) -> str:

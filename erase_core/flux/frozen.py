@@ -1,0 +1,63 @@
+"""Linear layers that get no gradient of their own: fp8 weights, widened at every use.
+
+Autograd would keep the widened weight of every layer until the backward pass, and with it a model
+of twice the size. Here nothing is kept: the weight is asked for again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FP8 = torch.float8_e4m3fn
+FP8_MAX = torch.finfo(FP8).max
+
+
+class FrozenLinear(nn.Linear):
+    """A Linear without gradients for its weight, which may be fp8: times ``scale``, it is widened
+    to the input's dtype whenever it is used."""
+
+    scale: float = 1.0
+
+    def forward(self, input: Tensor) -> Tensor:
+        return _Frozen.apply(input, self)
+
+    def held(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias as they are kept, where they compute."""
+        return self.weight, self.bias
+
+    def used(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias as they are used with inputs of ``dtype``."""
+        weight, bias = self.held()
+        wide = weight.to(dtype)
+        return (wide if self.scale == 1.0 else wide * self.scale), bias
+
+
+class _Frozen(torch.autograd.Function):
+    """``x W^T + b``, whose backward pass asks the layer for W instead of keeping it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: FrozenLinear) -> Tensor:
+        ctx.layer = layer
+        return F.linear(x, *layer.used(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad @ ctx.layer.used(grad.dtype)[0], None
+
+
+def to_fp8(weight: Tensor) -> tuple[Tensor, float]:
+    """A weight as fp8 (e4m3) and the scale it was divided by, which spreads it over fp8's range."""
+    if weight.itemsize == 1:
+        return weight, 1.0
+    scale = max(float(weight.abs().max()), 1e-12) / FP8_MAX
+    return (weight.float() / scale).to(FP8), scale
+
+
+def put(tree: nn.Module, name: str, module: nn.Module) -> None:
+    """Set ``module``, without gradients, in the place of the tree's submodule ``name``."""
+    parent, _, child = name.rpartition(".")
+    setattr(tree.get_submodule(parent), child, module.requires_grad_(False))

@@ -1,0 +1,215 @@
+"""Where a tree's weights are kept while it computes: as fp8, and blocks in host memory.
+
+Blocks that are away are brought to the device one after another, each for its forward and again
+for its backward pass, the next on a second stream while one computes. Nothing of this changes a
+number but fp8, which rounds the base's matrices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .frozen import FrozenLinear, put, to_fp8
+
+ALIGNMENT = 256  # bytes between tensors of a parcel start at multiples of this
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Matrices of the blocks as ``fp8`` or as they are in the file; ``away`` blocks, spread evenly,
+    in host memory."""
+
+    fp8: bool = False
+    away: int = 0
+
+    def __str__(self) -> str:
+        parts = ["the base in fp8"] * self.fp8
+        parts += [f"{self.away} of its blocks in main memory"] * bool(self.away)
+        return ", ".join(parts) or "the base as it is"
+
+
+def place(tree: nn.Module, device: torch.device, placement: Placement) -> None:
+    """Bring a tree to where it computes, tensor after tensor, so that no second copy ever exists.
+
+    Trees whose blocks are away say so by ``compute_device``.
+    """
+    parcels: list[Parcel] = []
+    names = block_names(tree)
+    away = spread(len(names), placement.away)
+    for index, name in enumerate(names):
+        block = tree.get_submodule(name)
+        if placement.fp8:
+            _shrink(block, device)
+        if index in away:
+            parcels.append(Parcel(block, pinned=device.type == "cuda"))
+        else:
+            block.to(device)
+    belt = Belt(parcels, device) if parcels else None
+    for index, parcel in enumerate(parcels):
+        assert belt is not None
+        parcel.hand_over(belt, index)
+    for child in tree.children():
+        if not isinstance(child, nn.ModuleList):
+            child.to(device)
+    tree.compute_device = device  # type: ignore[assignment]
+
+
+def block_names(tree: nn.Module) -> list[str]:
+    """Blocks in the order of a forward pass."""
+    return [
+        f"{kind}.{index}"
+        for kind in ("double_blocks", "single_blocks")
+        for index, _ in enumerate(tree.get_submodule(kind).children())
+    ]
+
+
+def spread(total: int, count: int) -> set[int]:
+    """``count`` of ``total`` indices, evenly apart, so that each has time to arrive."""
+    return {index * total // count for index in range(count)}
+
+
+def device_bytes(tree: nn.Module, placement: Placement) -> int:
+    """Bytes on the device of a tree that :func:`place` will have placed: what stays there, two
+    slots for the blocks on their way, and a matrix of fp8 while it is widened."""
+    blocks = [tree.get_submodule(name) for name in block_names(tree)]
+    outside = _bytes(tree) - sum(_bytes(block) for block in blocks)
+    sizes = [_bytes(block, placement.fp8) for block in blocks]
+    away = [sizes[index] for index in spread(len(sizes), placement.away)]
+    slots = 2 * max(away, default=0)
+    return outside + sum(sizes) - sum(away) + slots + _widened(blocks, placement.fp8)
+
+
+def _widened(blocks: list[nn.Module], fp8: bool) -> int:
+    """Bytes of the largest fp8 matrix in 16 bits, before and after it is scaled."""
+    matrices = [p for block in blocks for p in block.parameters() if p.ndim == 2]
+    return 2 * 2 * max((m.numel() for m in matrices if fp8 or m.itemsize == 1), default=0)
+
+
+def _bytes(module: nn.Module, fp8: bool = False) -> int:
+    return sum(p.numel() * (1 if fp8 and p.ndim == 2 else p.itemsize) for p in module.parameters())
+
+
+def _linears(block: nn.Module) -> dict[str, nn.Linear]:
+    return {name: m for name, m in block.named_modules() if isinstance(m, nn.Linear)}
+
+
+def _like(linear: nn.Linear, kind: type[FrozenLinear]) -> FrozenLinear:
+    """A layer of another kind in a Linear's place, still without storage."""
+    made = kind(linear.in_features, linear.out_features, device="meta")
+    made.scale = getattr(linear, "scale", 1.0)
+    return made
+
+
+def _shrink(block: nn.Module, device: torch.device) -> None:
+    """Make a block's matrices fp8, on the device; those that are it already stay as they are."""
+    for name, linear in _linears(block).items():
+        if linear.weight.itemsize > 1:
+            small = _like(linear, FrozenLinear)
+            weight, small.scale = to_fp8(linear.weight.to(device))
+            small.weight, small.bias = nn.Parameter(weight, requires_grad=False), linear.bias
+            put(block, name, small)
+
+
+class Parcel:
+    """The Linears of one block, packed into one piece of host memory that travels in one go."""
+
+    def __init__(self, block: nn.Module, pinned: bool) -> None:
+        self.block = block
+        self.places: dict[str, tuple[int, torch.dtype, torch.Size]] = {}
+        size = 0
+        linears = _linears(block)
+        for name, linear in linears.items():
+            for end, tensor in (("weight", linear.weight), ("bias", linear.bias)):
+                self.places[f"{name}.{end}"] = (size, tensor.dtype, tensor.shape)
+                size += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
+        self.bytes = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
+        for name, linear in linears.items():
+            host = _like(linear, HostLinear)
+            for end in ("weight", "bias"):
+                packed = self.open(self.bytes, f"{name}.{end}")
+                packed.copy_(getattr(linear, end))
+                setattr(host, end, nn.Parameter(packed, requires_grad=False))
+            put(block, name, host)
+
+    def open(self, buffer: Tensor, name: str) -> Tensor:
+        """The tensor called ``name`` in a copy of the parcel."""
+        start, dtype, shape = self.places[name]
+        end = start + shape.numel() * dtype.itemsize
+        return buffer[start:end].view(dtype).view(shape)
+
+    def hand_over(self, belt: Belt, index: int) -> None:
+        """Let the block's layers take their weights from ``belt``; the rest goes to its device."""
+        for name, layer in _linears(self.block).items():
+            assert isinstance(layer, HostLinear)
+            layer.source = (belt, index, name)
+        for module in self.block.modules():
+            if not isinstance(module, nn.Linear):
+                for name, parameter in module.named_parameters(recurse=False):
+                    setattr(module, name, nn.Parameter(parameter.to(belt.device), False))
+
+
+class HostLinear(FrozenLinear):
+    """A Linear whose weight is in host memory and comes to the device for every use."""
+
+    source: tuple[Belt, int, str]
+
+    def held(self) -> tuple[Tensor, Tensor | None]:
+        belt, index, name = self.source
+        buffer, parcel = belt.fetch(index), belt.parcels[index]
+        return parcel.open(buffer, f"{name}.weight"), parcel.open(buffer, f"{name}.bias")
+
+
+class _Slot:
+    """Room on the device for one parcel, and the event of its arrival."""
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self.buffer = torch.empty(size, dtype=torch.uint8, device=device)
+        self.holds = -1
+        self.arrived: Any = None
+
+
+class Belt:
+    """Two slots on the device: one for the parcel in use, one for the next to come.
+
+    Layers must not keep what they fetch: the slot is filled anew two blocks later. On CUDA a second
+    stream copies; it waits for what was computed so far, the use of the slot's last parcel
+    included, and whoever fetches waits for its arrival.
+    """
+
+    def __init__(self, parcels: list[Parcel], device: torch.device) -> None:
+        self.parcels, self.device = parcels, device
+        size = max(len(parcel.bytes) for parcel in parcels)
+        self._slots = (_Slot(size, device), _Slot(size, device))
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._at = -1
+
+    def fetch(self, index: int) -> Tensor:
+        """The parcel's bytes on the device; the one behind it in the same direction is sent for."""
+        slot = self._slot_of(index) or self._send(index, self._slots[0])
+        if index != self._at:
+            ahead = index + (1 if index > self._at else -1)
+            self._at = index
+            if 0 <= ahead < len(self.parcels) and self._slot_of(ahead) is None:
+                self._send(ahead, self._slots[1 if slot is self._slots[0] else 0])
+        if self._stream is not None:
+            torch.cuda.current_stream(self.device).wait_event(slot.arrived)
+        return slot.buffer
+
+    def _slot_of(self, index: int) -> _Slot | None:
+        return next((slot for slot in self._slots if slot.holds == index), None)
+
+    def _send(self, index: int, slot: _Slot) -> _Slot:
+        parcel, slot.holds = self.parcels[index].bytes, index
+        room = slot.buffer[: len(parcel)]
+        if self._stream is None:
+            room.copy_(parcel)
+            return slot
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self._stream):
+            room.copy_(parcel, non_blocking=True)
+            slot.arrived = self._stream.record_event()
+        return slot

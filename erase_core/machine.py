@@ -1,0 +1,66 @@
+"""What a measurement was taken on: versions, device, memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from . import __version__
+
+PACKAGES = ("torch", "safetensors", "peft", "transformers", "tokenizers", "numpy", "diffusers")
+
+
+def versions() -> dict[str, str]:
+    """Versions of all that computes; packages that are not installed are left out."""
+    found = {"eraseanything": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """The device that computes and the machine around it (JSON-ready)."""
+    about: dict[str, Any] = {
+        "device": str(device),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        about |= {
+            "name": properties.name,
+            "cuda": torch.version.cuda or torch.version.hip,
+            "memory_bytes": properties.total_memory,
+            "free_bytes": torch.cuda.mem_get_info(device)[0],
+        }
+    return about
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until a device has done all it was told; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def device_peak(device: torch.device) -> int | None:
+    """The most bytes of tensors ever held on a CUDA device since its count began, else None."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def peak_memory() -> int | None:
+    """The most main memory this process ever held, in bytes; None where it cannot be told."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,260 @@
+"""Blocks in host memory compute the same; what is predicted is what is held."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import CONCEPTS, LENGTH, SETTINGS, WordText, make_trainer, make_tree, same
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import erase_core.miniflux as miniflux
+from erase_core.cli import main
+from erase_core.errors import EraseError
+from erase_core.flux.config import FluxConfig
+from erase_core.flux.forward import Conditioning, Probe, flux_forward
+from erase_core.flux.model import Flux
+from erase_core.flux.names import skeleton
+from erase_core.flux.offload import HostLinear, Placement, device_bytes, place, spread
+from erase_core.lora import EraserLora
+from erase_core.training import Trainer, TrainSettings
+from erase_core.training.estimate import peak_bytes
+from erase_core.training.memory import USED, fit, ways
+
+CPU = torch.device("cpu")
+DEEP = FluxConfig(
+    vec_in_dim=8, context_in_dim=16, hidden_size=128, num_heads=1, depth=3, depth_single_blocks=4
+)
+
+
+def make_deep(dtype: torch.dtype = torch.float32) -> Flux:
+    torch.manual_seed(0)
+    return Flux(DEEP).to(dtype).requires_grad_(False)
+
+
+def student(tree: nn.Module, checkpoint: bool) -> dict[str, Tensor]:
+    """Velocity, attention and gradients of a LoRA everywhere."""
+    g = torch.Generator().manual_seed(1)
+    lora = EraserLora.create(DEEP, ("add_q_proj", "add_k_proj", "single_blocks"), rank=2)
+    for parameter in lora.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=g) * 0.1
+    cond = Conditioning(torch.randn(2, LENGTH, 16, generator=g), torch.randn(2, 8, generator=g))
+    words = torch.zeros(2, 1, LENGTH)
+    words[..., 3] = 1
+    x, probe = torch.randn(2, 16, 4, 6, generator=g), Probe((0, 2), words)
+    out = flux_forward(
+        tree, x, torch.tensor([0.3, 0.8]), cond, 3.5, lora=lora, probe=probe, checkpoint=checkpoint
+    )
+    assert out.velocity is not None and out.attention is not None
+    loss = out.velocity.square().mean() + out.attention.sum()
+    gradients = torch.autograd.grad(loss, lora.parameters())
+    named = {f"gradient {i}": gradient for i, gradient in enumerate(gradients)}
+    return named | {"velocity": out.velocity.detach(), "attention": out.attention.detach()}
+
+
+@pytest.mark.parametrize("away", [1, 3, 7])
+@pytest.mark.parametrize("checkpoint", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_blocks_in_host_memory_change_no_bit(
+    away: int, checkpoint: bool, dtype: torch.dtype
+) -> None:
+    plain = student(make_deep(dtype), checkpoint)
+    tree = make_deep(dtype)
+    place(tree, CPU, Placement(away=away))
+    assert len({m.source[1] for m in tree.modules() if isinstance(m, HostLinear)}) == away
+    assert same(student(tree, checkpoint), plain)
+    assert same(student(tree, checkpoint), plain)  # whatever the slots held
+
+
+def test_fp8_blocks_in_host_memory_compute_as_fp8_blocks_at_hand() -> None:
+    here, away = make_deep(torch.bfloat16), make_deep(torch.bfloat16)
+    place(here, CPU, Placement(fp8=True))
+    place(away, CPU, Placement(fp8=True, away=5))
+    small, plain = student(here, True), student(make_deep(torch.bfloat16), True)
+    assert same(student(away, True), small)
+    difference = (small["velocity"] - plain["velocity"]).norm() / plain["velocity"].norm()
+    assert 0 < difference < 0.05
+    matrices = [p for n, p in away.named_parameters() if "_blocks." in n and p.ndim == 2]
+    assert {p.dtype for p in matrices} == {torch.float8_e4m3fn}
+
+
+def test_the_next_block_is_under_way_while_one_computes() -> None:
+    tree = make_deep()
+    place(tree, CPU, Placement(away=7))
+    layer = next(m for m in tree.modules() if isinstance(m, HostLinear))
+    belt = layer.source[0]
+    sent: list[int] = []
+    send = belt._send
+    belt._send = lambda index, slot: (sent.append(index), send(index, slot))[1]  # type: ignore
+    student(tree, checkpoint=True)
+    assert sent[:7] == list(range(7))  # forward: each once, in order
+    assert sent[7:] == list(range(4, -1, -1))  # backward: the last two are still there
+
+
+def test_a_run_from_host_memory_ends_in_the_same_lora() -> None:
+    tree = make_tree()
+    place(tree, CPU, Placement(away=2))
+    offloaded = make_trainer(tree=tree).run().lora.tensors()
+    assert same(offloaded, make_trainer().run().lora.tensors())
+
+
+def test_blocks_away_are_spread() -> None:
+    assert spread(57, 0) == set()
+    assert spread(8, 2) == {0, 4}
+    assert spread(7, 7) == set(range(7))
+
+
+# --- prediction ----------------------------------------------------------------------------------
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes of all tensors made while it is on, and remembers the most."""
+
+    def __init__(self, known: list[Tensor]) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.sizes = {tensor.untyped_storage()._cdata: 0 for tensor in known}
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                self._meet(tensor.untyped_storage())
+        return out
+
+    def _meet(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata not in self.sizes:
+            self.sizes[storage._cdata] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._part, storage._cdata)
+
+    def _part(self, key: int) -> None:
+        self.now -= self.sizes.pop(key, 0)
+
+
+def wide_trainer(checkpointing: bool, config: FluxConfig, dtype: torch.dtype) -> Trainer:
+    torch.manual_seed(0)
+    tree = Flux(config).to(dtype).requires_grad_(False)
+    settings = replace(
+        SETTINGS,
+        steps=1,
+        height=256,
+        width=256,
+        rollout_steps=1,
+        erase_rollouts=2,
+        keep_rollouts=2,
+        activation_checkpointing=checkpointing,
+    )
+    return Trainer(tree, config, WordText(), CONCEPTS, settings)
+
+
+@pytest.mark.parametrize("placement", [Placement(), Placement(fp8=True, away=3)], ids=str)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_peak_is_as_predicted(placement: Placement, checkpointing: bool) -> None:
+    config = replace(DEEP, hidden_size=256, num_heads=2)
+    trainer = wide_trainer(checkpointing, config, torch.bfloat16)
+    trainer.encode()
+    weights = device_bytes(trainer.tree, placement)
+    said = peak_bytes(trainer, weights, trainer.settings)
+    place(trainer.tree, CPU, placement)
+    trainer.run()
+    states, levels = trainer.states, trainer_levels(trainer)
+    assert states is not None
+    batch = states.erase.draw(trainer.generator, trainer.settings.batch)
+    with Live(list(trainer.tree.parameters())) as live:
+        trainer._descend(trainer.lower, levels.erase(batch))
+    lora = 4 * sum(p.numel() for p in trainer.lora.parameters())
+    # What is widened is among the tensors that were counted, weights and slots are not.
+    widened = device_bytes(trainer.tree, Placement()) - sum(
+        p.nbytes for p in trainer.tree.parameters()
+    )
+    resident = weights - (widened if placement.fp8 else 0)
+    assert said == pytest.approx(resident + 6 * lora + live.peak, rel=0.1)
+
+
+def trainer_levels(trainer: Trainer) -> Any:
+    from erase_core.training.levels import Levels
+
+    return Levels(
+        trainer.tree,
+        trainer.lora,
+        trainer.encode(),
+        trainer.settings,
+        trainer.blocks,
+        trainer.guidance,
+    )
+
+
+def test_the_fastest_way_that_fits_is_taken() -> None:
+    config = replace(DEEP, hidden_size=256, num_heads=2)
+
+    def chosen(budget: float) -> tuple[Placement, bool]:
+        trainer = wide_trainer(False, config, torch.bfloat16)
+        trainer.encode()
+        placement, weights = fit(trainer, budget)
+        assert peak_bytes(trainer, weights, trainer.settings) <= USED * budget
+        return placement, trainer.settings.activation_checkpointing
+
+    assert chosen(float("inf")) == (Placement(), False)
+    trainer = wide_trainer(False, config, torch.bfloat16)
+    trainer.encode()
+    for way in (Placement(), True), (Placement(True), True), (Placement(True, 6), True):
+        settings = replace(trainer.settings, activation_checkpointing=way[1])
+        needed = peak_bytes(trainer, device_bytes(trainer.tree, way[0]), settings)
+        assert chosen((needed + 1) / USED) == way
+    with pytest.raises(EraseError, match=r"needs .* GB .*smaller batch"):
+        chosen(1e6)
+
+
+FLUX = FluxConfig()
+
+
+class LongText(WordText):
+    """As many tokens as Flux's text encoders give."""
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        return Conditioning(torch.zeros(len(prompts), 256, 16), torch.zeros(len(prompts), 8))
+
+
+@pytest.mark.parametrize(("gigabytes", "bound"), [(80, 72.0), (24, 22.0), (16, 14.5), (12, 11.0)])
+def test_the_true_model_fits_every_card(gigabytes: int, bound: float) -> None:
+    """Predicted for 19 + 38 blocks without storage, at 512 px and the default batch."""
+    tree: Any = skeleton(FLUX).bfloat16()
+    tree.compute_device = CPU
+    trainer = Trainer(tree, FLUX, LongText(), CONCEPTS, TrainSettings())
+    trainer.encode()
+    expected = []
+    for placement, on in ways(trainer):
+        settings = replace(trainer.settings, activation_checkpointing=on)
+        expected.append(peak_bytes(trainer, device_bytes(tree, placement), settings))
+    best = next(size for size in expected if size <= USED * gigabytes * 1e9)
+    assert best / 1e9 < bound
+
+
+def test_train_takes_no_more_than_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = replace(
+        miniflux.demo_settings(),
+        steps=2,
+        batch=1,
+        rollout_steps=1,
+        erase_rollouts=2,
+        keep_rollouts=2,
+    )
+    monkeypatch.setattr(miniflux, "demo_settings", lambda: short)
+    argv = ["train", "--concept", "cat", "--out", str(tmp_path / "cat.safetensors")]
+    assert main([*argv, "--memory", "0.0125"]) == 0
+    assert "the base in fp8, 4 of its blocks in main memory" in capsys.readouterr().out
+    assert main([*argv, "--overwrite", "--memory", "0.001"]) == 1
+    assert "choose a smaller batch" in capsys.readouterr().err
