@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -13,7 +12,6 @@ from torch.nn.utils import clip_grad_norm_
 
 from ..concepts.sentences import build
 from ..concepts.sentences import replace as put
-from ..concepts.sets import ConceptSet
 from ..flux.forward import Conditioning, Lora, tree_device, velocity
 from ..flux.sampling import sigmas
 from ..text.spans import word_spans
@@ -62,16 +60,10 @@ class Model:
         self.generator = torch.Generator().manual_seed(task.seed)
         self.guidance = GUIDANCE if bundle.config.guidance_embed else None
 
-    def prompts(self, null: NullPrompt, bare: bool = False) -> tuple[ErasePrompt, ...]:
-        """Sentences with a concept or a synonym, each with the prompt that stands for nothing.
-
-        ``bare`` ones are no more than the concept's name.
-        """
-        concepts = self.concepts.concepts
-        if bare:
-            concepts = tuple(replace(concept, sentences=(concept.name,)) for concept in concepts)
+    def prompts(self, null: NullPrompt) -> tuple[ErasePrompt, ...]:
+        """Sentences with a concept or a synonym, each with the prompt that stands for nothing."""
         settings = TrainSettings(null=null, l_lora=0.0, l_rsc=0.0, erase_rollouts=PROMPTS)
-        return plan_prompts(ConceptSet(concepts), settings, self.generator).erase
+        return plan_prompts(self.concepts, settings, self.generator).erase
 
     def kept(self, each: int) -> dict[str, list[str]]:
         """Up to ``each`` sentences for every irrelevant word, with it where a concept was.

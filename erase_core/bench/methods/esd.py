@@ -11,9 +11,17 @@ cross-attention, which Flux has not: its double blocks attend over text and imag
 - ``esd-x-strict``: as in the paper's released code the keys and values that the text gives, here
   those of the text stream, as a LoRA;
 - ``esd-x-full``: the weights of ``esd-x`` themselves.
+
+Tuned on MiniFlux's tiger: twice and five times the rates of ``esd-x`` and ``esd-x-full`` leave
+nothing of anything. What should stay falls off together with what goes, so 100 steps are a
+compromise. Tried and no better: bare names for prompts, eta 0, the empty prompt replaced by the
+sentence without the concept, and the official code's "erase from",
+``v_o(x_t, sentence) - eta (v_o(x_t, name) - v_o(x_t, null))``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -27,34 +35,38 @@ from ..method import Eraser, Method, Task
 
 SOURCE = "Gandikota et al., ESD, ICCV 2023"
 ETA = 1.0
-BARE = True
-ITERATIONS = 200
-LR_LORA, LR_FULL = 1e-3, 2e-4
+ITERATIONS = 100
+LR_LORA, LR_STRICT, LR_FULL = 1e-4, 3e-4, 1e-5
 STRICT = ("add_k_proj", "add_v_proj")
 ATTENTION = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "image_attention")
 
 
-def train(task: Task, eraser: Trained, lr: float) -> Trained:
-    """Fill an eraser that does nothing yet."""
-    model = Model(task)
-    prompts = model.prompts("empty", bare=BARE)
+def erasing(model: Model, eta: float) -> Callable[[Eraser], Tensor]:
+    """ESD's loss of a student, at other states each time it is called."""
+    prompts = model.prompts("empty")
     cond = model.encode([prompt.sentence.text for prompt in prompts])
     states = model.roll_out(cond, model.encode([prompt.null for prompt in prompts]))
 
-    def loss(step: int) -> Tensor:
+    def loss(student: Eraser) -> Tensor:
         batch = states.draw(model.generator, BATCH)
         assert batch.null is not None
-        target = esd_target(batch.null, batch.target, ETA)
-        return model.error(batch, cond.select(batch.rows), target, eraser)
+        target = esd_target(batch.null, batch.target, eta)
+        return model.error(batch, cond.select(batch.rows), target, student)
 
-    descend(eraser, loss, ITERATIONS, lr, task.on_step)
+    return loss
+
+
+def train(task: Task, eraser: Trained, lr: float) -> Trained:
+    """Fill an eraser that does nothing yet."""
+    loss = erasing(Model(task), ETA)
+    descend(eraser, lambda step: loss(eraser), ITERATIONS, lr, task.on_step)
     return eraser
 
 
-def as_lora(task: Task, targets: tuple[str, ...]) -> Eraser:
+def as_lora(task: Task, targets: tuple[str, ...], lr: float) -> Eraser:
     """Train a LoRA on ``targets``."""
     lora = EraserLora.create(task.bundle.config, targets, seed=task.seed)
-    return train(task, lora.to(tree_device(task.bundle.tree)), LR_LORA)
+    return train(task, lora.to(tree_device(task.bundle.tree)), lr)
 
 
 def as_weights(task: Task) -> Eraser:
@@ -65,7 +77,7 @@ def as_weights(task: Task) -> Eraser:
 
 
 METHODS = (
-    Method("esd-x", "ESD-x", SOURCE, lambda task: as_lora(task, ATTENTION)),
-    Method("esd-x-strict", "ESD-x-strict", SOURCE, lambda task: as_lora(task, STRICT)),
+    Method("esd-x", "ESD-x", SOURCE, lambda task: as_lora(task, ATTENTION, LR_LORA)),
+    Method("esd-x-strict", "ESD-x-strict", SOURCE, lambda task: as_lora(task, STRICT, LR_STRICT)),
     Method("esd-x-full", "ESD-x, full weights", SOURCE, as_weights),
 )

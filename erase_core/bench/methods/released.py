@@ -4,12 +4,14 @@ Written from what the released code does, not from its lines. Odd and even steps
 take turns with ``l1 L_esd + l2 L_attn`` and ``l3 L_lora + l4 L_rsc``. A comment says FAULT where it
 differs from the paper. Kinder than the release: the concept set's words stand for the answers of
 an LLM, pictures of the concept are drawn by the model, the LoRA is float32, gradients are clipped,
-there is a seed, and models without guidance run.
+there is a seed, and models without guidance run. Settings are those of the release, batch 1 and 200
+steps included; its weight of L_attn, a sum over queries, counts for less in a small picture.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,8 +23,6 @@ from ...flux.forward import Conditioning, Lora, rope_table, rotate, tree_device,
 from ...flux.sampling import sigmas
 from ...lora import EraserLora
 from ...losses import esd_loss, esd_target, preserve_loss, rsc_loss
-from ...training.prompts import ErasePrompt
-from ...training.states import Pictures
 from ..loop import Model, Recorder, descend
 from ..method import Eraser, Method, Task
 
@@ -37,6 +37,17 @@ LR = 1e-3
 TARGETS = ("add_q_proj", "add_k_proj")
 
 
+class Lesson(NamedTuple):
+    """A prompt as it is used, the tokens (n,) looked at in it, and what goes with it: a picture's
+    latent ``clean`` (1, 16, h, w) and the anchor's prompt."""
+
+    concept: Concept
+    text: str
+    tokens: Tensor
+    clean: Tensor
+    anchor: str
+
+
 class Released:
     """One run: prompts and pictures of the concepts, and the losses of both kinds of steps."""
 
@@ -48,8 +59,10 @@ class Released:
         self.streams = [f"double_blocks.{last}.{stream}_attn" for stream in ("txt", "img")]
         self.lora = EraserLora.create(task.bundle.config, TARGETS, seed=task.seed)
         self.lora.to(tree_device(self.tree))
-        self.prompts = self.model.prompts("replace")
-        self.pictures = Pictures(self.model.draw([p.sentence.text for p in self.prompts]))
+        names = [concept.name for concept in task.concepts.concepts]
+        planned = self.model.prompts("replace")
+        self.prompts = [p for p in planned if p.sentence.word in names]  # renamed on the way
+        self.pictures = self.model.draw([p.sentence.text for p in self.prompts]).float()
         self.levels = sigmas(SAMPLER_STEPS, task.bundle.shift_mu)
         self.sigma = torch.ones(1)
 
@@ -59,8 +72,8 @@ class Released:
 
     def erase(self) -> Tensor:
         """``l1 L_esd + l2 L_attn``."""
-        prompt, text, tokens = self._prompt()
-        cond, anchor = self.model.encode([text]), self.model.encode([prompt.null])
+        lesson = self._draw()
+        cond, anchor = self.model.encode([lesson.text]), self.model.encode([lesson.anchor])
         self.sigma = torch.rand(1, generator=self.generator)
         # FAULT: a whole rollout of the student for every step, and what comes out of it, a clean
         # picture, is shown to the model as if it had the noise level of an unrelated t.
@@ -71,39 +84,38 @@ class Released:
             # residual vanishes at v(c) = v(anchor).
             null = self._velocity(z, self.sigma, anchor, GUIDANCE_ROLLOUT)
         esd = esd_loss(student, esd_target(null, student.detach(), ETA))
-        x = self._noised(prompt)[0]
-        attention = self._attend(x, self.sigma, cond, GUIDANCE, tokens)[1]
+        x = self._noised(lesson.clean)[0]
+        attention = self._attend(x, self.sigma, cond, GUIDANCE, lesson.tokens)[1]
         # A norm over heads for every query and token, text queries among them (FAULT), summed: it
         # grows with the resolution.
         return L_ESD * esd + L_ATTN * attention.norm(dim=(0, 1)).sum()
 
     def preserve(self) -> Tensor:
         """``l3 L_lora + l4 L_rsc`` at the noise level of the step before."""
-        prompt, text, tokens = self._prompt()
+        lesson = self._draw()
         # FAULT: the concept's own pictures under its own name, which teach it again.
-        x, target = self._noised(prompt)
-        cond = self.model.encode([text])
-        found, attention = self._attend(x, self.sigma, cond, GUIDANCE, tokens)
-        concept = self.model.concepts.concepts[prompt.concept]
-        synonym, *others = self._others(concept, tokens)
+        x, target = self._noised(lesson.clean)
+        cond = self.model.encode([lesson.text])
+        found, attention = self._attend(x, self.sigma, cond, GUIDANCE, lesson.tokens)
+        synonym, *others = self._others(lesson)
         rsc = rsc_loss(_feature(attention), synonym, others, TAU, "official")
         return L_LORA * preserve_loss(found, target.to(found.device)) + L_RSC * rsc
 
-    def _prompt(self) -> tuple[ErasePrompt, str, Tensor]:
-        """A prompt of the set, its text as it is used, and indices of the concept's tokens."""
-        prompt = self.prompts[self._pick(len(self.prompts))]
+    def _draw(self) -> Lesson:
+        row = self._pick(len(self.prompts))
+        prompt = self.prompts[row]
         concept = self.model.concepts.concepts[prompt.concept]
         words = prompt.sentence.text.split(" ")
         if self._chance() < SHUFFLED:
             # FAULT: word by word, which tears concepts of several words apart.
             words = [words[i] for i in torch.randperm(len(words), generator=self.generator)]
         text = " ".join(words)
-        tokens = self._tokens(text, prompt.sentence.word)
+        tokens = self._tokens(text, concept.name)
         if self._chance() < RENAMED and concept.synonyms:
             # FAULT: indices are those from before a synonym took the concept's place.
             synonym = concept.synonyms[self._pick(len(concept.synonyms))]
             text = text.replace(concept.name, synonym)
-        return prompt, text, tokens
+        return Lesson(concept, text, tokens, self.pictures[row : row + 1], prompt.null)
 
     def _tokens(self, text: str, name: str) -> Tensor:
         """FAULT: each word of a name counts for itself, wherever it stands."""
@@ -115,16 +127,11 @@ class Released:
                 continue
         return mask.nonzero().flatten()
 
-    def _others(self, concept: Concept, tokens: Tensor) -> list[Tensor]:
+    def _others(self, lesson: Lesson) -> list[Tensor]:
         """Features of a synonym and K irrelevant words, each a prompt of its own."""
         # FAULT: a concept without synonyms stands for its own synonym.
-        synonyms = concept.synonyms or (concept.name,)
-        irrelevant = concept.irrelevant_words()
-        if not irrelevant:
-            raise EraseError(
-                f'The concept "{concept.name}" has no irrelevant words, which the released method '
-                "compares it with; add some."
-            )
+        synonyms = lesson.concept.synonyms or (lesson.concept.name,)
+        irrelevant = lesson.concept.irrelevant_words()
         words = [synonyms[self._pick(len(synonyms))]]
         words += [irrelevant[self._pick(len(irrelevant))] for _ in range(K)]
         cond = self.model.encode(words)
@@ -134,12 +141,12 @@ class Released:
         x = self._roll_out(cond, self._noise().expand(len(words), -1, -1, -1), step)
         with torch.no_grad():
             # FAULT: indices of the full prompt, in prompts of one word.
-            attention = self._attend(x, self.levels[step], cond, GUIDANCE_ROLLOUT, tokens)[1]
+            sigma = self.levels[step]
+            attention = self._attend(x, sigma, cond, GUIDANCE_ROLLOUT, lesson.tokens)[1]
         return list(_feature(attention).split(1))
 
-    def _noised(self, prompt: ErasePrompt) -> tuple[Tensor, Tensor]:
-        """A picture of a prompt at the current noise level, and ``eps - x_0``."""
-        clean = self.pictures.latents[[self.prompts.index(prompt)]].to(self._noise())
+    def _noised(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """A picture at the current noise level, and ``eps - x_0``."""
         noise = self._noise()
         return (1 - self.sigma) * clean + self.sigma * noise, noise - clean
 

@@ -11,6 +11,8 @@ and so, for ``D = W' - W`` and C_c, C_p the second moments ``mean c c^T`` and ``
     D = W mean (a - c) c^T (C_c + PRESERVE C_p + RIDGE I)^-1.
 
 A concept's tokens c are sent to the mean of the anchor's tokens in the same sentence.
+Tuned on MiniFlux's tiger: less weight on what stays lets synonyms that are not in the set go along,
+and cost nothing down to 0.05, the least that was tried.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from ..loop import Model
 from ..method import Eraser, Method, Task
 
 SOURCE = "Gandikota et al., UCE, WACV 2024"
-PRESERVE = 1.0
+PRESERVE = 0.05
 RIDGE = 1e-3  # of the mean second moment
 KEPT = 4  # sentences an irrelevant word
 
