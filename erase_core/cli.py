@@ -97,8 +97,8 @@ def _unexpected(error: Exception) -> str:
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     if type(error).__name__ == "OutOfMemoryError":
         return (
-            "The device has too little memory left; try --activation-checkpointing, a smaller "
-            f"--batch, --height and --width, or an fp8 file ({reason})."
+            "The device has too little memory left; try --memory with fewer gigabytes than it has, "
+            f"a smaller --batch or smaller pictures ({reason})."
         )
     return f"Unexpected failure: {reason} (set ERASE_DEBUG=1 to see where)."
 

@@ -93,7 +93,7 @@ def test_everything_is_in_one_folder(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_files_of_the_user_are_accepted(tmp_path: Path) -> None:
     model = random_file(tmp_path / "fp8.safetensors", MINIFLUX, torch.float8_e4m3fn)
     out = tmp_path / "out"
-    argv = ["accept", *files(tmp_path, model), "--out", str(out), *SHORT, "--memory", "0.0128"]
+    argv = ["accept", *files(tmp_path, model), "--out", str(out), *SHORT, "--memory", "0.012"]
     assert main(argv) == 0
     report = read(out)
     assert report["files"]["model"]["dtypes"]["float8_e4m3fn"] > 0

@@ -171,7 +171,7 @@ def test_the_peak_is_as_predicted(placement: Placement, checkpointing: bool) -> 
     states, levels = trainer.states, trainer_levels(trainer)
     assert states is not None
     batch = states.erase.draw(trainer.generator, trainer.settings.batch)
-    with Live(list(trainer.tree.parameters())) as live:
+    with Live([*trainer.tree.parameters(), *slots(trainer.tree)]) as live:
         trainer._descend(trainer.lower, levels.erase(batch))
     lora = 4 * sum(p.numel() for p in trainer.lora.parameters())
     # What is widened is among the tensors that were counted, weights and slots are not.
@@ -179,7 +179,15 @@ def test_the_peak_is_as_predicted(placement: Placement, checkpointing: bool) -> 
         p.nbytes for p in trainer.tree.parameters()
     )
     resident = weights - (widened if placement.fp8 else 0)
-    assert said == pytest.approx(resident + 6 * lora + live.peak, rel=0.1)
+    # Where weights outweigh activations, as here, a matrix being widened is a tenth of it all.
+    bound = 0.15 if placement.fp8 else 0.1
+    assert said == pytest.approx(resident + 6 * lora + live.peak, rel=bound)
+
+
+def slots(tree: nn.Module) -> list[Tensor]:
+    """The room on the device for blocks on their way."""
+    belts = {m.source[0] for m in tree.modules() if isinstance(m, HostLinear)}
+    return [slot.buffer for belt in belts for slot in belt._slots]
 
 
 def trainer_levels(trainer: Trainer) -> Any:
@@ -254,7 +262,7 @@ def test_train_takes_no_more_than_it_is_given(
     )
     monkeypatch.setattr(miniflux, "demo_settings", lambda: short)
     argv = ["train", "--concept", "cat", "--out", str(tmp_path / "cat.safetensors")]
-    assert main([*argv, "--memory", "0.0125"]) == 0
+    assert main([*argv, "--memory", "0.0115"]) == 0
     assert "the base in fp8, 4 of its blocks in main memory" in capsys.readouterr().out
     assert main([*argv, "--overwrite", "--memory", "0.001"]) == 1
     assert "choose a smaller batch" in capsys.readouterr().err

@@ -32,8 +32,9 @@ class FrozenLinear(nn.Linear):
     def used(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """Weight and bias as they are used with inputs of ``dtype``."""
         weight, bias = self.held()
-        wide = weight.to(dtype)
-        return (wide if self.scale == 1.0 else wide * self.scale), bias
+        if self.scale == 1.0:
+            return weight.to(dtype), bias
+        return weight.to(dtype, copy=True).mul_(self.scale), bias
 
 
 class _Frozen(torch.autograd.Function):

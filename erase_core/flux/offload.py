@@ -84,9 +84,9 @@ def device_bytes(tree: nn.Module, placement: Placement) -> int:
 
 
 def _widened(blocks: list[nn.Module], fp8: bool) -> int:
-    """Bytes of the largest fp8 matrix in 16 bits, before and after it is scaled."""
+    """Bytes of the largest fp8 matrix while it has 16 bits."""
     matrices = [p for block in blocks for p in block.parameters() if p.ndim == 2]
-    return 2 * 2 * max((m.numel() for m in matrices if fp8 or m.itemsize == 1), default=0)
+    return 2 * max((m.numel() for m in matrices if fp8 or m.itemsize == 1), default=0)
 
 
 def _bytes(module: nn.Module, fp8: bool = False) -> int:
