@@ -23,7 +23,7 @@ Erase with every method, examine every eraser alike, and write tables and plots.
 already in the folder is kept, so a benchmark can be stopped, gone on with, and split over several
 processes with --part (one with --threads 1 a core is the best use of a CPU).
 
-Without --methods and --concepts all of it runs: about 8 hours on two CPU cores.
+Without --methods and --concepts all of it runs: some ten hours on two CPU cores.
 
 With --suite i2p or coco it draws your own prompt file with your own model instead, without and with
 your erasers (--loras): i2p counts what NudeNet finds exposed, coco asks a CLIP model for score and
