@@ -17,7 +17,9 @@ from ...metrics.scores import Rate
 from ..attack import Attack, Target
 
 SHOTS, STEPS, RANK, LR = 5, 20, 16, 5e-3
-TARGETS = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "single_blocks")
+TARGETS = (
+    "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "image_attention", "single_blocks",
+)  # fmt: skip
 
 
 class Both:
