@@ -76,15 +76,16 @@ def test_a_summary_is_the_mean_of_its_concepts() -> None:
     assert found["acc_e"].value == pytest.approx(0.1)
     assert found["acc_ir"].value == pytest.approx(0.95)
     assert found["ho"].value == pytest.approx(3 / (1 / 0.9 + 1 / 0.95 + 1 / 0.95))
-    assert found["acc_e"].low == 0 and 0.2 <= found["acc_e"].high <= 0.35
+    assert found["acc_e"].low < 0.02 and 0.2 <= found["acc_e"].high <= 0.35
     assert summarise(cells) == found  # the bootstrap is seeded
 
 
-def test_a_bootstrap_of_one_concept_is_binomial() -> None:
+def test_an_interval_of_one_concept_is_that_of_its_pictures() -> None:
     found = summarise([row("ours", "dog", acc_e=(20, 100), acc_ir=(100, 100))])
     assert found["acc_e"].low == pytest.approx(0.2 - 1.96 * 0.04, abs=0.02)
     assert found["acc_e"].high == pytest.approx(0.2 + 1.96 * 0.04, abs=0.02)
-    assert (found["acc_ir"].low, found["acc_ir"].high) == (1, 1)
+    assert found["acc_ir"].high == 1
+    assert found["acc_ir"].low == pytest.approx(Rate(100, 100).interval[0], abs=0.02)  # Wilson's
 
 
 def test_tables_and_csv_hold_every_cell(tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_tables_and_csv_hold_every_cell(tmp_path: Path) -> None:
     attack = {"method": "ours", "attack": "suffix-0", "rate": Rate(1, 16).to_dict()}
     text = results(cells, [attack])
     assert "## Entity" in text and "## Abstraction" in text and "## Relationship" not in text
-    assert "| EraseAnything (ours) | dog | 0.0 [0.0, 0.0]" in text
+    assert "| EraseAnything (ours) | dog | 0.0 [0.0, 6" in text
     assert "12.5 / 91.7 / 18.6" in text and "6.2 of 16" in text
     write_csv(tmp_path / "cells.csv", cells)
     with (tmp_path / "cells.csv").open(newline="") as file:

@@ -42,9 +42,10 @@ class Estimate:
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
     """Every rate of RATES that these cells have, and "ho", over concepts and seeds.
 
-    The bootstrap draws cells with replacement, and of every drawn cell as many pictures as it has,
-    each a hit with the cell's own rate (Efron & Tibshirani, 1993, hierarchical). Cells without
-    synonyms count with Acc_e in Ho, as in :class:`erase_core.metrics.marks.Marks`.
+    The bootstrap draws cells with replacement, and for every drawn cell a rate that its pictures
+    allow: from Jeffreys' posterior Beta(hits + 1/2, misses + 1/2), so that no hit in a few pictures
+    does not pass for certainty. Cells without synonyms count with Acc_e in Ho, as in
+    :class:`erase_core.metrics.marks.Marks`.
     """
     rng = np.random.default_rng(0)
     picked = rng.integers(len(rows), size=(DRAWS, len(rows)))
@@ -55,10 +56,10 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
         if len(having) < len(rows):
             continue
         counts = np.array([row[name]["count"] for row in rows])
-        rates = np.array([row[name]["hits"] for row in rows]) / counts
-        hits = rng.binomial(counts[picked], rates[picked])
-        drawn[name] = (hits / counts[picked]).mean(1)
-        means[name] = float(rates.mean())
+        hits = np.array([row[name]["hits"] for row in rows])
+        rates = rng.beta(hits[picked] + 0.5, (counts - hits)[picked] + 0.5)
+        drawn[name] = rates.mean(1)
+        means[name] = float((hits / counts).mean())
     general = "acc_g" if "acc_g" in means else "acc_e"
     names = ("acc_e", "acc_ir", general)
     drawn["ho"] = np.array([ho(*parts) for parts in zip(*(drawn[n] for n in names), strict=True)])
@@ -68,4 +69,4 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
 
 def _estimate(value: float, drawn: np.ndarray) -> Estimate:
     low, high = np.quantile(drawn, (0.025, 0.975))
-    return Estimate(value, float(low), float(high))
+    return Estimate(value, min(float(low), value), max(float(high), value))
