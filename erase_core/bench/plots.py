@@ -55,7 +55,8 @@ def _groups(rows: Sequence[Row], *names: str) -> dict[tuple[str, ...], list[Row]
 def _tradeoff(axes: Axes, rows: Sequence[Row]) -> None:
     """Acc_e against Acc_ir, a mark a method and kind: the best corner is top left."""
     marks = {"entity": "o", "abstraction": "s", "relationship": "^"}
-    colours = {name: f"C{i % 10}" for i, name in enumerate(methods())}
+    names = dict.fromkeys(row["method"] for row in rows)
+    colours = {name: f"C{index % 10}" for index, name in enumerate(names)}
     for (method, kind), cells in _groups(rows, "method", "kind").items():
         found = summarise(cells)
         x, y = found["acc_e"], found["acc_ir"]
@@ -71,7 +72,7 @@ def _tradeoff(axes: Axes, rows: Sequence[Row]) -> None:
         )
     axes.set_xlabel("Acc_e, erased concept still recognised (%)")
     axes.set_ylabel("Acc_ir, everything else recognised (%)")
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _cost(axes: Axes, rows: Sequence[Row]) -> None:
