@@ -37,7 +37,7 @@ EXAMPLES = """\
 examples:
   eraseanything demo
   eraseanything demo --concept car --out out/my-car
-  eraseanything demo --concept red          # a colour; styles, numbers and relations work, too
+  eraseanything demo --concept red          # a colour; "sketch" and "hugging" go, too
 
 MiniFlux knows sixty things, eight colours, seven styles, four numbers and eight relations; a wrong
 name lists them all."""
