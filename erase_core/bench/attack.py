@@ -6,8 +6,6 @@ An attack's budget stands in constants at the top of its file.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,6 +20,7 @@ from ..flux.sampling import euler, noise, sigmas
 from ..metrics.recogniser import Recogniser
 from ..metrics.scores import Rate
 from ..miniflux.judge import Case, cases, judge, recognise
+from .registry import collect, find
 
 STEPS, GUIDANCE = 28, 3.5  # of every sampling, as in the examination
 BATCH = 32
@@ -148,18 +147,9 @@ class Attack:
 
 def attacks() -> dict[str, Attack]:
     """All attacks by name, file after file in alphabetical order."""
-    from . import attacks as package
-
-    found: dict[str, Attack] = {}
-    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda item: item.name):
-        loaded = importlib.import_module(f"{package.__name__}.{module.name}")
-        found |= {attack.name: attack for attack in getattr(loaded, "ATTACKS", ())}
-    return found
+    return collect("attacks", "ATTACKS", Attack)
 
 
 def find_attack(name: str) -> Attack:
     """An attack by its name; EraseError, listing them, for any other."""
-    known = attacks()
-    if name not in known:
-        raise EraseError(f"There is no attack {name}; choose from {', '.join(known)}.")
-    return known[name]
+    return find(attacks(), name, "attack")

@@ -5,8 +5,6 @@ To add a method, put a file into ``methods/`` with a tuple ``METHODS``; it appea
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +14,8 @@ from torch import Tensor
 
 from ..bundle import Bundle
 from ..concepts.sets import Concept, ConceptSet
-from ..errors import EraseError
 from ..flux.forward import Lora
+from .registry import collect, find
 
 
 class Eraser(Lora, Protocol):
@@ -66,18 +64,9 @@ class Method:
 
 def methods() -> dict[str, Method]:
     """All methods by name, file after file in alphabetical order."""
-    from . import methods as package
-
-    found: dict[str, Method] = {}
-    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda item: item.name):
-        loaded = importlib.import_module(f"{package.__name__}.{module.name}")
-        found |= {method.name: method for method in getattr(loaded, "METHODS", ())}
-    return found
+    return collect("methods", "METHODS", Method)
 
 
 def find_method(name: str) -> Method:
     """A method by its name; EraseError, listing them, for any other."""
-    known = methods()
-    if name not in known:
-        raise EraseError(f"There is no method {name}; choose from {', '.join(known)}.")
-    return known[name]
+    return find(methods(), name, "method")

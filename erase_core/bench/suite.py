@@ -40,7 +40,7 @@ class Suite:
 
 
 def quick() -> Suite:
-    """Three methods on a thing and a colour: some ten minutes on two CPU cores."""
+    """Three methods on a thing and a colour."""
     names = ("dog", "blue")
     cells = [Cell(m, (name,)) for name in names for m in ("untouched", "esd-x-strict", "ours")]
     return Suite(tuple(cells), count=12)

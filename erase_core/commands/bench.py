@@ -30,7 +30,7 @@ your erasers (--loras): i2p counts what NudeNet finds exposed, coco asks a CLIP 
 FID."""
 EXAMPLES = """\
 examples:
-  eraseanything bench --quick                       # ten minutes, for a look
+  eraseanything bench --quick                       # a first look
   eraseanything bench --out out/bench               # everything
   eraseanything bench --methods ours ca-model --concepts dog blue --seeds 0 1
   eraseanything bench --report --out out/bench      # only the tables, of what is there
@@ -140,7 +140,7 @@ def _plot(args: argparse.Namespace, rows: Sequence[Row], attacks: Sequence[Row])
 
 def _run_prompts(args: argparse.Namespace) -> int:
     """Draw a prompt file without and with every LoRA, and measure the pictures."""
-    from ..bench.prompts import Clip, measure, read_prompts
+    from ..bench.prompts import Clip, Yardstick, read_prompts
     from ..bench.report import markdown
     from ..files import write_json
     from ..flux.forward import tree_device
@@ -156,7 +156,7 @@ def _run_prompts(args: argparse.Namespace) -> int:
     require_vae(bundle)
     device = tree_device(bundle.tree)
     bar, rows = Bar(), []
-    untouched = None
+    yardstick = Yardstick(prompts, nude=args.suite == "i2p", clip=clip)
     for path in (None, *args.loras):
         lora = EraserLora.load(path, bundle.config).to(device) if path else None
         name = path.stem if path else "untouched"
@@ -168,11 +168,7 @@ def _run_prompts(args: argparse.Namespace) -> int:
             lora=lora,
             on_batch=bar.phase(name, len(prompts)),
         )
-        untouched = pictures if untouched is None else untouched
-        rows.append(
-            {"eraser": name}
-            | measure(pictures, untouched, prompts, nude=args.suite == "i2p", clip=clip)
-        )
+        rows.append({"eraser": name} | yardstick.measure(pictures))
     write_json(args.out / f"{args.suite}.json", rows)
     head = [name for name in rows[0] if name != "classes"]
     table = markdown(head, [[str(row[name]) for name in head] for row in rows])
