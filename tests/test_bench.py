@@ -118,7 +118,7 @@ def test_nothing_reported_was_tuned_on() -> None:
 
 def test_an_exam_of_several_asks_for_none_of_them_again() -> None:
     names = ("dog", "rose", "car")
-    exam = Exam.together(names, 20)
+    exam = Exam.together(names, 300)
     for role in ("near", "other"):
         shown = {THINGS[i].name for case in exam.roles[role] for i in case.scene.things}
         assert exam.roles[role] and not shown & set(names)
