@@ -111,6 +111,17 @@ def test_relation_needs_the_right_side():
         assert judge.judge(seen, [case]) == [expected]
 
 
+def test_relation_needs_both_things():
+    maps = torch.full((1, len(THINGS), 16, 16), -9.0)
+    maps[0, INDEX["car"], 13, 8] = 9.0
+    layout = torch.tensor([[0.0, 0, 5.0, 0, 0, 0, 0]])
+    scene = captions.Scene((INDEX["cat"], INDEX["car"]), ("cat", "car"), relation="above")
+    case = judge.Case("", 0, scene, "above")
+    assert judge.judge(Seen(maps, maps.amax((2, 3)), {"layout": layout}), [case]) == [False]
+    maps[0, INDEX["cat"], 3, 8] = 9.0
+    assert judge.judge(Seen(maps, maps.amax((2, 3)), {"layout": layout}), [case]) == [True]
+
+
 def test_plurals():
     many = [captions.plural(w) for w in ("wolf", "bus", "pony", "mouse", "timber wolf", "fox")]
     assert many == ["wolves", "buses", "ponies", "mice", "timber wolves", "foxes"]

@@ -135,6 +135,7 @@ def test_prompts_are_encoded_once() -> None:
         ({"height": 100}, "multiple of 16"),
         ({"targets": []}, "targets"),
         ({"l_esd": 0, "l_attn": 0, "l_lora": 0, "l_rsc": 0}, "All four"),
+        ({"l_adv": 1, "l_esd": 0}, "needs l_esd"),
     ],
 )
 def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> None:

@@ -105,7 +105,9 @@ def test_the_guard_goes_back_to_weights_from_before_the_losses_rose() -> None:
 # --- checkpoints ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"refresh_every": 2, "alpha": 3.0, "l_lora": 0.0}])
+@pytest.mark.parametrize(
+    "options", [{}, {"refresh_every": 2, "alpha": 3.0, "l_lora": 0.0}, {"l_adv": 1.0}]
+)
 def test_a_resumed_run_equals_one_that_never_stopped(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:

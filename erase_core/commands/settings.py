@@ -31,6 +31,7 @@ EXPERT = {
     "l_attn": "weight of L_attn: take the concept's attention away",
     "l_lora": "weight of L_lora: keep the rest",
     "l_rsc": "weight of L_rsc: away from synonyms",
+    "l_adv": "weight of forgetting under learned adversarial prompts",
     "tau": "temperature of L_rsc",
     "rsc": "L_rsc as the paper's text has it (text), or the released code (official)",
     "attention_blocks": "double blocks whose attention counts (default: the last)",

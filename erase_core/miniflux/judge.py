@@ -195,12 +195,15 @@ def _shows(seen: Seen, row: int, case: Case) -> bool:
 
 
 def _relation_holds(seen: Seen, row: int, relation: str, things: tuple[int, ...]) -> bool:
-    """The layout is right and, where it matters, the first thing is on the right side."""
+    """The layout is right and, where it matters, both things are there and the first thing is on
+    the right side."""
     if LAYOUTS[int(seen.heads["layout"][row].argmax())] != LAYOUT_OF[relation]:
         return False
     (ya, xa), (yb, xb) = (_place(seen.maps[row, i]) for i in things[:2])
     side = {"left of": xa < xb, "right of": xa > xb, "above": ya < yb, "below": ya > yb}
-    return side.get(relation, True)
+    # A lone thing at the bottom passes for a lower one; things that overlap hide one another.
+    both = all(bool(seen.things[row, i] > 0) for i in things)
+    return side[relation] and both if relation in side else True
 
 
 def _place(heat: Tensor) -> tuple[float, float]:

@@ -15,12 +15,14 @@ CURVES: Mapping[str, Colour] = {
     "attn": (226, 138, 30),
     "lora": (38, 112, 196),
     "rsc": (28, 148, 108),
+    "adv": (132, 84, 178),
 }
 NAMES: Mapping[str, str] = {
     "esd": "L_esd  forget",
     "attn": "L_attn  look away",
     "lora": "L_lora  keep the rest",
     "rsc": "L_rsc  part from synonyms",
+    "adv": "forget under attack",
 }
 SMOOTH = 0.92  # share of the past in a smoothed curve
 FINE = 3  # curves are drawn this much larger and reduced, for smooth lines
@@ -35,9 +37,9 @@ def loss_chart(
 ) -> Picture:
     """The losses of a run: smoothed curves over the faint raw ones.
 
-    ``history`` has one mapping an iteration from "esd", "attn", "lora", "rsc" to the unweighted
-    loss, absent when it was not computed. ``log`` chooses the vertical axis; a logarithmic one
-    spans five decades at most and cuts off what lies below.
+    ``history`` has one mapping an iteration from "esd", "attn", "lora", "rsc", "adv" to the
+    unweighted loss, absent when it was not computed. ``log`` chooses the vertical axis; a
+    logarithmic one spans five decades at most and cuts off what lies below.
     """
     curves = {
         name: [(step, losses[name]) for step, losses in enumerate(history, 1) if name in losses]

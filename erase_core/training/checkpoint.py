@@ -136,7 +136,7 @@ def unpack_optimiser(
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith(f"{prefix}."):
-            _, index, name = key.split(".")
+            index, name = key.removeprefix(f"{prefix}.").split(".")
             state.setdefault(int(index), {})[name] = tensor
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})

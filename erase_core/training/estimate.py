@@ -94,7 +94,8 @@ def _passes(trainer: Trainer) -> float:
     step = 1 + BACKWARD + (1 if settings.activation_checkpointing else 0)
     graphs = (1 if settings.l_esd else probed) + (1 if settings.l_lora else 0)
     graphs += probed if settings.l_rsc else 0
-    return rollouts + (settings.steps - trainer.step) * graphs * step
+    attacked = step + step - 1 if settings.l_adv else 0.0  # one pass forward, two back
+    return rollouts + (settings.steps - trainer.step) * (graphs * step + attacked)
 
 
 def _seconds(trainer: Trainer) -> float:

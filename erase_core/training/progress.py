@@ -18,7 +18,7 @@ class Progress:
     """``step`` of ``steps`` in ``phase`` is done.
 
     ``losses`` are those of the last iteration, unweighted, as far as they are computed: "esd",
-    "attn", "lora", "rsc". ``seconds_left`` counts to the end of the phase.
+    "attn", "lora", "rsc", "adv". ``seconds_left`` counts to the end of the phase.
     """
 
     phase: Phase

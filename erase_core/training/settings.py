@@ -29,6 +29,9 @@ class TrainSettings:
     eta, l_esd, l_attn, l_lora, l_rsc, tau, rsc
         Eq. 2's push, the four weights (a loss of weight 0 is not computed), Eq. 5's temperature
         and variant.
+    l_adv
+        Weight of Eq. 2 at prompts that adversaries have learned (0: none); see
+        :mod:`erase_core.training.adversary`.
     attention_blocks
         Double blocks probed by Eq. 3 and 5; None is the last one.
     null, anchor
@@ -64,6 +67,7 @@ class TrainSettings:
     l_attn: float = 5.0
     l_lora: float = 3.0
     l_rsc: float = 0.1
+    l_adv: float = 0.0
     tau: float = 0.07
     rsc: RscVariant = "text"
     attention_blocks: tuple[int, ...] | None = None
@@ -99,6 +103,8 @@ class TrainSettings:
             raise EraseError("The setting targets is empty; name at least one, e.g. add_q_proj.")
         if not any((self.l_esd, self.l_attn, self.l_lora, self.l_rsc)):
             raise EraseError("All four loss weights are 0; give at least one of them a value.")
+        if self.l_adv and not self.l_esd:
+            raise EraseError("The setting l_adv needs l_esd, whose target it has; set l_esd to 1.")
 
     def _check_number(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
@@ -144,6 +150,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "l_attn": (0, _ANY),
     "l_lora": (0, _ANY),
     "l_rsc": (0, _ANY),
+    "l_adv": (0, _ANY),
     "tau": (1e-6, _ANY),
     "k": (1, _ANY),
     "guidance_rollout": (0, _ANY),

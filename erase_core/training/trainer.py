@@ -117,6 +117,7 @@ class Trainer:
         self.prompts: EncodedPrompts | None = None
         self.states: Buffer | None = None
         self.guard: Guard | None = None
+        self._resumed: dict[str, Tensor] = {}  # of a checkpoint, for the adversaries
         self.step = 0
         self.history: list[Losses] = []
 
@@ -206,6 +207,8 @@ class Trainer:
         """Iterate until the steps are done or the guard stops the run."""
         settings = self.settings
         levels = Levels(self.tree, self.lora, prompts, settings, self.blocks, self.guidance)
+        if self._resumed:
+            levels.load_state(self._resumed)
         guard = self.guard = self.guard or self._make_guard(states)
         with self.reporter.phase("training", settings.steps, self.step) as tick:
             while self.step < settings.steps:
@@ -217,7 +220,7 @@ class Trainer:
                     return "diverged"
                 self.step += 1
                 self.history.append(losses)
-                self._save_when_due(states, guard)
+                self._save_when_due(states, levels, guard)
                 tick(losses)
         if guard.finite():
             return "done"
@@ -229,7 +232,7 @@ class Trainer:
         size = self.settings.batch
         concept = int(torch.randint(len(self.concepts.concepts), (), generator=self.generator))
         erase = states.erase.draw(self.generator, size, self.plan.rows(concept))
-        losses = self._descend(self.lower, levels.erase(erase))
+        losses = self._descend(self.lower, chain(levels.erase(erase), levels.adversarial(erase)))
         above = [levels.contrast(erase)]
         if states.keep is not None:
             above.insert(0, levels.preserve(states.keep.draw(self.generator, size)))
@@ -263,7 +266,7 @@ class Trainer:
         rolled = isinstance(states.keep, Rollouts)
         return Guard(self.lora, idle, ("esd", "lora") if rolled else ("esd",))
 
-    def _save_when_due(self, states: Buffer, guard: Guard) -> None:
+    def _save_when_due(self, states: Buffer, levels: Levels, guard: Guard) -> None:
         every = self.settings.checkpoint_every
         if self.checkpoint_dir is None or not every or self.step % every:
             return
@@ -277,6 +280,7 @@ class Trainer:
         training = self.lora.state() | {
             **pack_optimiser("lower", self.lower),
             **pack_optimiser("upper", self.upper),
+            **levels.state(),
             "generator": self.generator.get_state(),
         }
         snapshot = Snapshot(self.step, self.lora.tensors(), training, states.tensors(), run)
@@ -295,6 +299,7 @@ class Trainer:
         unpack_optimiser("lower", self.lower, training)
         unpack_optimiser("upper", self.upper, training)
         self.generator.set_state(training["generator"])
+        self._resumed = training
         self.guard = Guard(self.lora, run["guard"]["idle"], ())
         self.guard.means = dict(run["guard"]["means"])
 

@@ -64,6 +64,8 @@ def ours(config: FluxConfig, settings: TrainSettings, text: int) -> float:
     if settings.activation_checkpointing:
         whole, probed = whole + one.forward, probed + one.probed
     graphs = whole * (bool(settings.l_esd) + bool(settings.l_lora)) + probed * bool(settings.l_rsc)
+    if settings.l_adv:  # one pass forward; back for the adversaries, then for the LoRA
+        graphs += 2 * whole - one.forward
     return settings.batch * graphs
 
 
