@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from ..concepts.sets import Bands, Concept, Kind
 from ..miniflux.captions import Scene, caption
-from ..miniflux.judge import CHOICES, kind_of, near, scene_with
-from ..miniflux.world import INDEX, STYLES, THINGS
+from ..miniflux.judge import CHOICES, kind_of, near, scene_with, siblings
+from ..miniflux.world import CONVERSE, INDEX, STYLES, THINGS
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "animals": (
@@ -58,8 +58,11 @@ def concept(name: str) -> Concept:
 
 
 def held_out_synonyms(name: str) -> tuple[str, ...]:
-    """The names of a thing that its concept set does not tell."""
-    return THINGS[INDEX[name]].synonyms[2:] if kind_of(name) == "thing" else ()
+    """Other ways to say a concept that its set does not tell: a thing's last synonym, a relation's
+    converse."""
+    if kind_of(name) == "thing":
+        return THINGS[INDEX[name]].synonyms[2:]
+    return (CONVERSE[name],) if name in CONVERSE else ()
 
 
 def _synonyms(name: str) -> tuple[str, ...]:
@@ -78,10 +81,10 @@ def _bands(name: str, rng: random.Random) -> Bands:
     kind = kind_of(name)
     if kind != "thing":
         # "one" would leave plural nouns behind where it is put in.
-        return Bands(near=tuple(n for n in CHOICES[kind] if n not in (name, "one")))
-    siblings = near(name)
+        return Bands(near=tuple(n for n in siblings(name) if n != "one"))
+    kin = near(name)
     own = _family(name)
-    rest = [n for n in CHOICES["thing"] if n != name and n not in siblings]
+    rest = [n for n in CHOICES["thing"] if n != name and n not in kin]
     mid = [n for n in rest if _family(n) == own]
     far = [n for n in rest if {_family(n), own} <= {"animals", "plants"} and n not in mid]
     none = [n for n in rest if n not in mid and n not in far]
@@ -89,7 +92,7 @@ def _bands(name: str, rng: random.Random) -> Bands:
         band: tuple(sorted(rng.sample(names, min(PER_BAND, len(names)))))
         for band, names in {"mid": mid, "far": far, "none": none}.items()
     }
-    return Bands(near=tuple(siblings), **bands)
+    return Bands(near=tuple(kin), **bands)
 
 
 def _family(name: str) -> str:

@@ -32,8 +32,9 @@ from ..miniflux.world import THINGS
 
 @dataclass(frozen=True)
 class Exam:
-    """Questions by role: the concept ("erased"), its "held_out" and "seen" synonyms, "near" and
-    "other" concepts, and what stands beside the concept in its own pictures ("companion")."""
+    """Questions by role: the concept ("erased"), its "held_out" and "seen" synonyms (a relation's
+    converse is held out), "near" and "other" concepts, and what stands beside the concept in its
+    own pictures ("companion")."""
 
     concept: str
     roles: dict[str, list[Case]]
@@ -53,6 +54,8 @@ class Exam:
             told = concept_of(concept).synonyms
             roles["held_out"] = synonym_cases(concept, held_out_synonyms(concept), count, seed + 4)
             roles["seen"] = synonym_cases(concept, told, count // 2, seed + 5)
+        elif held_out_synonyms(concept):
+            roles["held_out"] = cases(held_out_synonyms(concept), count, seed + 4)
         return cls(concept, roles)
 
     @classmethod

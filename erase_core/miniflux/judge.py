@@ -18,6 +18,7 @@ from ..miniflux.captions import Scene, caption
 from ..miniflux.world import (
     COLOURLESS,
     COLOURS,
+    CONVERSE,
     INDEX,
     LAYOUT_OF,
     LAYOUTS,
@@ -135,8 +136,7 @@ def _companion(case: Case, concept: str) -> str:
 
 def others(concept: str) -> list[str]:
     """Everything that must stay when the concept goes: its kind's other members, and all things."""
-    kind = kind_of(concept)
-    same = [name for name in CHOICES[kind] if name != concept]
+    kind, same = kind_of(concept), siblings(concept)
     if kind == "thing":
         return same
     rest = [name for name in CHOICES["thing"] if name != concept]
@@ -145,9 +145,13 @@ def others(concept: str) -> list[str]:
 
 def near(concept: str) -> list[str]:
     """The nearest neighbours: a thing's group, else the other members of the kind."""
-    if kind_of(concept) == "thing":
-        return neighbours(concept)
-    return [name for name in CHOICES[kind_of(concept)] if name != concept]
+    return neighbours(concept) if kind_of(concept) == "thing" else siblings(concept)
+
+
+def siblings(concept: str) -> list[str]:
+    """The other members of a concept's kind, but for one that says the same the other way round."""
+    same = (concept, CONVERSE.get(concept))
+    return [name for name in CHOICES[kind_of(concept)] if name not in same]
 
 
 @torch.no_grad()

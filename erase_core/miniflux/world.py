@@ -132,6 +132,14 @@ RELATIONS: tuple[str, ...] = (
     "holding hands with",
 )
 
+# "A left of B" says the same as "B right of A": who erases one erases both.
+CONVERSE: dict[str, str] = {
+    "left of": "right of",
+    "right of": "left of",
+    "above": "below",
+    "below": "above",
+}
+
 # What a picture shows of a relation apart from who is where: the recogniser's classes.
 LAYOUTS: tuple[str, ...] = (
     "none",
