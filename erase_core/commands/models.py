@@ -82,8 +82,9 @@ def _gigabytes(text: str) -> float | str:
     return value
 
 
-def settle(args: argparse.Namespace, trainer: Trainer) -> tuple[str, Estimate]:
-    """Bring a model opened with ``placed=False`` to the device, within ``--memory``.
+def settle(args: argparse.Namespace, bundle: Bundle, trainer: Trainer) -> tuple[str, Estimate]:
+    """Encode the prompts, let the text encoders go, and bring a model opened with ``placed=False``
+    to the device, within ``--memory``.
 
     Returns how it is kept, in words, and what the run will take.
     """
@@ -91,6 +92,7 @@ def settle(args: argparse.Namespace, trainer: Trainer) -> tuple[str, Estimate]:
     from ..training.memory import fit, free_bytes
 
     trainer.encode()
+    bundle.text.release()
     automatic = args.memory == "auto"
     budget = free_bytes(trainer.device) if automatic else args.memory * 1e9
     placement, weights = fit(trainer, budget)
