@@ -20,8 +20,8 @@ BACKWARD = 1.3  # of a forward pass; the base's weights get no gradient
 # tests/test_memory.py compares.
 KEPT_DOUBLE, KEPT_SINGLE, ABOVE = 14.25, 15.06, 10.0
 CHECKPOINTED, ABOVE_CHECKPOINTED, ABOVE_PROBED = 1.02, 28.0, 12.4
-# So many fewer while an fp8 matrix is widened: the peak lies before a single block's second Linear,
-# which begins when its input's two parts are freed, and has but a gradient more.
+# So many fewer while an fp8 matrix is widened: the peak lies where a single block's attention and
+# MLP are joined; then the MLP's four are freed, and the second Linear gives one.
 FREED = 3.0
 PROBES = 3  # of the probed block's attention, in float32: saved, its gradient, that of the logits
 PROBE_CHUNK = 1024  # image queries whose attention is computed at once
