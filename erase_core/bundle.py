@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .flux.config import FluxConfig
-from .flux.forward import Lora, tree_device, velocity
+from .flux.forward import Conditioning, Lora, tree_device, velocity
 from .flux.sampling import DEV_SHIFT, euler, noise, sigmas
 from .text.encoders import TextEncoders
 
@@ -43,7 +43,7 @@ class Bundle:
     @torch.no_grad()
     def latents(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[str] | Conditioning,
         seeds: Sequence[int],
         *,
         size: tuple[int, int] | None = None,
@@ -55,7 +55,7 @@ class Bundle:
     ) -> Tensor:
         """Sample one picture a prompt from the noise of its seed: latents (N, 16, H/8, W/8).
 
-        ``on_batch`` hears how many are done.
+        Prompts may be encoded already. ``on_batch`` hears how many are done.
         """
         height, width = size or self.size
         device = tree_device(self.tree)
@@ -63,7 +63,10 @@ class Bundle:
         done = []
         for start in range(0, len(prompts), batch):
             part = slice(start, start + batch)
-            cond = self.text.encode(list(prompts[part])).to(device)
+            if isinstance(prompts, Conditioning):
+                cond = prompts.select(range(len(prompts))[part]).to(device)
+            else:
+                cond = self.text.encode(list(prompts[part])).to(device)
             x = torch.cat([noise(seed, 1, height, width) for seed in seeds[part]]).to(device)
 
             def predict(x: Tensor, sigma: Tensor, cond=cond) -> Tensor:  # type: ignore[no-untyped-def]
@@ -83,7 +86,7 @@ class Bundle:
 
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[str] | Conditioning,
         seeds: Sequence[int],
         *,
         size: tuple[int, int] | None = None,

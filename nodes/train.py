@@ -18,6 +18,7 @@ from torch import Tensor
 from ..erase_core.concepts.sets import ConceptSet
 from ..erase_core.errors import EraseError
 from ..erase_core.flux.config import FluxConfig
+from ..erase_core.flux.offload import Weights
 from ..erase_core.pictures import Row, grid, loss_chart
 from ..erase_core.training import (
     KeepPictures,
@@ -256,7 +257,7 @@ class _Task:
         try:
             self.trainer.encode()
             self._load()
-            expected = estimate(self.trainer, self.model.model_size())
+            expected = estimate(self.trainer, Weights(self.model.model_size()))
             self.live.expect(f"{expected}{_advice(expected.memory, self.model.load_device)}")
             if self.preview_every and self.vae is not None:
                 self.preview = Preview.of(self.trainer)

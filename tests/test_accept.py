@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 import erase_core.miniflux as miniflux
+import erase_core.text.encoders as encoders
 from erase_core.cli import main
 from erase_core.commands import train
 from erase_core.files import read_tensors
@@ -21,6 +23,7 @@ from erase_core.flux.load import load_flux
 from erase_core.flux.model import Flux
 from erase_core.flux.names import file_keys
 from erase_core.flux.parity import diffusers_velocity
+from erase_core.training import Trainer
 
 SMALL = {"batch": 2, "rollout_steps": 2, "erase_rollouts": 2, "keep_rollouts": 2}
 SHORT = ["--steps", "5", "--draw-steps", "2", "--size", "64x64"]
@@ -101,6 +104,34 @@ def test_files_of_the_user_are_accepted(tmp_path: Path) -> None:
     assert report["files"]["t5"]["name"] == "t5xxl.safetensors"
     assert report["velocity"]["agrees"]
     assert str(tmp_path) not in (out / "report.json").read_text()
+
+
+@pytest.mark.parametrize("command", ["accept", "train"])
+def test_text_encoders_are_gone_when_rollouts_begin(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    alive: list[bool] = []
+    load, roll_out = encoders.load_t5, Trainer._roll_out
+
+    def load_seen(path: Path) -> Any:
+        model = load(path)
+        seen.extend(weakref.ref(part) for part in model.parameters())
+        return model
+
+    def look(*args: Any) -> Any:
+        alive.extend(part() is not None for part in seen)
+        return roll_out(*args)
+
+    monkeypatch.setattr(encoders, "load_t5", load_seen)
+    monkeypatch.setattr(Trainer, "_roll_out", look)
+    argv = [command, *files(tmp_path, FOLDER / "transformer.safetensors"), "--steps", "2"]
+    more = {
+        "accept": ["--draw-steps", "2", "--size", "64x64", "--out", str(tmp_path / "out")],
+        "train": ["--concept", "tiger", "--out", str(tmp_path / "tiger.safetensors")],
+    }
+    assert main([*argv, *more[command]]) == 0
+    assert len(alive) > 20 and not any(alive)
 
 
 def test_a_damaged_file_is_told_key_by_key(

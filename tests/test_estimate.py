@@ -9,6 +9,7 @@ import torch
 from tiny import CONCEPTS, CONFIG, SETTINGS, WordText
 
 from erase_core.flux.model import Flux
+from erase_core.flux.offload import Weights
 from erase_core.training import Preview, Trainer, TrainSettings, estimate
 from erase_core.training.estimate import state_bytes
 
@@ -34,7 +35,7 @@ def test_the_states_are_as_big_as_said(change: dict[str, float]) -> None:
 def test_the_disk_holds_what_was_said(tmp_path: Path) -> None:
     run = trainer(SETTINGS, tmp_path)
     run.encode()
-    said = estimate(run, weights=10**9)
+    said = estimate(run, Weights(10**9))
     run.run()
     taken = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert 0.8 < said.disk / taken < 1.3

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,6 @@ Row = Mapping[str, Any]
 
 def draw(folder: Path, rows: Sequence[Row], attacks: Sequence[Row]) -> list[Path]:
     """Write the plots of what there is into ``folder``; EraseError without matplotlib."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise EraseError(
-            'Plots need matplotlib; run: pip install "eraseanything[bench]".'
-        ) from error
-    matplotlib.use("Agg")
     single = [row for row in rows if row["kind"] != "several"]
     written = [_save(folder / "tradeoff.png", _tradeoff, single)]
     written.append(_save(folder / "cost.png", _cost, single))
@@ -34,14 +28,30 @@ def draw(folder: Path, rows: Sequence[Row], attacks: Sequence[Row]) -> list[Path
     return written
 
 
-def _save(path: Path, plot: Any, rows: Sequence[Row]) -> Path:
+@contextmanager
+def figure(path: Path, rows: int = 1, columns: int = 1) -> Iterator[list[Axes]]:
+    """Axes to draw on, row by row, written as a PNG afterwards; EraseError without matplotlib."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise EraseError(
+            'Plots need matplotlib; run: pip install "eraseanything[bench]".'
+        ) from error
+    matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 5.5), layout="constrained")
-    plot(axes, rows)
+    sheet, axes = plt.subplots(
+        rows, columns, figsize=(8, 5.5), layout="constrained", sharey=True, squeeze=False
+    )
+    yield list(axes.flat)
     with atomic(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
-    plt.close(figure)
+        sheet.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+    plt.close(sheet)
+
+
+def _save(path: Path, plot: Any, rows: Sequence[Row]) -> Path:
+    with figure(path) as (axes,):
+        plot(axes, rows)
     return path
 
 

@@ -126,7 +126,7 @@ def _try_out(args: argparse.Namespace, evidence: Evidence) -> TrainResult:
         content["settings"] = trainer.settings.to_dict()
         trainer.encode()
     with evidence.stage("predicting"):
-        kept, expected = settle(args, trainer)
+        kept, expected = settle(args, bundle, trainer)
         content["predicted"] = {"kept": kept, **asdict(expected)}
         evidence.tell(f"  {expected}; {kept}")
     with evidence.stage("training"):
@@ -246,7 +246,7 @@ def _before_after(
     drawn: list[Sequence[Picture]] = []
     for used, label in ((None, "drawing before"), (lora, "drawing after")):
         pixels = bundle.generate(
-            texts,
+            trainer.encode().encoded(texts),
             seeds,
             size=args.size,
             steps=args.draw_steps,

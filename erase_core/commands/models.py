@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import EraseError
 
@@ -18,9 +19,26 @@ if TYPE_CHECKING:
 
 MINIFLUX = "miniflux"
 SIZE = (512, 512)
-# Where tokenizers are looked for in --tokenizers, and downloaded from once without it.
-CLIP_FOLDERS, CLIP_SOURCE = ("tokenizer", "clip_l_tokenizer"), "openai/clip-vit-large-patch14"
-T5_FOLDERS, T5_SOURCE = ("tokenizer_2", "t5xxl_tokenizer"), "google-t5/t5-base"
+HOST = "COMFYUI_PATH"  # in the environment: the folder of a ComfyUI
+# A tokenizer is whole with the files of one of these rows; transformers reads a part of one, too,
+# and then knows no word.
+TOKENIZER_FILES = (("vocab.json", "merges.txt"), ("tokenizer.json",))
+
+
+class Tokenizer(NamedTuple):
+    """Where a tokenizer is: sub-folders of a local folder, of a ComfyUI, its name on the hub."""
+
+    local: tuple[str, ...]
+    host: str
+    hub: str
+
+
+CLIP = Tokenizer(
+    ("tokenizer", "clip_l_tokenizer"), "comfy/sd1_tokenizer", "openai/clip-vit-large-patch14"
+)
+T5 = Tokenizer(
+    ("tokenizer_2", "t5xxl_tokenizer"), "comfy/text_encoders/t5_tokenizer", "google-t5/t5-base"
+)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +58,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="folder with tokenizer and tokenizer_2, as in diffusers' Flux folders; without it "
-        "they are downloaded from Hugging Face once",
+        "those of --model, if that is a folder, of the ComfyUI at COMFYUI_PATH, or downloaded from "
+        "Hugging Face once",
     )
     group.add_argument(
         "--t5-length", type=int, default=256, metavar="N", help="T5 tokens a prompt (default 256)"
@@ -82,8 +101,9 @@ def _gigabytes(text: str) -> float | str:
     return value
 
 
-def settle(args: argparse.Namespace, trainer: Trainer) -> tuple[str, Estimate]:
-    """Bring a model opened with ``placed=False`` to the device, within ``--memory``.
+def settle(args: argparse.Namespace, bundle: Bundle, trainer: Trainer) -> tuple[str, Estimate]:
+    """Encode the prompts, let the text encoders go, and bring a model opened with ``placed=False``
+    to the device, within ``--memory``.
 
     Returns how it is kept, in words, and what the run will take.
     """
@@ -91,6 +111,7 @@ def settle(args: argparse.Namespace, trainer: Trainer) -> tuple[str, Estimate]:
     from ..training.memory import fit, free_bytes
 
     trainer.encode()
+    bundle.text.release()
     automatic = args.memory == "auto"
     budget = free_bytes(trainer.device) if automatic else args.memory * 1e9
     placement, weights = fit(trainer, budget)
@@ -214,8 +235,7 @@ def _text(args: argparse.Namespace) -> TextEncoders:
     for flag, given in (("--clip-l", args.clip_l), ("--t5", args.t5)):
         if given is None:
             raise EraseError(f"A model from a file needs its text encoders; name one with {flag}.")
-    clip = _tokenizer(args.tokenizers, CLIP_FOLDERS, CLIP_SOURCE)
-    t5 = _tokenizer(args.tokenizers, T5_FOLDERS, T5_SOURCE)
+    clip, t5 = _tokenizer(args, CLIP), _tokenizer(args, T5)
     return TextEncoders(
         clip=load_clip(args.clip_l, clip),
         clip_tokenizer=clip,
@@ -225,22 +245,37 @@ def _text(args: argparse.Namespace) -> TextEncoders:
     )
 
 
-def _tokenizer(folder: Path | None, names: tuple[str, ...], source: str) -> Any:
-    """The tokenizer in one of a folder's sub-folders, else from Hugging Face."""
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+def _tokenizer(args: argparse.Namespace, kind: Tokenizer) -> Any:
+    """The first tokenizer there is: in a local folder, in a ComfyUI, on Hugging Face."""
+    from transformers import AutoTokenizer
 
-    if folder is not None:
-        for place in (folder / name for name in names):
-            if place.is_dir():
-                return PreTrainedTokenizerFast.from_pretrained(place)
-        raise EraseError(f"There is no {' or '.join(names)} in {folder}; check --tokenizers.")
+    local: Path = args.tokenizers or Path(args.model)
+    for place in (local / name for name in kind.local):
+        if not _lacks(place):
+            return AutoTokenizer.from_pretrained(place, local_files_only=True)
+    if args.tokenizers:
+        folders = " or ".join(kind.local)
+        raise EraseError(f"There is no whole {folders} in {local}; check --tokenizers.")
+    host, lacks = os.environ.get(HOST), ""
+    if host:
+        place = Path(host) / kind.host
+        lacks = _lacks(place)
+        if not lacks:
+            return AutoTokenizer.from_pretrained(place, local_files_only=True)
     try:
-        return AutoTokenizer.from_pretrained(source)
+        return AutoTokenizer.from_pretrained(kind.hub)
     except OSError as error:
+        there = f"{HOST} has no {kind.host}/{lacks}" if lacks else f"{HOST} names no ComfyUI"
         raise EraseError(
-            f"The tokenizer {source} is not on this machine and cannot be downloaded; go online "
-            "once, or name a folder that has it with --tokenizers."
+            f"The tokenizer {kind.hub} cannot be downloaded, and {there}; go online once, or name "
+            "a folder that has it with --tokenizers."
         ) from error
+
+
+def _lacks(folder: Path) -> str:
+    """The file that a tokenizer's folder wants to be whole; "" when it is."""
+    missing = [[n for n in row if not (folder / n).is_file()] for row in TOKENIZER_FILES]
+    return (min(missing, key=len) or [""])[0]
 
 
 def _vae(path: Path | None) -> Any:

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     bundle = open_bundle(args, hashed=True, placed=False)
     folder = args.resume or args.checkpoints or args.out.with_suffix(".checkpoints")
     trainer = _trainer(args, bundle, folder, bar)
-    kept, expected = settle(args, trainer)
+    kept, expected = settle(args, bundle, trainer)
     if not args.json:
         print(f"Training takes {expected}; {kept}.", flush=True)
     result, path = run_and_save(trainer, bundle, args.out)

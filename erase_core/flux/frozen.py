@@ -1,4 +1,4 @@
-"""Linear layers that get no gradient of their own: fp8 weights, widened at every use.
+"""Linear layers that get no gradient of their own: narrow weights, widened at every use.
 
 Autograd would keep the widened weight of every layer until the backward pass, and with it a model
 of twice the size. Here nothing is kept: the weight is asked for again.
@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import EraseError
+
+_QUANTISATION = ("scale_weight", "weight_scale", "scale_input", "input_scale", "comfy_quant")
 FP8 = torch.float8_e4m3fn
 FP8_MAX = torch.finfo(FP8).max
 
@@ -48,6 +51,33 @@ class _Frozen(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad @ ctx.layer.used(grad.dtype)[0], None
+
+
+def unscale(
+    file: str, state: dict[str, Tensor], advice: str
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """A state without its quantisation's keys, and the scales of scaled modules.
+
+    Raises
+    ------
+    EraseError
+        With ``advice``, when ``file`` has integers for weights, or scales by block.
+    """
+    plain: dict[str, Tensor] = {}
+    scales: dict[str, float] = {}
+    for key, tensor in state.items():
+        module, _, end = key.rpartition(".")
+        if end in _QUANTISATION or key == "scaled_fp8":
+            continue
+        plain[key] = tensor
+        if end != "weight":
+            continue
+        scale = state.get(f"{module}.scale_weight", state.get(f"{module}.weight_scale"))
+        if not tensor.is_floating_point() or (scale is not None and scale.numel() != 1):
+            raise EraseError(f"{file} is quantised in a way that is unknown here; {advice}.")
+        if scale is not None:
+            scales[module] = float(scale)
+    return plain, scales
 
 
 def to_fp8(weight: Tensor) -> tuple[Tensor, float]:

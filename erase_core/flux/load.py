@@ -16,14 +16,13 @@ from torch import Tensor, nn
 from ..errors import EraseError
 from ..files import read_json, read_tensors
 from .config import HEAD_DIM, FluxConfig
-from .frozen import FrozenLinear, put
+from .frozen import FrozenLinear, put, unscale
 from .model import Flux
 from .names import diffusers_to_bfl, skeleton, tree_keys
 
 _ADVICE = "choose a FLUX.1-dev or FLUX.1-schnell transformer in safetensors format"
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.")
-_QUANTISATION = ("scale_weight", "weight_scale", "scale_input", "input_scale", "comfy_quant")
 
 # First bytes of files that are not safetensors.
 _MAGIC = {
@@ -97,7 +96,7 @@ def read_flux(
     _refuse_kontext(path, metadata)
     state = _strip_prefix(state)
     _refuse_foreign(path, state)
-    state, scales = _unscale(path, state)
+    state, scales = unscale(path.name, state, _ADVICE)
     stacked = "x_embedder.weight" in state
     if dtype is not None or stacked:  # rows of one matrix of ours had scales of their own
         for module in scales:
@@ -172,24 +171,6 @@ def _refuse_foreign(path: Path, keys: Iterable[str]) -> None:
     for pattern, what in _FOREIGN:
         if any(re.search(pattern, key) for key in keys):
             raise EraseError(f"{path.name} is {what}; {_ADVICE}.")
-
-
-def _unscale(path: Path, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """A state without its quantisation's keys, and the scales of scaled modules; integers and
-    scales by block are refused."""
-    plain: dict[str, Tensor] = {}
-    scales: dict[str, float] = {}
-    for key, tensor in state.items():
-        module, _, end = key.rpartition(".")
-        if end in _QUANTISATION or key == "scaled_fp8":
-            continue
-        scale = state.get(f"{module}.scale_weight", state.get(f"{module}.weight_scale"))
-        if not tensor.is_floating_point() or (scale is not None and scale.numel() != 1):
-            raise EraseError(f"{path.name} is quantised in a way that is unknown here; {_ADVICE}.")
-        if end == "weight" and scale is not None:
-            scales[module] = float(scale)
-        plain[key] = tensor
-    return plain, scales
 
 
 def _config(path: Path, state: dict[str, Tensor]) -> FluxConfig:

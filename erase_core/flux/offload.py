@@ -8,7 +8,7 @@ number but fp8, which rounds the base's matrices.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -72,15 +72,23 @@ def spread(total: int, count: int) -> set[int]:
     return {index * total // count for index in range(count)}
 
 
-def device_bytes(tree: nn.Module, placement: Placement) -> int:
-    """Bytes on the device of a tree that :func:`place` will have placed: what stays there, two
-    slots for the blocks on their way, and a matrix of fp8 while it is widened."""
+class Weights(NamedTuple):
+    """Bytes on the device: what is always there, and a matrix of fp8 while it is widened."""
+
+    held: int
+    widened: int = 0
+
+
+def device_bytes(tree: nn.Module, placement: Placement) -> Weights:
+    """Bytes of a tree that :func:`place` will have placed, two slots for the blocks on their way
+    among them."""
     blocks = [tree.get_submodule(name) for name in block_names(tree)]
     outside = _bytes(tree) - sum(_bytes(block) for block in blocks)
     sizes = [_bytes(block, placement.fp8) for block in blocks]
     away = [sizes[index] for index in spread(len(sizes), placement.away)]
     slots = 2 * max(away, default=0)
-    return outside + sum(sizes) - sum(away) + slots + _widened(blocks, placement.fp8)
+    held = outside + sum(sizes) - sum(away) + slots
+    return Weights(held, _widened(blocks, placement.fp8))
 
 
 def _widened(blocks: list[nn.Module], fp8: bool) -> int:

@@ -1,4 +1,9 @@
-"""CLIP-L and T5 as Flux uses them: a pooled vector and a row of states for each prompt."""
+"""CLIP-L and T5 as Flux uses them: a pooled vector and a row of states for each prompt.
+
+Both compute in float32, and their matrices stay mapped to the file in its dtype, to be widened at
+every use: T5-XXL takes the 9.5 or 4.9 GB of its file instead of 19, and gives the same numbers.
+Computing in bfloat16, too, would be slow on every CPU without instructions for it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -19,14 +24,16 @@ from transformers import (
 from ..errors import EraseError
 from ..files import read_tensors
 from ..flux.forward import Conditioning
+from ..flux.frozen import FrozenLinear, put, unscale
 from ..text.spans import token_mask
 
 CLIP_LENGTH = 77
+_T5_TABLES = ("shared", "encoder.embed_tokens")  # one table under either name or both
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class TextEncoders:
-    """Both encoders with their tokenizers.
+    """Both encoders with their tokenizers, until :meth:`release`.
 
     ``t5_length`` is the number of T5 tokens of every prompt (256 or 512 for Flux.1, 64 for
     MiniFlux); as in ComfyUI, padding takes part in T5's attention.
@@ -54,6 +61,10 @@ class TextEncoders:
         pooled = self.clip(input_ids=clip_ids).pooler_output
         return Conditioning(context, pooled)
 
+    def release(self) -> None:
+        """Give the encoders' memory back; the tokenizers stay, nothing can be encoded any more."""
+        del self.clip, self.t5
+
     def token_mask(self, prompt: str, word: str) -> Tensor:
         """Which of the T5 tokens spell ``word`` in ``prompt``: (t5_length,) of 0 and 1.
 
@@ -73,8 +84,27 @@ def tokenize(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], length:
     return encoded["input_ids"]
 
 
+class _StoredLinear(FrozenLinear):
+    """A FrozenLinear whose weight has another name: transformers' T5 narrows what goes into a layer
+    to the dtype of its ``weight``."""
+
+    def __init__(self, linear: nn.Linear, scale: float) -> None:
+        super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
+        self.scale, self.stored, self.bias = scale, linear.weight, linear.bias
+        self.weight = None  # type: ignore[assignment]
+
+    def held(self) -> tuple[Tensor, Tensor | None]:
+        return self.stored, self.bias
+
+
 def load_clip(path: Path, tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
-    """CLIP's text model of any size from a safetensors file with ``text_model.`` names."""
+    """CLIP's text model of any size from a safetensors file with ``text_model.`` names.
+
+    Raises
+    ------
+    EraseError
+        When the file is missing, damaged or something else.
+    """
     tensors, _ = read_tensors(path)
     embedding = tensors.get("text_model.embeddings.token_embedding.weight")
     if embedding is None:
@@ -98,16 +128,23 @@ def load_clip(path: Path, tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
 
 
 def load_t5(path: Path) -> T5EncoderModel:
-    """T5 v1.1's encoder of any size from a safetensors file with ``encoder.block`` names."""
+    """T5 v1.1's encoder of any size from a safetensors file with ``encoder.block`` names: 32, 16 or
+    8 bits, the last with a scale for each matrix or without.
+
+    Raises
+    ------
+    EraseError
+        When the file is missing, damaged, quantised in another way, or something else.
+    """
     tensors, _ = read_tensors(path)
-    shared = tensors.get("shared.weight", tensors.get("encoder.embed_tokens.weight"))
-    if shared is None or "encoder.block.0.layer.1.DenseReluDense.wi_0.weight" not in tensors:
+    table = next((name for name in _T5_TABLES if f"{name}.weight" in tensors), None)
+    if table is None or "encoder.block.0.layer.1.DenseReluDense.wi_0.weight" not in tensors:
         raise EraseError(f"{path} is not a T5 encoder; choose t5xxl_fp16 or t5xxl_fp8.")
-    tensors["shared.weight"] = tensors["encoder.embed_tokens.weight"] = shared
+    rows, width = tensors[f"{table}.weight"].shape
     inner = tensors["encoder.block.0.layer.0.SelfAttention.q.weight"].shape[0]
     config = T5Config(
-        vocab_size=shared.shape[0],
-        d_model=shared.shape[1],
+        vocab_size=rows,
+        d_model=width,
         d_kv=64,
         num_heads=inner // 64,
         d_ff=tensors["encoder.block.0.layer.1.DenseReluDense.wi_0.weight"].shape[0],
@@ -117,7 +154,11 @@ def load_t5(path: Path) -> T5EncoderModel:
     )
     with torch.device("meta"):
         model = T5EncoderModel(config)
-    return _assign(model, tensors, path)
+    own = {key.removeprefix(table): t for key, t in tensors.items() if key.startswith(f"{table}.")}
+    tensors |= {name + end: tensor for name in _T5_TABLES for end, tensor in own.items()}
+    model = _assign(model, tensors, path)
+    model.set_input_embeddings(model.shared)
+    return model
 
 
 def _layers(tensors: dict[str, Tensor], prefix: str) -> int:
@@ -126,12 +167,21 @@ def _layers(tensors: dict[str, Tensor], prefix: str) -> int:
 
 
 def _assign(model, tensors: dict[str, Tensor], path: Path):  # type: ignore[no-untyped-def]
-    wanted = model.state_dict()
-    known = {name: tensors[name].float() for name in wanted if name in tensors}
-    missing = [name for name in wanted if name not in known]
-    if missing:
-        raise EraseError(f"{path} lacks {missing[0]}: it is damaged or of another kind.")
+    """Fill a model that has no storage: matrices as they are in the file, all else in float32."""
+    state, scales = unscale(path.name, tensors, "choose one of 16 bits or fp8")
+    linears = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
+    known: dict[str, Tensor] = {}
+    for name in model.state_dict():
+        if name not in state:
+            raise EraseError(f"{path} lacks {name}: it is damaged or of another kind.")
+        module, _, end = name.rpartition(".")
+        matrix = module in linears and end == "weight"
+        known[name] = state[name] if matrix else state[name].float()
+        if module in scales and end == "weight" and not matrix:
+            known[name] = known[name] * scales[module]
     model.load_state_dict(known, assign=True)
+    for name, linear in linears.items():
+        put(model, name, _StoredLinear(linear, scales.get(name, 1.0)))
     for name, buffer in model.named_buffers():
         if buffer.is_meta:
             owner, _, leaf = name.rpartition(".")

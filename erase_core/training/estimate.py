@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..flux.config import FluxConfig
+from ..flux.offload import Weights
 from .settings import TrainSettings
 from .states import kept_dtype
 from .trainer import Trainer
@@ -16,9 +16,14 @@ from .trainer import Trainer
 BACKWARD = 1.3  # of a forward pass; the base's weights get no gradient
 # Tensors as wide as the model for each token. Autograd keeps so many of a block of either kind;
 # with checkpointing one, its input. The peak has so many more: gradients, the block that is being
-# recomputed. Counted on the CPU; tests/test_memory.py compares.
+# recomputed (the last single one, or the double one whose attention is probed). Counted on the CPU;
+# tests/test_memory.py compares.
 KEPT_DOUBLE, KEPT_SINGLE, ABOVE = 14.25, 15.06, 10.0
-CHECKPOINTED, ABOVE_CHECKPOINTED = 1.02, 28.0
+CHECKPOINTED, ABOVE_CHECKPOINTED, ABOVE_PROBED = 1.02, 28.0, 12.4
+# So many fewer while an fp8 matrix is widened: the peak lies where a single block's attention and
+# MLP are joined; then the MLP's four are freed, and the second Linear gives one.
+FREED = 3.0
+PROBES = 3  # of the probed block's attention, in float32: saved, its gradient, that of the logits
 PROBE_CHUNK = 1024  # image queries whose attention is computed at once
 
 
@@ -39,10 +44,10 @@ class Estimate:
         )
 
 
-def estimate(trainer: Trainer, weights: int) -> Estimate:
+def estimate(trainer: Trainer, weights: Weights) -> Estimate:
     """Time one forward pass (after a first one that is not counted) and add up the rest.
 
-    The prompts must be encoded and the model loaded, its weights ``weights`` bytes.
+    The prompts must be encoded and the model loaded.
     """
     states = state_bytes(trainer)
     lora = 4 * sum(parameter.numel() for parameter in trainer.lora.parameters())
@@ -58,12 +63,11 @@ def estimate(trainer: Trainer, weights: int) -> Estimate:
     )
 
 
-def peak_bytes(trainer: Trainer, weights: int, settings: TrainSettings) -> int:
+def peak_bytes(trainer: Trainer, weights: Weights, settings: TrainSettings) -> int:
     """The most bytes on the device: ``weights``, the LoRA with gradients and two optimisers, and
-    what a backward pass through the whole model keeps. The prompts must be encoded."""
+    what a backward pass through the whole model holds. The prompts must be encoded."""
     lora = 4 * sum(parameter.numel() for parameter in trainer.lora.parameters())
-    itemsize = kept_dtype(trainer.tree).itemsize
-    return weights + 6 * lora + _activations(trainer.config, settings, _tokens(trainer), itemsize)
+    return weights.held + 6 * lora + _activations(trainer, settings, weights.widened)
 
 
 def state_bytes(trainer: Trainer) -> int:
@@ -117,19 +121,23 @@ def _tokens(trainer: Trainer) -> int:
     return text + settings.height * settings.width // 256
 
 
-def _activations(config: FluxConfig, settings: TrainSettings, tokens: int, itemsize: int) -> int:
-    """Bytes that a batch's backward pass needs at its peak, ``itemsize`` bytes a number."""
-    row = settings.batch * tokens * config.hidden_size * itemsize
-    blocks = config.depth + config.depth_single_blocks
-    if settings.activation_checkpointing:
-        rows = CHECKPOINTED * blocks + ABOVE_CHECKPOINTED
-    else:
-        rows = KEPT_DOUBLE * config.depth + KEPT_SINGLE * config.depth_single_blocks + ABOVE
+def _activations(trainer: Trainer, settings: TrainSettings, widened: int) -> int:
+    """Bytes that a batch's backward pass holds at its peak, an fp8 matrix of ``widened`` bytes
+    included: the most of the moments that can be it."""
+    config, tokens = trainer.config, _tokens(trainer)
+    doubles, singles = config.depth, config.depth_single_blocks
+    row = settings.batch * tokens * config.hidden_size * kept_dtype(trainer.tree).itemsize
     probe = 0
-    if settings.l_attn:  # float32 attention of the probed block, twice while it is recomputed
+    if settings.l_attn:  # attention of the probed block in float32
         queries = min(PROBE_CHUNK, settings.height * settings.width // 256)
         probe = 4 * settings.batch * config.num_heads * queries * tokens
-    return round(row * rows) + probe * (2 if settings.activation_checkpointing else 1)
+    if settings.activation_checkpointing:
+        top = row * (CHECKPOINTED * (doubles + singles) + ABOVE_CHECKPOINTED)
+        probed = row * (CHECKPOINTED * doubles + ABOVE_PROBED) + PROBES * probe
+    else:
+        top = row * (KEPT_DOUBLE * doubles + KEPT_SINGLE * singles + ABOVE) + probe
+        probed = 0.0
+    return round(max(top, top - FREED * row + widened, probed))
 
 
 def _time(seconds: float) -> str:

@@ -8,19 +8,19 @@ from dataclasses import replace
 import torch
 
 from ..errors import EraseError
-from ..flux.offload import Placement, block_names, device_bytes, place
+from ..flux.offload import Placement, Weights, block_names, device_bytes, place
 from .estimate import peak_bytes
 from .trainer import Trainer
 
 USED = 0.9  # of a budget; the rest is for the allocator's gaps and the screen
 
 
-def fit(trainer: Trainer, budget: float) -> tuple[Placement, int]:
+def fit(trainer: Trainer, budget: float) -> tuple[Placement, Weights]:
     """Place a trainer's model, whose weights are still in main memory, within ``budget`` bytes.
 
     The first way that fits is taken, from the fastest to the smallest: all on the device, with
     activation checkpointing, with the base in fp8, with as few blocks as need be in main memory.
-    Returns it with the bytes that the weights take on the device. The prompts must be encoded.
+    Returns it with what the weights take on the device. The prompts must be encoded.
 
     Raises
     ------

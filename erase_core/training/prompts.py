@@ -284,7 +284,7 @@ class EncodedPrompts:
         ]
         return RowPrompts(
             self.concept(rows)[0],
-            self._encoded([prompt.null for prompt in prompts]),
+            self.encoded([prompt.null for prompt in prompts]),
             tuple(self._look_up(words) for words in zip(*contrast, strict=True)),
         )
 
@@ -294,11 +294,12 @@ class EncodedPrompts:
 
     def keep(self, rows: Tensor) -> RowPrompts:
         """Keep prompts."""
-        return RowPrompts(self._encoded([self.plan.keep[row] for row in rows.tolist()]))
+        return RowPrompts(self.encoded([self.plan.keep[row] for row in rows.tolist()]))
 
-    def _encoded(self, texts: Sequence[str]) -> Conditioning:
+    def encoded(self, texts: Sequence[str]) -> Conditioning:
+        """Prompts of the plan, a row each."""
         return self._cond.select([self._rows[text] for text in texts])
 
     def _look_up(self, words: Sequence[Placed]) -> tuple[Conditioning, Tensor]:
         masks = torch.stack([self._masks[placed] for placed in words])
-        return self._encoded([placed.text for placed in words]), masks[:, None]
+        return self.encoded([placed.text for placed in words]), masks[:, None]

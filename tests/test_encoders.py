@@ -1,0 +1,84 @@
+"""Text encoders: held as the file has them, computing in float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import T5EncoderModel
+
+from erase_core.errors import EraseError
+from erase_core.flux.frozen import to_fp8
+from erase_core.miniflux import FOLDER, load_text
+from erase_core.text.encoders import load_clip, load_t5
+
+T5 = FOLDER / "t5xxl.safetensors"
+IDS = torch.arange(24).view(2, 12)
+State = dict[str, Tensor]
+
+
+def states(t5: T5EncoderModel) -> Tensor:
+    with torch.no_grad():
+        return t5(input_ids=IDS).last_hidden_state
+
+
+def cast(state: State, dtype: torch.dtype) -> State:
+    return {name: tensor.to(dtype) for name, tensor in state.items()}
+
+
+def scaled(state: State) -> State:
+    """Matrices in fp8 with a scale each, as in t5xxl_fp8_e4m3fn_scaled."""
+    made = {"scaled_fp8": torch.empty(2, dtype=torch.float8_e4m3fn)}
+    for name, tensor in state.items():
+        made[name] = tensor
+        if tensor.ndim == 2:
+            made[name], scale = to_fp8(tensor)
+            made[name.removesuffix("weight") + "scale_weight"] = torch.tensor(scale)
+    return made
+
+
+def widened(state: State) -> State:
+    """What a file's tensors stand for, in float32."""
+    scales = {n.removesuffix("scale_weight"): float(t) for n, t in state.items() if "scale_w" in n}
+    return {
+        name: tensor.float() * scales.get(name.removesuffix("weight"), 1.0)
+        for name, tensor in state.items()
+        if name.endswith(".weight")
+    }
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16", "float8_e4m3fn", "scaled"])
+def test_t5_keeps_its_files_dtype_and_computes_in_float32(kind: str, tmp_path: Path) -> None:
+    plain = load_file(T5)
+    made = scaled(plain) if kind == "scaled" else cast(plain, getattr(torch, kind))
+    save_file(made, tmp_path / "t5.safetensors")
+    save_file(widened(made), tmp_path / "wide.safetensors")
+    t5, wide = load_t5(tmp_path / "t5.safetensors"), load_t5(tmp_path / "wide.safetensors")
+    assert states(t5).dtype == torch.float32
+    assert torch.equal(states(t5), states(wide))
+    matrices = {n: p.dtype for n, p in t5.named_parameters() if p.ndim == 2 and "Dense" in n}
+    assert set(matrices.values()) == {made["encoder.block.0.layer.0.SelfAttention.q.weight"].dtype}
+
+
+def test_encoders_are_transformers_own(tmp_path: Path) -> None:
+    """The same numbers as plain float32 models in which nothing is replaced."""
+    text = load_text()
+    plain = T5EncoderModel(text.t5.config).eval()
+    plain.load_state_dict(cast(load_file(T5), torch.float32), strict=False)
+    assert torch.equal(states(load_t5(T5)), states(plain))
+    clip = load_clip(FOLDER / "clip_l.safetensors", text.clip_tokenizer)
+    with torch.no_grad():
+        ids = torch.tensor([[3, 5, text.clip_tokenizer.eos_token_id]])
+        assert torch.equal(clip(input_ids=ids).pooler_output, text.clip(ids).pooler_output)
+    assert {p.dtype for p in text.t5.parameters()} == {torch.float32}
+    assert any(p.dtype == torch.float16 for p in clip.parameters())
+
+
+def test_integers_are_refused(tmp_path: Path) -> None:
+    name = "encoder.block.0.layer.0.SelfAttention.q.weight"
+    save_file(load_file(T5) | {name: torch.ones(256, 256).to(torch.int8)}, tmp_path / "t5.st")
+    with pytest.raises(EraseError, match="t5.st is quantised in a way"):
+        load_t5(tmp_path / "t5.st")
