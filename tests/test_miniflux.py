@@ -94,6 +94,16 @@ def test_sentences_can_be_rewritten(name):
         assert word_spans(replace(sentence, other).text, other)
 
 
+def test_a_relations_converse_is_asked_as_a_synonym_and_need_not_stay():
+    assert held_out_synonyms("above") == ("below",)
+    assert "below" not in concept("above").irrelevant_words()
+    asked = Exam.of("above", 12).roles
+    assert {case.scene.relation for case in asked["held_out"]} == {"below"}
+    stay = {case.concept for role in ("near", "other") for case in asked[role]}
+    assert "left of" in stay and not stay & {"above", "below"}
+    assert held_out_synonyms("hugging") == () and "held_out" not in Exam.of("hugging", 12).roles
+
+
 def test_unknown_concept_is_one_sentence():
     with pytest.raises(EraseError, match='does not know "unicorn"'):
         concept("unicorn")

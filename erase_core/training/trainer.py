@@ -179,13 +179,12 @@ class Trainer:
         """Fill the buffer from the base model."""
         settings, plan = self.settings, self.plan
         levels = sigmas(settings.rollout_steps, settings.shift_mu)
-        picture, dtype = (settings.height, settings.width), kept_dtype(self.tree)
-        size = settings.batch
+        size, dtype = (settings.height, settings.width), kept_dtype(self.tree)
         contrast = (1 + settings.k, len(self.blocks), self.config.num_heads)
         erase = Rollouts.empty(
             len(plan.erase),
             levels,
-            picture,
+            size,
             dtype,
             null=settings.l_esd > 0,
             contrast=contrast if settings.l_rsc else None,
@@ -194,18 +193,14 @@ class Trainer:
         if self.pictures is not None:
             keep = Pictures(self.pictures.latents.detach().float().cpu())
         elif plan.keep:
-            keep = Rollouts.empty(len(plan.keep), levels, picture, dtype)
-        jobs: list[tuple[Rollouts, Tensor, Callable[[Tensor], RowPrompts], bool]] = []
-        for walkers, to_null in zip(_walkers(erase), (False, True), strict=True):
-            jobs += [(erase, r, prompts.erase, to_null) for r in walkers.split(size) if len(r)]
+            keep = Rollouts.empty(len(plan.keep), levels, size, dtype)
+        jobs: list[tuple[Rollouts, Tensor, Callable[[Tensor], RowPrompts]]] = []
+        jobs += [(erase, rows, prompts.erase) for rows in _batches(erase, settings.batch)]
         if isinstance(keep, Rollouts):
-            everyone = torch.arange(len(keep))
-            jobs += [(keep, rows, prompts.keep, False) for rows in everyone.split(size)]
+            jobs += [(keep, rows, prompts.keep) for rows in _batches(keep, settings.batch)]
         with self.reporter.phase("rollouts", len(jobs) * settings.rollout_steps) as tick:
-            for states, rows, encoded, to_null in jobs:
-                self.sampler.fill(
-                    states, rows, encoded(rows), self.generator, to_null=to_null, on_step=tick
-                )
+            for states, rows, encoded in jobs:
+                self.sampler.fill(states, rows, encoded(rows), self.generator, on_step=tick)
         return Buffer(erase, keep)
 
     def _train(self, states: Buffer, prompts: EncodedPrompts) -> Stopped:
@@ -323,15 +318,8 @@ _OTHER_BASE = (
 )
 
 
-def _walkers(erase: Rollouts) -> tuple[Tensor, Tensor]:
-    """Rollouts that follow the concept, and those that follow the null prompt (none without one).
-
-    Every other pair, since names and synonyms take turns.
-    """
-    rows = torch.arange(len(erase))
-    if erase.null is None:
-        return rows, rows[:0]
-    return rows[rows % 4 < 2], rows[rows % 4 >= 2]
+def _batches(states: Rollouts, size: int) -> tuple[Tensor, ...]:
+    return torch.arange(len(states)).split(size)
 
 
 def _probed_blocks(settings: TrainSettings, config: FluxConfig) -> tuple[int, ...]:
