@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,9 @@ def test_the_next_block_is_under_way_while_one_computes() -> None:
 def test_a_run_from_host_memory_ends_in_the_same_lora() -> None:
     tree = make_tree()
     place(tree, CPU, Placement(away=2))
-    offloaded = make_trainer(tree=tree).run().lora.tensors()
-    assert same(offloaded, make_trainer().run().lora.tensors())
+    settings = replace(SETTINGS, l_adv=1.0)
+    offloaded = make_trainer(settings, tree=tree).run().lora.tensors()
+    assert same(offloaded, make_trainer(settings).run().lora.tensors())
 
 
 def test_blocks_away_are_spread() -> None:
@@ -110,6 +112,8 @@ def test_blocks_away_are_spread() -> None:
     assert spread(8, 2) == {0, 4}
     assert spread(7, 7) == set(range(7))
 
+
+IMAGE = ("add_q_proj", "add_k_proj", "add_v_proj", "image_attention")
 
 # --- prediction ----------------------------------------------------------------------------------
 
@@ -142,7 +146,9 @@ class Live(TorchDispatchMode):
         self.now -= self.sizes.pop(key, 0)
 
 
-def wide_trainer(checkpointing: bool, config: FluxConfig, pixels: int = 256) -> Trainer:
+def wide_trainer(
+    checkpointing: bool, config: FluxConfig, pixels: int = 256, **changes: Any
+) -> Trainer:
     torch.manual_seed(0)
     tree = Flux(config).bfloat16().requires_grad_(False)
     settings = replace(
@@ -154,6 +160,7 @@ def wide_trainer(checkpointing: bool, config: FluxConfig, pixels: int = 256) -> 
         erase_rollouts=2,
         keep_rollouts=2,
         activation_checkpointing=checkpointing,
+        **changes,
     )
     return Trainer(tree, config, WordText(), CONCEPTS, settings)
 
@@ -172,8 +179,27 @@ def wide_trainer(checkpointing: bool, config: FluxConfig, pixels: int = 256) -> 
     ids=str,
 )
 def test_the_peak_is_as_predicted(placement: Placement, checkpointing: bool, pixels: int) -> None:
+    said, held = predicted_and_held(placement, checkpointing, pixels)
+    assert said == pytest.approx(held, rel=0.06)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    "changes", [{"l_adv": 1.0}, {"targets": IMAGE}, {"l_adv": 1.0, "targets": IMAGE}], ids=str
+)
+def test_so_is_that_of_adversaries_and_of_other_targets(
+    changes: dict[str, Any], checkpointing: bool
+) -> None:
+    said, held = predicted_and_held(Placement(), checkpointing, 256, **changes)
+    assert said == pytest.approx(held, rel=0.06)
+
+
+def predicted_and_held(
+    placement: Placement, checkpointing: bool, pixels: int, **changes: Any
+) -> tuple[int, int]:
+    """Bytes of an erase step's activations at their peak."""
     config = replace(DEEP, hidden_size=256, num_heads=2)
-    trainer = wide_trainer(checkpointing, config, pixels)
+    trainer = wide_trainer(checkpointing, config, pixels, **changes)
     trainer.encode()
     weights = device_bytes(trainer.tree, placement)
     said = peak_bytes(trainer, weights, trainer.settings)
@@ -183,10 +209,10 @@ def test_the_peak_is_as_predicted(placement: Placement, checkpointing: bool, pix
     assert states is not None
     batch = states.erase.draw(trainer.generator, trainer.settings.batch)
     with Live([*trainer.tree.parameters(), *slots(trainer.tree)]) as live:
-        trainer._descend(trainer.lower, levels.erase(batch))
+        trainer._descend(trainer.lower, chain(levels.erase(batch), levels.adversarial(batch)))
     # What is widened is among the tensors that were counted, weights and slots are not.
     lora = 4 * sum(p.numel() for p in trainer.lora.parameters())
-    assert said - weights.held - 6 * lora == pytest.approx(live.peak, rel=0.06)
+    return said - weights.held - 6 * lora, live.peak
 
 
 def slots(tree: nn.Module) -> list[Tensor]:

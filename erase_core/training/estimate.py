@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..flux.names import lora_slots
 from ..flux.offload import Weights
 from .settings import TrainSettings
 from .states import kept_dtype
@@ -20,6 +21,8 @@ BACKWARD = 1.3  # of a forward pass; the base's weights get no gradient
 # tests/test_memory.py compares.
 KEPT_DOUBLE, KEPT_SINGLE, ABOVE = 14.25, 15.06, 10.0
 CHECKPOINTED, ABOVE_CHECKPOINTED, ABOVE_PROBED = 1.02, 28.0, 12.4
+# Adversaries change the vector that modulates every block, so that all which it scales is kept too.
+ATTACKED_DOUBLE, ATTACKED_SINGLE, ABOVE_ATTACKED, ATTACKED_CHECKPOINTED = 4.0, 2.0, 6.0, 4.0
 # So many fewer while an fp8 matrix is widened: the peak lies where a single block's attention and
 # MLP are joined; then the MLP's four are freed, and the second Linear gives one.
 FREED = 3.0
@@ -127,17 +130,38 @@ def _activations(trainer: Trainer, settings: TrainSettings, widened: int) -> int
     config, tokens = trainer.config, _tokens(trainer)
     doubles, singles = config.depth, config.depth_single_blocks
     row = settings.batch * tokens * config.hidden_size * kept_dtype(trainer.tree).itemsize
+    attacked = bool(settings.l_adv)
     probe = 0
     if settings.l_attn:  # attention of the probed block in float32
         queries = min(PROBE_CHUNK, settings.height * settings.width // 256)
         probe = 4 * settings.batch * config.num_heads * queries * tokens
     if settings.activation_checkpointing:
-        top = row * (CHECKPOINTED * (doubles + singles) + ABOVE_CHECKPOINTED)
+        above = ABOVE_CHECKPOINTED + ATTACKED_CHECKPOINTED * attacked
+        top = row * (CHECKPOINTED * (doubles + singles) + above)
         probed = row * (CHECKPOINTED * doubles + ABOVE_PROBED) + PROBES * probe
     else:
-        top = row * (KEPT_DOUBLE * doubles + KEPT_SINGLE * singles + ABOVE) + probe
+        double = KEPT_DOUBLE + ATTACKED_DOUBLE * attacked
+        single = KEPT_SINGLE + ATTACKED_SINGLE * attacked
+        above = ABOVE + ABOVE_ATTACKED * attacked
+        top = row * (double * doubles + single * singles + above) + probe
+        top += _adapted(trainer, settings, tokens)
         probed = 0.0
     return round(max(top, top - FREED * row + widened, probed))
+
+
+def _adapted(trainer: Trainer, settings: TrainSettings, tokens: int) -> int:
+    """Bytes of the inputs that the LoRA keeps in float32, but for the text stream's, which the
+    rows per block count."""
+    slots = {slot.module: slot for slot in lora_slots(trainer.config, settings.targets).values()}
+    image = settings.height * settings.width // 256
+    kept = {"img_attn": image, "linear1": tokens}
+    numbers = sum(
+        slot.in_features * count
+        for module, slot in slots.items()
+        for part, count in kept.items()
+        if part in module
+    )
+    return 4 * settings.batch * numbers
 
 
 def _time(seconds: float) -> str:
