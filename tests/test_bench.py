@@ -80,6 +80,17 @@ def test_a_summary_is_the_mean_of_its_concepts() -> None:
     assert summarise(cells) == found  # the bootstrap is seeded
 
 
+def test_a_rate_that_some_concepts_lack_is_the_mean_of_the_others() -> None:
+    cells = [
+        row("ours", "kissing", acc_e=(4, 40), acc_ir=(40, 40)),
+        row("ours", "above", acc_e=(0, 40), acc_g=(20, 40), acc_ir=(40, 40)),
+    ]
+    found = summarise(cells)
+    assert found["acc_g"].value == 0.5
+    assert found["ho"].value == pytest.approx(3 / (1 / 0.95 + 1 / 1.0 + 1 / (1 - (0.1 + 0.5) / 2)))
+    assert "acc_near" not in found
+
+
 def test_an_interval_of_one_concept_is_that_of_its_pictures() -> None:
     found = summarise([row("ours", "dog", acc_e=(20, 100), acc_ir=(100, 100))])
     assert found["acc_e"].low == pytest.approx(0.2 - 1.96 * 0.04, abs=0.02)

@@ -40,31 +40,31 @@ class Estimate:
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
-    """Every rate of RATES that these cells have, and "ho", over concepts and seeds.
+    """Every rate of RATES over the cells that have it, and "ho" over all, concepts and seeds.
 
     The bootstrap draws cells with replacement, and for every drawn cell a rate that its pictures
     allow: from Jeffreys' posterior Beta(hits + 1/2, misses + 1/2), so that no hit in a few pictures
-    does not pass for certainty. Cells without synonyms count with Acc_e in Ho, as in
+    does not pass for certainty. A cell without synonyms counts with Acc_e in Ho, as in
     :class:`erase_core.metrics.marks.Marks`.
     """
     rng = np.random.default_rng(0)
     picked = rng.integers(len(rows), size=(DRAWS, len(rows)))
+    columns = {name: [row[name] for row in rows if row.get(name)] for name in RATES}
+    columns["general"] = [row.get("acc_g") or row["acc_e"] for row in rows]
     drawn: dict[str, np.ndarray] = {}
     means: dict[str, float] = {}
-    for name in RATES:
-        having = [row for row in rows if row.get(name)]
-        if len(having) < len(rows):
-            continue
-        counts = np.array([row[name]["count"] for row in rows])
-        hits = np.array([row[name]["hits"] for row in rows])
-        rates = rng.beta(hits[picked] + 0.5, (counts - hits)[picked] + 0.5)
-        drawn[name] = rates.mean(1)
-        means[name] = float((hits / counts).mean())
-    general = "acc_g" if "acc_g" in means else "acc_e"
-    names = ("acc_e", "acc_ir", general)
-    drawn["ho"] = np.array([ho(*parts) for parts in zip(*(drawn[n] for n in names), strict=True)])
-    means["ho"] = ho(*(means[n] for n in names))
-    return {name: _estimate(means[name], drawn[name]) for name in means}
+    for name, rates in columns.items():
+        if some := len(rates):
+            whole = some == len(rows)  # the parts of Ho are drawn together
+            cells = picked if whole else rng.integers(some, size=(DRAWS, some))
+            counts = np.array([rate["count"] for rate in rates])
+            hits = np.array([rate["hits"] for rate in rates])
+            drawn[name] = rng.beta(hits[cells] + 0.5, (counts - hits)[cells] + 0.5).mean(1)
+            means[name] = float((hits / counts).mean())
+    parts = ("acc_e", "acc_ir", "general")
+    drawn["ho"] = np.array([ho(*rates) for rates in zip(*(drawn[n] for n in parts), strict=True)])
+    means["ho"] = ho(*(means[n] for n in parts))
+    return {name: _estimate(means[name], drawn[name]) for name in (*RATES, "ho") if name in means}
 
 
 def _estimate(value: float, drawn: np.ndarray) -> Estimate:
