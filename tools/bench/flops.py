@@ -6,7 +6,7 @@ are equal but for the LoRA's, which are below a hundredth.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from erase_core.flux.config import FluxConfig
 from erase_core.training import TrainSettings
@@ -83,7 +83,7 @@ def released(config: FluxConfig, settings: TrainSettings, text: int, steps: int)
     for the preserve step, the teacher's two passes, and the same graphs as ours."""
     forward = passes(config, _image(settings), text).forward
     walks = (steps * (2 + settings.k) + 2) * forward
-    return settings.batch * walks + ours(config, settings, text)
+    return settings.batch * walks + ours(config, replace(settings, l_adv=0.0), text)
 
 
 def _image(settings: TrainSettings) -> int:
