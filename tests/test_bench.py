@@ -15,7 +15,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTo
 from erase_core.bench.method import find_method, methods
 from erase_core.bench.prompts import Prompt, read_prompts
 from erase_core.bench.report import results, write_csv
-from erase_core.bench.suite import DEVELOPMENT, REPORTED, full
+from erase_core.bench.suite import DEVELOPMENT, REPORTED, chosen, full
 from erase_core.bench.summary import summarise
 from erase_core.cli import main
 from erase_core.edit import WeightEdit
@@ -109,6 +109,7 @@ def test_tables_and_csv_hold_every_cell(tmp_path: Path) -> None:
     text = results(cells, [attack])
     assert "## Entity" in text and "## Abstraction" in text and "## Relationship" not in text
     assert "| EraseAnything (ours) | dog | 0.0 [0.0, 6" in text
+    assert "| dog | 0.900 | 0.900 |" in text and "| blue | – | 0.900 |" in text
     assert "12.5 / 91.7 / 18.6" in text and "6.2 of 16" in text
     write_csv(tmp_path / "cells.csv", cells)
     with (tmp_path / "cells.csv").open(newline="") as file:
@@ -125,6 +126,13 @@ def test_nothing_reported_was_tuned_on() -> None:
     cells = full(methods()).cells
     assert not tuned & {name for cell in cells for name in cell.concepts}
     assert len(set(cells)) == len(cells)
+
+
+def test_concepts_joined_by_a_plus_are_one_cell() -> None:
+    cells = chosen(["ours"], ["dog", "dog+rose+bus"], [0], attacked=False).cells
+    assert [cell.concepts for cell in cells] == [("dog",), ("dog", "rose", "bus")]
+    assert [cell.title for cell in cells] == ["dog", "dog and 2 more"]
+    assert [cell.kind for cell in cells] == ["entity", "several"]
 
 
 def test_an_exam_of_several_asks_for_none_of_them_again() -> None:

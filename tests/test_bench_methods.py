@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,7 +12,7 @@ from safetensors import safe_open
 from tiny import CONFIG, TIGER, WordText, make_tree, same
 
 from erase_core.bench import loop
-from erase_core.bench.method import Eraser, Task, methods
+from erase_core.bench.method import Eraser, Task, find_method
 from erase_core.bench.methods import esd, mace, uce
 from erase_core.bundle import Bundle
 from erase_core.concepts.sets import Bands, Concept, ConceptSet
@@ -36,16 +34,12 @@ HUG = Concept(
     irrelevant=Bands(near=("kissing", "above")),
     sentences=("a fox hugging a whale", "a photo of a bee hugging a car"),
 )
-TRAINED = ("esd", "ca", "eap", "mace", "released")
 NAMES = ("esd-x", "esd-x-strict", "esd-x-full", "ca-model", "ca-noise", "eap", "mace", "released")
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two or three steps of everything."""
-    for name in TRAINED:
-        module: ModuleType = importlib.import_module(f"erase_core.bench.methods.{name}")
-        monkeypatch.setattr(module, "ITERATIONS", 3)
+    """Two steps of a rollout, few prompts."""
     monkeypatch.setattr(loop, "STEPS", 2)
     monkeypatch.setattr(loop, "PROMPTS", 4)
     monkeypatch.setattr(mace, "DRAWS", 2)
@@ -61,7 +55,9 @@ def make_task(*concepts: Concept, **changes: Any) -> Task:
 
 
 def erase(name: str, task: Task) -> Eraser:
-    eraser = methods()[name].erase(task)
+    """With three iterations at most."""
+    method = find_method(name)
+    eraser = method.changed(["steps=3"] if "steps" in method.settings else []).erase(task)
     assert eraser is not None
     return eraser
 
@@ -119,30 +115,26 @@ def test_esd_trains_what_its_names_say() -> None:
     assert full.changes.keys() == modules and len(modules) == 4 * CONFIG.depth
 
 
-def test_uce_is_the_least_squares_solution(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uce_is_the_least_squares_solution() -> None:
     """The same as stacking the weighted equations and solving them by QR."""
     generator = torch.Generator().manual_seed(5)
 
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    monkeypatch.setattr(uce, "RIDGE", 0.1)
-    monkeypatch.setattr(uce, "PRESERVE", 0.5)
     weight, old, new, kept = draw(3, 6), draw(4, 6), draw(4, 6), draw(9, 6)
     moments = old.T @ old / 4 + 0.5 * kept.T @ kept / 9
     ridge = 0.1 * moments.diagonal().mean()
     rows = torch.cat([old / 2, (0.5 / 9) ** 0.5 * kept, ridge**0.5 * torch.eye(6)])
     goal = torch.cat([(new - old) @ weight.T / 2, torch.zeros(15, 3, dtype=torch.float64)])
     change = torch.linalg.lstsq(rows, goal).solution.T
-    torch.testing.assert_close(uce.solve(weight, uce.Inputs(old, new, kept)), change)
+    torch.testing.assert_close(uce.solve(weight, uce.Inputs(old, new, kept), 0.5, 0.1), change)
 
 
-def test_uce_sends_the_concept_to_its_anchor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uce_sends_the_concept_to_its_anchor() -> None:
     """With nothing to keep and no ridge, a concept's word reads exactly as the anchor's."""
-    monkeypatch.setattr(uce, "PRESERVE", 0.0)
-    monkeypatch.setattr(uce, "RIDGE", 1e-9)
     task = make_task(replace(TIGER, synonyms=()))
-    edit = erase("uce", task)
+    edit = erase("uce preserve=0 ridge=1e-9", task)
     text, layer = WordText(), task.bundle.tree.get_submodule("txt_in")
     tiger, dog = (text.encode([word]).context[0, :1] for word in ("tiger", "dog"))
     with torch.no_grad():
@@ -198,6 +190,18 @@ def test_what_is_kept_names_nothing_that_goes() -> None:
     kept = loop.Model(task).kept(4)
     assert {"lion", "rose", "blue"} <= kept.keys()
     assert not any("tiger" in text or "red" in text for texts in kept.values() for text in texts)
+
+
+def test_a_row_with_other_settings_erases_otherwise() -> None:
+    plain, changed = find_method("esd-x"), find_method("esd-x lr=2e-3 targets=add_v_proj")
+    assert changed.name == "esd-x lr=2e-3 targets=add_v_proj" and changed.label.startswith("ESD-x,")
+    assert changed.settings == {**plain.settings, "lr": 2e-3, "targets": ("add_v_proj",)}
+    eraser = erase(changed.name, make_task())
+    assert isinstance(eraser, EraserLora)
+    assert {name.rsplit(".")[-1] for name in eraser.slots} == {"add_v_proj"}
+    assert find_method("ours null=without l_adv=0.5").settings["null"] == "without"
+    with pytest.raises(EraseError, match="no setting speed; it has .*lr, steps, eta"):
+        find_method("esd-x speed=3")
 
 
 @pytest.mark.parametrize("name", ["ca-model", "uce", "mace", "released"])

@@ -42,8 +42,9 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """The concept, or how many there are."""
-        return self.concepts[0] if len(self.concepts) == 1 else f"{len(self.concepts)} things"
+        """The concept, or the first and how many more."""
+        first, *others = self.concepts
+        return f"{first} and {len(others)} more" if others else first
 
     @property
     def kind(self) -> str:
@@ -119,6 +120,7 @@ class Bench:
             eraser.save(self.result(cell).with_suffix(".safetensors"), {"format": "pt"})
         return {
             "method": cell.method,
+            "settings": dict(find_method(cell.method).settings),
             "concepts": list(cell.concepts),
             "kind": cell.kind,
             "thing": kind_of(cell.concepts[0]),

@@ -5,15 +5,17 @@ To add a method, put a file into ``methods/`` with a tuple ``METHODS``; it appea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from ..bundle import Bundle
 from ..concepts.sets import Concept, ConceptSet
+from ..errors import EraseError
 from ..flux.forward import Lora
 from .registry import collect, find
 
@@ -53,13 +55,44 @@ class Method:
     """A row of the tables.
 
     ``name`` is said on the command line and in files, ``label`` in tables and plots; ``source`` is
-    the paper it follows; ``erase`` does the work (None leaves the model as it is).
+    the paper it follows; ``run(task, **settings)`` does the work (None leaves the model as it is).
     """
 
     name: str
     label: str
     source: str
-    erase: Callable[[Task], Eraser | None]
+    run: Callable[..., Eraser | None]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def erase(self, task: Task) -> Eraser | None:
+        """Do the work with the method's settings."""
+        return self.run(task, **self.settings)
+
+    def changed(self, pairs: Sequence[str]) -> Method:
+        """A row of its own: the method with other settings, each told as "lr=1e-3"."""
+        if not pairs:
+            return self
+        settings = dict(self.settings)
+        for pair in pairs:
+            name, _, text = pair.partition("=")
+            if name not in settings:
+                known = ", ".join(settings) or "none"
+                raise EraseError(f"The method {self.name} has no setting {name}; it has {known}.")
+            settings[name] = _value(text, settings[name])
+        told = " ".join(pairs)
+        return replace(
+            self, name=f"{self.name} {told}", label=f"{self.label}, {told}", settings=settings
+        )
+
+
+def _value(text: str, default: Any) -> Any:
+    """A setting as it is written on the command line; lists are told as "a,b"."""
+    if isinstance(default, (tuple, list)):
+        return tuple(text.split(","))
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def methods() -> dict[str, Method]:
@@ -68,5 +101,9 @@ def methods() -> dict[str, Method]:
 
 
 def find_method(name: str) -> Method:
-    """A method by its name; EraseError, listing them, for any other."""
-    return find(methods(), name, "method")
+    """A method by its name, or with other settings: "esd-x lr=2e-4 eta=0".
+
+    EraseError, listing what there is, for any other.
+    """
+    plain, *changes = name.split()
+    return find(methods(), plain, "method").changed(changes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
 from ..files import atomic
-from .method import methods
+from .method import find_method
 from .summary import summarise
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _tradeoff(axes: Axes, rows: Sequence[Row]) -> None:
             yerr=[[100 * (y.value - y.low)], [100 * (y.high - y.value)]],
             fmt=marks[kind],
             color=colours[method],
-            label=f"{methods()[method].label}, {kind}",
+            label=f"{find_method(method).label}, {kind}",
             alpha=0.8,
         )
     axes.set_xlabel("Acc_e, erased concept still recognised (%)")
@@ -88,7 +88,7 @@ def _tradeoff(axes: Axes, rows: Sequence[Row]) -> None:
 def _cost(axes: Axes, rows: Sequence[Row]) -> None:
     """Mean seconds of making an eraser."""
     groups = _groups([row for row in rows if row["file_bytes"]], "method")
-    names = [methods()[method].label for (method,) in groups]
+    names = [find_method(method).label for (method,) in groups]
     seconds = [sum(r["seconds"] for r in cells) / len(cells) for cells in groups.values()]
     axes.barh(names, seconds)
     axes.invert_yaxis()
@@ -107,7 +107,7 @@ def _robustness(axes: Axes, rows: Sequence[Row]) -> None:
             asked = sum(rate["count"] for rate in own)
             heights.append(100 * sum(rate["hits"] for rate in own) / asked if asked else 0)
         spots = [index + place * width for index in range(len(by_attack))]
-        axes.bar(spots, heights, width, label=methods()[method].label)
+        axes.bar(spots, heights, width, label=find_method(method).label)
     axes.set_xticks([i + 0.4 - width / 2 for i in range(len(by_attack))])
     axes.set_xticklabels([attack for (attack,) in by_attack], rotation=20)
     axes.set_ylabel("concept is back (%)")

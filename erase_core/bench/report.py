@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..files import atomic, read_json
-from .method import methods
+from .method import find_method, methods
 from .summary import RATES, summarise
 
 Row = Mapping[str, Any]
@@ -30,10 +31,11 @@ PAPER: dict[str, dict[str, tuple[float, float, float]]] = {
 
 
 def read_rows(folder: Path, part: str = "cells") -> list[Row]:
-    """Every cell (or, with "attacks", every attack) that is done, methods in their order."""
+    """Every cell (or, with "attacks", every attack) that is done, methods in their order, each
+    followed by itself with other settings."""
     order = list(methods())
     rows = [read_json(path) for path in sorted((folder / part).rglob("*.json"))]
-    return sorted(rows, key=lambda row: order.index(row["method"]))
+    return sorted(rows, key=lambda row: (order.index(row["method"].split()[0]), row["method"]))
 
 
 def results(rows: Sequence[Row], attacks: Sequence[Row] = (), distances: Sequence[Row] = ()) -> str:
@@ -43,6 +45,7 @@ def results(rows: Sequence[Row], attacks: Sequence[Row] = (), distances: Sequenc
         for kind in KINDS
         if any(row["kind"] == kind for row in rows)
     ]
+    parts.append(f"## Ho of every concept\n\n{_concepts(rows)}")
     several = [row for row in rows if row["kind"] == "several"]
     if several:
         parts.append(f"## Several at once\n\n{_several(several)}")
@@ -69,7 +72,7 @@ def _scores(rows: Sequence[Row], kind: str) -> str:
         concepts = sorted({cell["concepts"][0] for cell in cells})
         lines.append(
             [
-                methods()[name].label,
+                find_method(name).label,
                 ", ".join(concepts),
                 *(found[rate].percent() if rate in found else "–" for rate in RATES),
                 found["ho"].plain(),
@@ -79,11 +82,25 @@ def _scores(rows: Sequence[Row], kind: str) -> str:
     return markdown(head, lines)
 
 
+def _concepts(rows: Sequence[Row]) -> str:
+    """A line a concept alone, a column a method: Ho, the mean over seeds."""
+    alone = [row for row in rows if len(row["concepts"]) == 1]
+    names = dict.fromkeys(row["method"] for row in alone)
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in sorted(alone, key=lambda row: KINDS.index(row["kind"])):
+        found.setdefault(row["concepts"][0], {}).setdefault(row["method"], []).append(row["ho"])
+    lines = [
+        [concept, *(f"{_mean(hos[name]):.3f}" if name in hos else "–" for name in names)]
+        for concept, hos in found.items()
+    ]
+    return markdown(["concept", *(find_method(name).label for name in names)], lines)
+
+
 def _several(rows: Sequence[Row]) -> str:
     head = ["method", "things", "Acc_e", "Acc_g", "Acc_ir", "untouched", "near", "Ho"]
     lines = [
         [
-            methods()[row["method"]].label,
+            find_method(row["method"]).label,
             str(len(row["concepts"])),
             *(percent(row[rate]) for rate in ("acc_e", "acc_g", "acc_ir")),
             percent(row["untouched"]["acc_ir"]),
@@ -107,7 +124,7 @@ def _costs(rows: Sequence[Row], distances: Sequence[Row]) -> str:
         peaks = [c["peak_bytes"] for c in cells if c["peak_bytes"]]
         lines.append(
             [
-                methods()[name].label,
+                find_method(name).label,
                 f"{_mean(c['distance'] for c in cells):.4f}",
                 f"{100 * agreed / asked:.1f}",
                 f"{_mean(row['fid'] for row in fids[name]):.3f}" if name in fids else "–",
@@ -129,7 +146,7 @@ def _attacks(rows: Sequence[Row]) -> str:
             hits = sum(row["rate"]["hits"] for row in found if row["attack"] == attack)
             count = sum(row["rate"]["count"] for row in found if row["attack"] == attack)
             cells.append(f"{100 * hits / count:.1f} of {count}" if count else "–")
-        lines.append([methods()[name].label, *cells])
+        lines.append([find_method(name).label, *cells])
     return markdown(["method", *names], lines)
 
 
@@ -148,8 +165,8 @@ def percent(rate: Mapping[str, Any] | None) -> str:
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Every cell, a line each; rates as fractions with their counts."""
-    plain = [flat(row) for row in rows]
+    """Every cell, a line each; rates as fractions with their counts, settings as JSON."""
+    plain = [flat({**row, "settings": json.dumps(row.get("settings"))}) for row in rows]
     names = list(dict.fromkeys(name for row in plain for name in row))
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)

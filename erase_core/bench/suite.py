@@ -63,7 +63,8 @@ def full(methods: Iterable[str]) -> Suite:
 def chosen(
     methods: Iterable[str], concepts: Iterable[str], seeds: Iterable[int], *, attacked: bool
 ) -> Suite:
-    """Every one of these methods on every one of these concepts."""
+    """Every one of these methods on every one of these concepts; "dog+rose" goes together."""
     methods, seeds = list(methods), list(seeds)
-    cells = tuple(Cell(m, (name,), seed) for name in concepts for m in methods for seed in seeds)
+    sets = [tuple(name.split("+")) for name in concepts]
+    cells = tuple(Cell(m, names, seed) for names in sets for m in methods for seed in seeds)
     return Suite(cells, COUNT, cells if attacked else ())

@@ -34,6 +34,7 @@ examples:
   eraseanything bench --out out/bench               # everything
   eraseanything bench --methods ours ca-model --concepts dog blue --seeds 0 1
   eraseanything bench --report --out out/bench      # only the tables, of what is there
+  eraseanything bench --concepts tiger red --methods esd-x 'esd-x lr=2e-4' 'esd-x eta=0'
   eraseanything bench --suite i2p --prompts i2p.csv --loras nudity.safetensors \\
       --model flux1-dev.safetensors --clip-l clip_l.safetensors --t5 t5xxl.safetensors \\
       --vae ae.safetensors"""
@@ -44,8 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="three methods on a thing and a colour"
     )
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help="default: all")
-    parser.add_argument("--concepts", nargs="+", metavar="NAME", help="default: six of each kind")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        help="default: all; 'esd-x lr=2e-4 eta=0' is a row with other settings",
+    )
+    parser.add_argument(
+        "--concepts",
+        nargs="+",
+        metavar="NAME",
+        help="default: six of each kind; dog+rose: together",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="S")
     parser.add_argument("--attacks", action="store_true", help="attack the chosen erasers, too")
     parser.add_argument("--exam", type=int, metavar="N", help="pictures a question (default 34)")

@@ -15,6 +15,9 @@ for a thing but not for a colour, with a relative for its anchor or the sentence
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -26,19 +29,23 @@ from ..loop import BATCH, Model, descend
 from ..method import Eraser, Method, Task
 
 SOURCE = "Kumari et al., Concept Ablation, ICCV 2023"
-NULL: NullPrompt = "replace"
-ITERATIONS = 160
-LR = 2e-3
 REGULARISATION = 1.0
-TARGETS = ("add_k_proj", "add_v_proj")
+SETTINGS = {"targets": ("add_k_proj", "add_v_proj"), "null": "replace", "lr": 2e-3, "steps": 160}
 
 
-def train(task: Task, noise_based: bool) -> Eraser:
+def train(
+    task: Task,
+    noise_based: bool,
+    targets: Sequence[str],
+    null: NullPrompt,
+    lr: float,
+    steps: int,
+) -> Eraser:
     """Teach the concept's prompts what the anchor's pictures look like."""
     model = Model(task)
-    lora = EraserLora.create(task.bundle.config, TARGETS, seed=task.seed)
+    lora = EraserLora.create(task.bundle.config, targets, seed=task.seed)
     lora.to(tree_device(task.bundle.tree))
-    prompts = model.prompts(NULL)
+    prompts = model.prompts(null)
     anchors = [prompt.null for prompt in prompts]
     concept = model.encode([prompt.sentence.text for prompt in prompts])
     anchor, pictures = model.encode(anchors), Pictures(model.draw(anchors))
@@ -54,11 +61,11 @@ def train(task: Task, noise_based: bool) -> Eraser:
         kept = model.error(batch, anchor.select(batch.rows), batch.target, lora)
         return ablation + REGULARISATION * kept
 
-    descend(lora, loss, ITERATIONS, LR, task.on_step)
+    descend(lora, loss, steps, lr, task.on_step)
     return lora
 
 
 METHODS = (
-    Method("ca-model", "CA, model-based", SOURCE, lambda task: train(task, noise_based=False)),
-    Method("ca-noise", "CA, noise-based", SOURCE, lambda task: train(task, noise_based=True)),
+    Method("ca-model", "CA, model-based", SOURCE, partial(train, noise_based=False), SETTINGS),
+    Method("ca-noise", "CA, noise-based", SOURCE, partial(train, noise_based=True), SETTINGS),
 )

@@ -2,7 +2,7 @@
 
 Erasing as ESD does, and preserving the concept c_a that the erasing hurts most:
 
-    min_D  || v_D(x_t, c) - target ||^2  +  PRESERVE max_a || v_D(x_t, c_a) - v_o(x_t, c_a) ||^2,
+    min_D  || v_D(x_t, c) - target ||^2  +  preserve max_a || v_D(x_t, c_a) - v_o(x_t, c_a) ||^2,
 
 with ESD's target ``v_o(x_t, null) - eta (v_o(x_t, c) - v_o(x_t, null))``. The paper searches a
 vocabulary by Gumbel-softmax; here the candidates are the concept set's irrelevant words, few
@@ -11,6 +11,8 @@ own rollouts. Tuned on MiniFlux's tiger: ESD's loss with twice the rate that ESD
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,10 +25,6 @@ from ..method import Eraser, Method, Task
 from .esd import ATTENTION, erasing
 
 SOURCE = "Bui et al., EAP, NeurIPS 2024"
-ETA = 1.0
-PRESERVE = 1.0
-ITERATIONS = 120
-LR = 2e-4
 SEARCH = 20  # iterations between two searches
 CANDIDATES = 32  # words at most
 EACH = 2  # sentences a word
@@ -64,20 +62,23 @@ class Adversary:
         return self.model.error(batch, self.cond.select(batch.rows), batch.target, student)
 
 
-def erase(task: Task) -> Eraser:
+def erase(
+    task: Task, targets: Sequence[str], lr: float, steps: int, eta: float, preserve: float
+) -> Eraser:
     """Erase, and preserve what the last search found."""
     model = Model(task)
-    lora = EraserLora.create(task.bundle.config, ATTENTION, seed=task.seed)
+    lora = EraserLora.create(task.bundle.config, targets, seed=task.seed)
     lora.to(tree_device(task.bundle.tree))
-    loss, adversary = erasing(model, ETA), Adversary(model)
+    loss, adversary = erasing(model, eta), Adversary(model)
 
     def total(step: int) -> Tensor:
         if step % SEARCH == 0:
             adversary.search(lora)
-        return loss(lora) + PRESERVE * adversary.error(lora)
+        return loss(lora) + preserve * adversary.error(lora)
 
-    descend(lora, total, ITERATIONS, LR, task.on_step)
+    descend(lora, total, steps, lr, task.on_step)
     return lora
 
 
-METHODS = (Method("eap", "EAP", SOURCE, erase),)
+SETTINGS = {"targets": ATTENTION, "lr": 2e-4, "steps": 120, "eta": 1.0, "preserve": 1.0}
+METHODS = (Method("eap", "EAP", SOURCE, erase, SETTINGS),)

@@ -21,7 +21,8 @@ sentence without the concept, and the official code's "erase from",
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -34,9 +35,6 @@ from ..loop import BATCH, Model, Trained, descend
 from ..method import Eraser, Method, Task
 
 SOURCE = "Gandikota et al., ESD, ICCV 2023"
-ETA = 1.0
-ITERATIONS = 100
-LR_LORA, LR_STRICT, LR_FULL = 1e-4, 3e-4, 1e-5
 STRICT = ("add_k_proj", "add_v_proj")
 ATTENTION = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "image_attention")
 
@@ -56,28 +54,32 @@ def erasing(model: Model, eta: float) -> Callable[[Eraser], Tensor]:
     return loss
 
 
-def train(task: Task, eraser: Trained, lr: float) -> Trained:
+def train(task: Task, eraser: Trained, lr: float, steps: int, eta: float) -> Trained:
     """Fill an eraser that does nothing yet."""
-    loss = erasing(Model(task), ETA)
-    descend(eraser, lambda step: loss(eraser), ITERATIONS, lr, task.on_step)
+    loss = erasing(Model(task), eta)
+    descend(eraser, lambda step: loss(eraser), steps, lr, task.on_step)
     return eraser
 
 
-def as_lora(task: Task, targets: tuple[str, ...], lr: float) -> Eraser:
+def as_lora(task: Task, targets: Sequence[str], **settings: Any) -> Eraser:
     """Train a LoRA on ``targets``."""
     lora = EraserLora.create(task.bundle.config, targets, seed=task.seed)
-    return train(task, lora.to(tree_device(task.bundle.tree)), lr)
+    return train(task, lora.to(tree_device(task.bundle.tree)), **settings)
 
 
-def as_weights(task: Task) -> Eraser:
-    """Train the weights that ``esd-x`` changes, themselves."""
-    slots = lora_slots(task.bundle.config, ATTENTION).values()
+def as_weights(task: Task, targets: Sequence[str], **settings: Any) -> Eraser:
+    """Train the weights themselves that a LoRA on ``targets`` would change."""
+    slots = lora_slots(task.bundle.config, targets).values()
     modules = dict.fromkeys(slot.module for slot in slots)
-    return train(task, WeightEdit.zeros(task.bundle.tree, modules), LR_FULL)
+    return train(task, WeightEdit.zeros(task.bundle.tree, modules), **settings)
+
+
+def _settings(targets: Sequence[str], lr: float) -> dict[str, Any]:
+    return {"targets": targets, "lr": lr, "steps": 100, "eta": 1.0}
 
 
 METHODS = (
-    Method("esd-x", "ESD-x", SOURCE, lambda task: as_lora(task, ATTENTION, LR_LORA)),
-    Method("esd-x-strict", "ESD-x-strict", SOURCE, lambda task: as_lora(task, STRICT, LR_STRICT)),
-    Method("esd-x-full", "ESD-x, full weights", SOURCE, as_weights),
+    Method("esd-x", "ESD-x", SOURCE, as_lora, _settings(ATTENTION, 1e-4)),
+    Method("esd-x-strict", "ESD-x-strict", SOURCE, as_lora, _settings(STRICT, 3e-4)),
+    Method("esd-x-full", "ESD-x, full weights", SOURCE, as_weights, _settings(ATTENTION, 1e-5)),
 )

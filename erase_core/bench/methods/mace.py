@@ -17,6 +17,7 @@ The LoRA's settings are the first that were tried on MiniFlux's tiger.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +31,7 @@ from ..loop import BATCH, PROMPTS, Model, Recorder
 from ..method import Eraser, Method, Task
 
 SOURCE = "Lu et al., MACE, CVPR 2024"
-ITERATIONS = 100
-LR = 1e-3
-L_ATTN = 1.0
+SETTINGS = {"steps": 100, "lr": 1e-3, "l_attn": 1.0}
 ROLLOUT_STEPS = 16
 TARGETS = ("add_k_proj", "add_v_proj")
 PRIOR = 1.0
@@ -43,15 +42,15 @@ DRAWS = 16  # batches of states that inputs are collected at
 Moments = dict[str, Tensor]  # Linear -> (in, in) float64
 
 
-def single(task: Task, index: int) -> EraserLora:
+def single(task: Task, index: int, steps: int, lr: float, l_attn: float) -> EraserLora:
     """The eraser of one concept, the ``index``-th of the task's."""
     bundle, count = task.bundle, len(task.concepts.concepts)
     settings = TrainSettings(
-        steps=ITERATIONS,
+        steps=steps,
         targets=TARGETS,
-        lr_low=LR,
+        lr_low=lr,
         eta=0.0,
-        l_attn=L_ATTN,
+        l_attn=l_attn,
         l_lora=0.0,
         l_rsc=0.0,
         null="replace",
@@ -65,7 +64,7 @@ def single(task: Task, index: int) -> EraserLora:
 
     def on_step(progress: Progress) -> None:
         if progress.phase == "training":
-            task.on_step(index * ITERATIONS + progress.step, count * ITERATIONS)
+            task.on_step(index * steps + progress.step, count * steps)
 
     concepts = ConceptSet((task.concepts.concepts[index],))
     return (
@@ -115,9 +114,9 @@ def dense(tree: nn.Module, lora: EraserLora) -> dict[str, Tensor]:
     return found
 
 
-def erase(task: Task) -> Eraser:
+def erase(task: Task, **settings: Any) -> Eraser:
     """An eraser for each concept, and then one for all."""
-    erasers = [single(task, index) for index in range(len(task.concepts.concepts))]
+    erasers = [single(task, index, **settings) for index in range(len(task.concepts.concepts))]
     if len(erasers) == 1:
         return erasers[0]
     model = Model(task)
@@ -130,4 +129,4 @@ def erase(task: Task) -> Eraser:
     return WeightEdit(fuse(changes, inputs, moments(model, kept, changes[0])))
 
 
-METHODS = (Method("mace", "MACE-style", SOURCE, erase),)
+METHODS = (Method("mace", "MACE-style", SOURCE, erase, SETTINGS),)

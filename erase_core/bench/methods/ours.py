@@ -9,7 +9,6 @@ without either: a loss that is not named has weight 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from ...combine import Part, combine
 from ...concepts.sets import ConceptSet
 from ...lora import EraserLora
 from ...miniflux import demo_settings
-from ...training import Progress, Trainer
+from ...training import Progress, Trainer, TrainSettings
 from ..method import Method, Task
 
 SOURCE = "Gao et al., EraseAnything, ICML 2025"
@@ -26,7 +25,7 @@ ROBUST = {
     "lr_low": 1e-3,
     "l_adv": 1.0,
 }
-ABLATIONS: dict[str, tuple[str, dict[str, float]]] = {
+ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "ours-plain": ("ours without adversaries", {}),
     "ours-esd-attn": ("ESD + attn", {"l_lora": 0.0, "l_rsc": 0.0}),
     "ours-esd-lora": ("ESD + LoRA", {"l_attn": 0.0, "l_rsc": 0.0}),
@@ -35,36 +34,42 @@ ABLATIONS: dict[str, tuple[str, dict[str, float]]] = {
 }
 
 
-def train(task: Task, **changes: Any) -> EraserLora:
-    """The demo's settings with ``changes``."""
+def train(task: Task, **settings: Any) -> EraserLora:
+    """Algorithm 1 with ``settings`` of TrainSettings."""
 
     def on_step(progress: Progress) -> None:
         if progress.phase == "training":
             task.on_step(progress.step, progress.steps)
 
     bundle = task.bundle
-    settings = replace(demo_settings(), seed=task.seed, **changes)
+    whole = TrainSettings.from_dict({**settings, "seed": task.seed})
     trainer = Trainer(
-        bundle.tree, bundle.config, bundle.text, task.concepts, settings, on_step=on_step
+        bundle.tree, bundle.config, bundle.text, task.concepts, whole, on_step=on_step
     )
     return trainer.run().lora
 
 
-def combined(task: Task) -> EraserLora:
+def combined(task: Task, **settings: Any) -> EraserLora:
     """An eraser for every concept alone, their changes added (ranks stacked)."""
     parts = []
     for concept in task.concepts.concepts:
-        alone = train(replace(task, concepts=ConceptSet((concept,))), **ROBUST)
+        alone = train(replace(task, concepts=ConceptSet((concept,))), **settings)
         parts.append(Part(alone.tensors(), 1.0, {}))
     return EraserLora.from_tensors(combine(parts), task.bundle.config)
 
 
-def _with(changes: Mapping[str, Any]) -> Callable[[Task], EraserLora]:
-    return lambda task: train(task, **changes)
+def _settings(changes: dict[str, Any]) -> dict[str, Any]:
+    """The demo's with ``changes``; the seed is the task's."""
+    settings = replace(demo_settings(), **changes).to_dict()
+    del settings["seed"]
+    return settings
 
 
 METHODS = (
-    Method("ours", "EraseAnything (ours)", SOURCE, _with(ROBUST)),
-    Method("ours-combined", "ours, single erasers added", SOURCE, combined),
-    *(Method(name, label, SOURCE, _with(changes)) for name, (label, changes) in ABLATIONS.items()),
+    Method("ours", "EraseAnything (ours)", SOURCE, train, _settings(ROBUST)),
+    Method("ours-combined", "ours, single erasers added", SOURCE, combined, _settings(ROBUST)),
+    *(
+        Method(name, label, SOURCE, train, _settings(changes))
+        for name, (label, changes) in ABLATIONS.items()
+    ),
 )

@@ -32,8 +32,6 @@ ETA, TAU, K = 1.0, 0.07, 3
 GUIDANCE, GUIDANCE_ROLLOUT = 3.5, 3.0
 SAMPLER_STEPS = 28
 SHUFFLED, RENAMED = 0.9, 0.5  # shares of prompts
-ITERATIONS = 200
-LR = 1e-3
 TARGETS = ("add_q_proj", "add_k_proj")
 
 
@@ -207,11 +205,12 @@ def _feature(attention: Tensor) -> Tensor:
     return attention[:, None, :1].mean(-1)
 
 
-def erase(task: Task) -> Eraser:
+def erase(task: Task, lr: float, steps: int) -> Eraser:
     """Run the release's alternating steps."""
     run = Released(task)
-    descend(run.lora, run.loss, ITERATIONS, LR, task.on_step)
+    descend(run.lora, run.loss, steps, lr, task.on_step)
     return run.lora
 
 
-METHODS = (Method("released", "EraseAnything as released", SOURCE, erase),)
+SETTINGS = {"lr": 1e-3, "steps": 200}
+METHODS = (Method("released", "EraseAnything as released", SOURCE, erase, SETTINGS),)

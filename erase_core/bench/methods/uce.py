@@ -4,11 +4,11 @@ The edited Linears are where text enters Flux: ``txt_in``, which reads T5's toke
 ``vector_in.in_layer``, which reads CLIP's pooled vector. With pairs (c, a) of an input that names a
 concept and the same input with the anchor, and inputs p that must stay, the new weight W' minimises
 
-    mean |W' c - W a|^2 + PRESERVE mean |W' p - W p|^2 + RIDGE |W' - W|^2
+    mean |W' c - W a|^2 + preserve mean |W' p - W p|^2 + ridge |W' - W|^2
 
 and so, for ``D = W' - W`` and C_c, C_p the second moments ``mean c c^T`` and ``mean p p^T``,
 
-    D = W mean (a - c) c^T (C_c + PRESERVE C_p + RIDGE I)^-1.
+    D = W mean (a - c) c^T (C_c + preserve C_p + ridge I)^-1.
 
 A concept's tokens c are sent to the mean of the anchor's tokens in the same sentence.
 Tuned on MiniFlux's tiger: less weight on what stays lets synonyms that are not in the set go along,
@@ -29,8 +29,6 @@ from ..loop import Model
 from ..method import Eraser, Method, Task
 
 SOURCE = "Gandikota et al., UCE, WACV 2024"
-PRESERVE = 0.05
-RIDGE = 1e-3  # of the mean second moment
 KEPT = 4  # sentences an irrelevant word
 
 
@@ -42,16 +40,17 @@ class Inputs(NamedTuple):
     kept: Tensor
 
 
-def solve(weight: Tensor, inputs: Inputs) -> Tensor:
-    """D (out, in) for a ``weight`` (out, in), computed in float64."""
+def solve(weight: Tensor, inputs: Inputs, preserve: float, ridge: float) -> Tensor:
+    """D (out, in) for a ``weight`` (out, in), computed in float64; ``ridge`` is a share of the mean
+    second moment."""
     old, new, kept = (x.double() for x in inputs)
     moved = (new - old).T @ old / len(old)
-    moments = old.T @ old / len(old) + PRESERVE * kept.T @ kept / len(kept)
-    ridge = RIDGE * moments.diagonal().mean() * torch.eye(len(moments)).to(moments)
-    return torch.linalg.solve(moments + ridge, weight.double() @ moved, left=False)
+    moments = old.T @ old / len(old) + preserve * kept.T @ kept / len(kept)
+    least = ridge * moments.diagonal().mean() * torch.eye(len(moments)).to(moments)
+    return torch.linalg.solve(moments + least, weight.double() @ moved, left=False)
 
 
-def erase(task: Task) -> Eraser:
+def erase(task: Task, preserve: float, ridge: float) -> Eraser:
     """Edit both Linears."""
     model = Model(task)
     prompts = model.prompts("replace")
@@ -63,7 +62,7 @@ def erase(task: Task) -> Eraser:
         "vector_in.in_layer": Inputs(concept.pooled, anchor.pooled, kept.pooled),
     }
     changes = {
-        name: solve(task.bundle.tree.get_parameter(f"{name}.weight"), read)
+        name: solve(task.bundle.tree.get_parameter(f"{name}.weight"), read, preserve, ridge)
         for name, read in inputs.items()
     }
     task.on_step(1, 1)
@@ -88,4 +87,4 @@ def tokens(
     return Inputs(torch.cat(old), torch.cat(new), kept.context.flatten(0, 1))
 
 
-METHODS = (Method("uce", "UCE", SOURCE, erase),)
+METHODS = (Method("uce", "UCE", SOURCE, erase, {"preserve": 0.05, "ridge": 1e-3}),)
