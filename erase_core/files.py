@@ -17,6 +17,8 @@ from torch import Tensor
 
 from .errors import EraseError
 
+_WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors")  # in a folder
+
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
@@ -105,6 +107,31 @@ def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise EraseError(
             f"{path} is not a whole safetensors file ({error}); download or save it again."
         ) from error
+
+
+def weight_files(folder: Path, name: str) -> list[Path]:
+    """The files of the weights ``name`` in a folder of Hugging Face's: the shards in its index, or
+    the one file; none where neither is there. EraseError for an index that names nothing."""
+    index = folder / f"{name}.index.json"
+    if index.is_file():
+        content = read_json(index)
+        shards = content.get("weight_map") if isinstance(content, dict) else None
+        if not isinstance(shards, dict) or not shards:
+            raise EraseError(f"{index} names no weight files; download the folder again.")
+        return [folder / shard for shard in sorted(set(shards.values()))]
+    return [folder / name] if (folder / name).is_file() else []
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, or of the weights in a folder of transformers' or
+    diffusers'; EraseError without any."""
+    files = [path]
+    if path.is_dir():
+        files = weight_files(path, _WEIGHTS[0]) or weight_files(path, _WEIGHTS[1])
+    if not files:
+        names = " or ".join(_WEIGHTS)
+        raise EraseError(f"There is no {names} in {path}; choose a file, or a folder that has one.")
+    return {key: tensor for file in files for key, tensor in read_tensors(file)[0].items()}
 
 
 def sha256(path: Path | str) -> str:

@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
 
 from erase_core.errors import EraseError
 from erase_core.files import save_tensors
-from erase_core.flux.autoencoder import SCALE, SHIFT, Autoencoder
+from erase_core.flux.autoencoder import SCALE, SHIFT, Autoencoder, bfl_names
 
 LEVELS = 3
-NAMES = (
-    (r"down_blocks\.(\d)\.resnets", r"down.\1.block"),
-    (r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample"),
-    (r"mid_block\.resnets\.0", "mid.block_1"),
-    (r"mid_block\.resnets\.1", "mid.block_2"),
-    (r"mid_block\.attentions\.0", "mid.attn_1"),
-    (r"attn_1\.group_norm", "attn_1.norm"),
-    (r"attn_1\.to_([qkv])", r"attn_1.\1"),
-    (r"attn_1\.to_out\.0", "attn_1.proj_out"),
-    (r"conv_shortcut", "nin_shortcut"),
-    (r"conv_norm_out", "norm_out"),
-)
-
-
-def bfl_name(name: str) -> str:
-    """BFL's name for a tensor of diffusers'; it counts the decoder's levels from the other end."""
-    for pattern, replacement in NAMES:
-        name = re.sub(pattern, replacement, name)
-    up = re.search(r"up_blocks\.(\d)", name)
-    if up:
-        name = name.replace(up[0], f"up.{LEVELS - 1 - int(up[1])}")
-        name = name.replace("resnets", "block").replace("upsamplers.0", "upsample")
-    return name
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +32,37 @@ def model() -> AutoencoderKL:
     return made.eval()
 
 
-def bfl_state(model: AutoencoderKL) -> dict[str, Tensor]:
-    state = {bfl_name(name): tensor for name, tensor in model.state_dict().items()}
-    square = {n: t[:, :, None, None] for n, t in state.items() if ".attn_1." in n and t.ndim == 2}
-    return state | square
+BFL = {  # of ae.safetensors
+    "encoder.down.0.block.1.conv2.weight": (32, 32, 3, 3),
+    "encoder.down.1.block.0.nin_shortcut.weight": (64, 32, 1, 1),
+    "encoder.down.0.downsample.conv.weight": (32, 32, 3, 3),
+    "encoder.mid.attn_1.k.weight": (64, 64, 1, 1),
+    "decoder.mid.attn_1.proj_out.weight": (64, 64, 1, 1),
+    "decoder.mid.block_2.norm1.weight": (64,),
+    "decoder.up.0.block.0.nin_shortcut.weight": (32, 64, 1, 1),
+    "decoder.up.2.upsample.conv.weight": (64, 64, 3, 3),
+    "decoder.norm_out.weight": (32,),
+}
 
 
+def load(model: AutoencoderKL, folder: Path, layout: str) -> Autoencoder:
+    """Diffusers' folder in shards, or its tensors under BFL's names in one file."""
+    model.save_pretrained(folder, max_shard_size="200KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    if layout == "diffusers":
+        return Autoencoder.load(folder)
+    tensors = bfl_names(model.state_dict())
+    assert {name: tuple(tensors[name].shape) for name in BFL} == BFL
+    save_tensors(folder / "ae.safetensors", tensors)
+    return Autoencoder.load(folder / "ae.safetensors")
+
+
+@pytest.mark.parametrize("layout", ["diffusers", "bfl"])
 @torch.no_grad()
-def test_encodes_and_decodes_as_diffusers_does(model: AutoencoderKL, tmp_path: Path) -> None:
-    path = tmp_path / "ae.safetensors"
-    save_tensors(path, bfl_state(model))
-    ours = Autoencoder.load(path)
+def test_encodes_and_decodes_as_diffusers_does(
+    model: AutoencoderKL, tmp_path: Path, layout: str
+) -> None:
+    ours = load(model, tmp_path, layout)
     pictures = torch.rand(2, 3, 32, 48)
     mean = model.encode(pictures * 2 - 1).latent_dist.mean
     expected = (mean - SHIFT) * SCALE
@@ -80,6 +75,8 @@ def test_encodes_and_decodes_as_diffusers_does(model: AutoencoderKL, tmp_path: P
 
 def test_other_files_are_refused(model: AutoencoderKL, tmp_path: Path) -> None:
     path = tmp_path / "sd.safetensors"
-    save_tensors(path, bfl_state(model) | {"decoder.conv_in.weight": torch.zeros(64, 4, 3, 3)})
+    save_tensors(
+        path, bfl_names(model.state_dict()) | {"decoder.conv_in.weight": torch.zeros(64, 4, 3, 3)}
+    )
     with pytest.raises(EraseError, match=r"not Flux's autoencoder; choose ae\.safetensors"):
         Autoencoder.load(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -209,6 +210,25 @@ def test_files_of_the_user_draw_what_the_bundled_ones_draw(tmp_path: Path) -> No
     files = {"--model": "transformer", "--clip-l": "clip_l", "--t5": "t5xxl", "--vae": "vae"}
     more = [x for flag, name in files.items() for x in (flag, str(folder / f"{name}.safetensors"))]
     more += ["--tokenizers", str(folder), "--t5-length", "64", "--size", "128x128"]
+    assert main([*argv, str(tmp_path / "own.png"), *more]) == 0
+    assert (tmp_path / "own.png").read_bytes() == (tmp_path / "bundled.png").read_bytes()
+
+
+def test_a_pipelines_folder_is_all_it_takes(tmp_path: Path) -> None:
+    """Its parts as diffusers names them, beside an option that says otherwise."""
+    argv = ["generate", "--prompt", "a cat", "--steps", "2", "--out"]
+    assert main([*argv, str(tmp_path / "bundled.png")]) == 0
+    folder, source = tmp_path / "pipeline", miniflux.FOLDER
+    for part, name in (("text_encoder", "clip_l"), ("text_encoder_2", "t5xxl")):
+        (folder / part).mkdir(parents=True)
+        shutil.copy(source / f"{name}.safetensors", folder / part / "model.safetensors")
+    for part, name in (("tokenizer", "clip_l_tokenizer"), ("tokenizer_2", "t5xxl_tokenizer")):
+        shutil.copytree(source / name, folder / part)
+    (folder / "transformer").mkdir()
+    weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    shutil.copy(source / "transformer.safetensors", weights)
+    more = ["--model", str(folder), "--t5-length", "64", "--size", "128x128"]
+    more += ["--vae", str(source / "vae.safetensors")]
     assert main([*argv, str(tmp_path / "own.png"), *more]) == 0
     assert (tmp_path / "own.png").read_bytes() == (tmp_path / "bundled.png").read_bytes()
 

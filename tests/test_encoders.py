@@ -82,3 +82,19 @@ def test_integers_are_refused(tmp_path: Path) -> None:
     save_file(load_file(T5) | {name: torch.ones(256, 256).to(torch.int8)}, tmp_path / "t5.st")
     with pytest.raises(EraseError, match="t5.st is quantised in a way"):
         load_t5(tmp_path / "t5.st")
+
+
+def test_folders_of_a_pipeline_hold_the_same_encoders(tmp_path: Path) -> None:
+    """As transformers writes them, in shards."""
+    text = load_text()
+    plain = T5EncoderModel(text.t5.config)
+    plain.load_state_dict(cast(load_file(T5), torch.float32), strict=False)
+    plain.save_pretrained(tmp_path, max_shard_size="4MB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    assert torch.equal(states(load_t5(tmp_path)), states(load_t5(T5)))
+    next(tmp_path.glob("*.safetensors")).unlink()
+    with pytest.raises(EraseError, match="There is no file .*-of-"):
+        load_t5(tmp_path)
+    (tmp_path / "model.safetensors.index.json").unlink()
+    with pytest.raises(EraseError, match=r"There is no model\.safetensors or"):
+        load_t5(tmp_path)

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EraseError
 from .concepts import add_source
 from .evidence import LOG, REPORT, Evidence
-from .models import MINIFLUX, add_memory, add_model, open_bundle, require_vae, settle, size
+from .models import (
+    MINIFLUX,
+    add_memory,
+    add_model,
+    fill_from_folder,
+    open_bundle,
+    require_vae,
+    settle,
+    size,
+)
 from .output import add_overwrite, check_out, save_picture, say
 from .progress import Bar, clock
 from .train import default_settings, exit_code, find_concepts, run_and_save
@@ -78,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     names = (REPORT, PICTURES, LORA, LOG)
     check_out([args.out / name for name in names], args.overwrite)
+    fill_from_folder(args)
     given = [Path(p) for p in (args.model, args.clip_l, args.t5, args.vae, args.tokenizers) if p]
     evidence = Evidence("accept", given)
     with evidence.written_to(args.out):
@@ -90,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _look_at_files(args: argparse.Namespace, evidence: Evidence) -> None:
     """Versions, and what is in each file."""
-    from ..files import read_tensors
+    from ..files import read_weights
     from ..flux.survey import contents, sentence, survey
     from ..machine import versions
     from ..miniflux import FOLDER
@@ -105,7 +115,7 @@ def _look_at_files(args: argparse.Namespace, evidence: Evidence) -> None:
         for label in ("clip_l", "t5", "vae"):
             path = getattr(args, label)
             if path is not None:
-                files[label] = {"name": path.name, **contents(read_tensors(path)[0])}
+                files[label] = {"name": path.name, **contents(read_weights(path))}
 
 
 def _try_out(args: argparse.Namespace, evidence: Evidence) -> TrainResult:

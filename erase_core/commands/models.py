@@ -48,11 +48,14 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=MINIFLUX,
         metavar="miniflux|FILE",
-        help="the bundled MiniFlux (default), or a Flux.1 transformer (.safetensors, bf16 or fp8)",
+        help="the bundled MiniFlux (default), a Flux.1 transformer (.safetensors, bf16 or fp8), or "
+        "diffusers' Flux folder, which has all that is asked for below",
     )
     files = {"--clip-l": "CLIP-L text encoder", "--t5": "T5-XXL text encoder", "--vae": "VAE"}
     for flag, what in files.items():
-        group.add_argument(flag, type=Path, metavar="FILE", help=f"{what} for a FILE")
+        group.add_argument(
+            flag, type=Path, metavar="FILE", help=f"{what} for a FILE, or its folder"
+        )
     group.add_argument(
         "--tokenizers",
         type=Path,
@@ -192,6 +195,7 @@ def _from_files(args: argparse.Namespace, hashed: bool, placed: bool) -> Bundle:
     from ..flux.load import load_flux
     from ..flux.sampling import DEV_SHIFT
 
+    fill_from_folder(args)
     path, device = Path(args.model), _device(args)
     tree, config = load_flux(path, device if placed else "cpu")
     _mean_for(tree, device)
@@ -207,6 +211,14 @@ def _from_files(args: argparse.Namespace, hashed: bool, placed: bool) -> Bundle:
         size=SIZE,
         shift_mu=DEV_SHIFT if config.guidance_embed else None,
     )
+
+
+def fill_from_folder(args: argparse.Namespace) -> None:
+    """What was not named comes from the pipeline's folder, if ``--model`` is one that has it."""
+    for name, part in (("clip_l", "text_encoder"), ("t5", "text_encoder_2"), ("vae", "vae")):
+        place = Path(args.model) / part
+        if getattr(args, name) is None and place.is_dir():
+            setattr(args, name, place)
 
 
 def _check_widths(config: FluxConfig, text: TextEncoders) -> None:
@@ -280,14 +292,13 @@ def _lacks(folder: Path) -> str:
 
 def _vae(path: Path | None) -> Any:
     """The autoencoder in a file: Flux's own, or a tiny one in TAESD's layout."""
-    from ..files import read_tensors
+    from ..files import read_weights
     from ..flux.autoencoder import Autoencoder
     from ..miniflux import load_vae
 
     if path is None:
         return None
-    tensors, _ = read_tensors(path)
-    if not any(name.startswith("taesd_decoder.") for name in tensors):
+    if not any(name.startswith("taesd_decoder.") for name in read_weights(path)):
         return Autoencoder.load(path)
     return load_vae(path)
 

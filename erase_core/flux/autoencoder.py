@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,10 +10,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import EraseError
-from ..files import read_tensors
+from ..files import read_weights
 
 SCALE, SHIFT = 0.3611, 0.1159  # of Flux's latents: what the transformer sees is about unit size
 GROUPS = 32
+_NAMES = (  # diffusers' to BFL's, one after another
+    (r"down_blocks\.(\d+)\.resnets", r"down.\1.block"),
+    (r"down_blocks\.(\d+)\.downsamplers\.0", r"down.\1.downsample"),
+    (r"up_blocks\.(\d+)\.resnets", r"up.\1.block"),
+    (r"up_blocks\.(\d+)\.upsamplers\.0", r"up.\1.upsample"),
+    (r"mid_block\.resnets\.0", "mid.block_1"),
+    (r"mid_block\.resnets\.1", "mid.block_2"),
+    (r"mid_block\.attentions\.0\.", "mid.attn_1."),
+    (r"attn_1\.group_norm", "attn_1.norm"),
+    (r"attn_1\.to_([qkv])", r"attn_1.\1"),
+    (r"attn_1\.to_out\.0", "attn_1.proj_out"),
+    (r"conv_shortcut", "nin_shortcut"),
+    (r"conv_norm_out", "norm_out"),
+)
 
 
 class Autoencoder:
@@ -26,8 +41,11 @@ class Autoencoder:
 
     @classmethod
     def load(cls, path: Path | str) -> Autoencoder:
-        """Read a file; EraseError unless it is Flux's autoencoder."""
-        tensors, _ = read_tensors(path)
+        """Read a file, BFL's or diffusers', or the ``vae`` folder of a pipeline; EraseError unless
+        it is Flux's autoencoder."""
+        tensors = read_weights(Path(path))
+        if any(".mid_block." in name for name in tensors):
+            tensors = bfl_names(tensors)
         first = tensors.get("decoder.conv_in.weight")
         if first is None or first.shape[1] != 16 or "decoder.mid.attn_1.q.weight" not in tensors:
             raise EraseError(f"{path} is not Flux's autoencoder; choose ae.safetensors.")
@@ -97,3 +115,17 @@ class Autoencoder:
 
     def _out(self, name: str, x: Tensor) -> Tensor:
         return self._conv(f"{name}.conv_out", F.silu(self._norm(f"{name}.norm_out", x)))
+
+
+def bfl_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Diffusers' tensors under BFL's names: the decoder's levels count from the other end, and the
+    attention's matrices are convolutions."""
+    top = max(int(n[1]) for name in tensors if (n := re.search(r"up_blocks\.(\d+)", name)))
+    found = {}
+    for name, tensor in tensors.items():
+        for pattern, replacement in _NAMES:
+            name = re.sub(pattern, replacement, name)
+        name = re.sub(r"\bup\.(\d+)", lambda level: f"up.{top - int(level[1])}", name)
+        square = ".attn_1." in name and tensor.ndim == 2
+        found[name] = tensor[:, :, None, None] if square else tensor
+    return found

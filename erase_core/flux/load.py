@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import EraseError
-from ..files import read_json, read_tensors
+from ..files import read_json, read_tensors, weight_files
 from .config import HEAD_DIM, FluxConfig
 from .frozen import FrozenLinear, put, unscale
 from .model import Flux
@@ -121,15 +121,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _shards(folder: Path) -> list[Path]:
     """The weight files of a diffusers folder."""
     for place in (folder, folder / "transformer"):
-        index = place / f"{_WEIGHTS}.index.json"
-        if index.is_file():
-            content = read_json(index)
-            names = content.get("weight_map") if isinstance(content, dict) else None
-            if not isinstance(names, dict) or not names:
-                raise EraseError(f"{index} names no weight files; download the folder again.")
-            return [place / name for name in sorted(set(names.values()))]
-        if (place / _WEIGHTS).is_file():
-            return [place / _WEIGHTS]
+        if files := weight_files(place, _WEIGHTS):
+            return files
     raise EraseError(f"There is no {_WEIGHTS} in {folder}; {_ADVICE} or its diffusers folder.")
 
 

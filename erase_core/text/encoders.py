@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from ..errors import EraseError
-from ..files import read_tensors
+from ..files import read_weights
 from ..flux.forward import Conditioning
 from ..flux.frozen import FrozenLinear, put, unscale
 from ..text.spans import token_mask
@@ -98,14 +98,15 @@ class _StoredLinear(FrozenLinear):
 
 
 def load_clip(path: Path, tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
-    """CLIP's text model of any size from a safetensors file with ``text_model.`` names.
+    """CLIP's text model of any size from a safetensors file with ``text_model.`` names, or from the
+    ``text_encoder`` folder of a pipeline.
 
     Raises
     ------
     EraseError
         When the file is missing, damaged or something else.
     """
-    tensors, _ = read_tensors(path)
+    tensors = read_weights(path)
     embedding = tensors.get("text_model.embeddings.token_embedding.weight")
     if embedding is None:
         raise EraseError(f"{path} is not a CLIP text encoder; choose clip_l.safetensors.")
@@ -128,15 +129,16 @@ def load_clip(path: Path, tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
 
 
 def load_t5(path: Path) -> T5EncoderModel:
-    """T5 v1.1's encoder of any size from a safetensors file with ``encoder.block`` names: 32, 16 or
-    8 bits, the last with a scale for each matrix or without.
+    """T5 v1.1's encoder of any size from a safetensors file with ``encoder.block`` names, or from
+    the ``text_encoder_2`` folder of a pipeline, sharded or not: 32, 16 or 8 bits, the last with a
+    scale for each matrix or without.
 
     Raises
     ------
     EraseError
         When the file is missing, damaged, quantised in another way, or something else.
     """
-    tensors, _ = read_tensors(path)
+    tensors = read_weights(path)
     table = next((name for name in _T5_TABLES if f"{name}.weight" in tensors), None)
     if table is None or "encoder.block.0.layer.1.DenseReluDense.wi_0.weight" not in tensors:
         raise EraseError(f"{path} is not a T5 encoder; choose t5xxl_fp16 or t5xxl_fp8.")
