@@ -7,8 +7,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import CONFIG, LENGTH, SETTINGS, make_trainer, make_tree
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools" / "bench"))
 
 import flops
+import growth
 
 from erase_core.flux.config import FluxConfig
 from erase_core.flux.forward import Conditioning, velocity
@@ -57,6 +60,23 @@ def test_the_true_model_costs_what_is_said() -> None:
     settings = TrainSettings(batch=1)
     forwards = flops.released(FLUX, settings, 256, 28) / flops.passes(FLUX, 1024, 256).forward
     assert 145 < forwards < 150
+
+
+def test_growth_is_tabulated_and_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "growth.png"
+    monkeypatch.setattr(sys, "argv", ["growth.py", str(picture)])
+    growth.main()
+    out = capsys.readouterr().out
+    line = next(line for line in out.splitlines() if line.startswith("| 512 px |"))
+    forward, ours, released, times = (float(cell) for cell in line.replace(",", "").split("|")[2:6])
+    assert forward == pytest.approx(17.7, abs=0.2) and ours / forward < 5
+    assert 145 < released / forward < 150 and times == pytest.approx(released / ours, abs=0.1)
+    assert all(f"| {title} |" in out for title in growth.TABLES)
+    pixels = np.asarray(Image.open(picture).convert("RGB"))
+    for panel in (pixels[: len(pixels) // 2], pixels[len(pixels) // 2 :]):
+        assert (panel != 255).mean() > 0.01
 
 
 @pytest.mark.slow

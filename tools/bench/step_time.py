@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--size", type=int, help="pixels")
     add("--batch", type=int, help="states in a half-step")
     add("--k", type=int, help="irrelevant words a sentence")
+    add("--l-adv", type=float, default=0.0, help="weight of ours at adversaries' prompts")
     add("--activation-checkpointing", action="store_true")
     add("--iterations", type=int, default=50, help="of ours (at least 50 for a figure to quote)")
     add("--released", type=int, default=2, help="iterations of the released schedule")
@@ -140,6 +141,7 @@ def _subject(args: argparse.Namespace, device: torch.device) -> Subject:
         steps=args.iterations + WARM,
         refresh_every=args.refresh,
         checkpoint_every=0,
+        l_adv=args.l_adv,
         erase_rollouts=args.rollouts,
         keep_rollouts=args.rollouts,
         activation_checkpointing=args.activation_checkpointing,
@@ -277,7 +279,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
     device = machine.get("name", machine["system"])
     return [
         f"model            {report['model']}, {settings['height']} px, {report['text_tokens']} "
-        f"text tokens, batch {settings['batch']}, K = {settings['k']}",
+        f"text tokens, batch {settings['batch']}, K = {settings['k']}"
+        + (", adversaries" if settings["l_adv"] else ""),
         f"machine          {device}, {machine['threads']} threads, {report['clock']} clock, "
         f"torch {report['versions']['torch']}",
         f"iteration        ours {seconds['iteration']:.3f} s, released schedule "
