@@ -215,7 +215,7 @@ def test_files_of_the_user_draw_what_the_bundled_ones_draw(tmp_path: Path) -> No
 
 
 def test_a_pipelines_folder_is_all_it_takes(tmp_path: Path) -> None:
-    """Its parts as diffusers names them, beside an option that says otherwise."""
+    """Its parts as diffusers names them."""
     argv = ["generate", "--prompt", "a cat", "--steps", "2", "--out"]
     assert main([*argv, str(tmp_path / "bundled.png")]) == 0
     folder, source = tmp_path / "pipeline", miniflux.FOLDER
@@ -224,11 +224,11 @@ def test_a_pipelines_folder_is_all_it_takes(tmp_path: Path) -> None:
         shutil.copy(source / f"{name}.safetensors", folder / part / "model.safetensors")
     for part, name in (("tokenizer", "clip_l_tokenizer"), ("tokenizer_2", "t5xxl_tokenizer")):
         shutil.copytree(source / name, folder / part)
-    (folder / "transformer").mkdir()
-    weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
-    shutil.copy(source / "transformer.safetensors", weights)
+    for part in ("transformer", "vae"):
+        (folder / part).mkdir()
+        weights = folder / part / "diffusion_pytorch_model.safetensors"
+        shutil.copy(source / f"{part}.safetensors", weights)
     more = ["--model", str(folder), "--t5-length", "64", "--size", "128x128"]
-    more += ["--vae", str(source / "vae.safetensors")]
     assert main([*argv, str(tmp_path / "own.png"), *more]) == 0
     assert (tmp_path / "own.png").read_bytes() == (tmp_path / "bundled.png").read_bytes()
 

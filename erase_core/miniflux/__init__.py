@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..bundle import Bundle
 from ..errors import EraseError
-from ..files import read_tensors, sha256
+from ..files import read_tensors, read_weights, sha256
 from ..flux.load import load_flux
 from ..miniflux.vae import TinyVAE
 from ..text.encoders import TextEncoders, load_clip, load_t5
@@ -81,8 +81,7 @@ def load_vae(
     path: Path = FOLDER / "vae.safetensors", dtype: torch.dtype = torch.bfloat16
 ) -> TinyVAE:
     """A tiny autoencoder's file in ``dtype``; EraseError when it is not one with 16 channels."""
-    vae = TinyVAE()
-    tensors, _ = read_tensors(path)
+    vae, tensors = TinyVAE(), read_weights(path)
     try:
         vae.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except RuntimeError as error:
