@@ -7,14 +7,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import LENGTH, WordText, make_tree
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
 
 from erase_core.bench.method import find_method, methods
 from erase_core.bench.prompts import Prompt, read_prompts
 from erase_core.bench.report import results, write_csv
+from erase_core.bench.sheets import HEIGHT, SHOWN, strip, write_sheets
 from erase_core.bench.suite import DEVELOPMENT, REPORTED, chosen, full
 from erase_core.bench.summary import summarise
 from erase_core.cli import main
@@ -27,6 +30,7 @@ from erase_core.miniflux import FOLDER
 from erase_core.miniflux import load as load_miniflux
 from erase_core.miniflux.concepts import concept as concept_of
 from erase_core.miniflux.exam import Exam
+from erase_core.miniflux.judge import synonym_cases
 from erase_core.miniflux.world import THINGS
 
 Capture = pytest.CaptureFixture[str]
@@ -143,6 +147,32 @@ def test_an_exam_of_several_asks_for_none_of_them_again() -> None:
         assert exam.roles[role] and not shown & set(names)
     assert {case.concept for case in exam.roles["erased"]} == set(names)
     assert {case.concept for case in exam.roles["held_out"]} == set(names)
+
+
+def test_a_sheet_shows_every_cell_under_its_concept(tmp_path: Path) -> None:
+    """Pictures of one colour for each role and cell are found again where they belong."""
+    exam = Exam("dog", {role: [synonym_cases("dog", "dog", 1, 0)[0]] * 2 for role in (*SHOWN, "x")})
+    files, colours = {}, {}
+    for n, (method, concept) in enumerate([("ours", "dog"), ("ours", "rose"), ("uce", "rose")]):
+        pictures = torch.full((8, HEIGHT, HEIGHT, 3), 250, dtype=torch.uint8)
+        pictures[::2, ..., :2] = 20 * n
+        pictures[::2, ..., 2] = torch.tensor([10, 100, 200, 250])[:, None, None]
+        path = tmp_path / f"{method} {concept}.png"
+        strip(exam, pictures).save(path)
+        files[path] = {"method": method, "concepts": [concept], "kind": "entity"}
+        colours[method, concept] = [(20 * n, 20 * n, blue) for blue in (10, 100, 200)]
+    (sheet,) = write_sheets(tmp_path, files)
+    assert sheet.name == "sheet-entity.png"
+    pixels = np.asarray(Image.open(sheet))
+    places = {}
+    for key, wanted in colours.items():
+        for part, colour in enumerate(wanted):
+            ys, xs = (pixels == colour).all(-1).nonzero()
+            assert len(ys) == HEIGHT**2
+            places[(*key, part)] = (ys.min(), xs.min())
+    assert places["ours", "dog", 0][0] == places["ours", "rose", 2][0] < places["uce", "rose", 0][0]
+    assert places["ours", "rose", 1][1] == places["uce", "rose", 1][1]
+    assert places["ours", "dog", 0][1] < places["ours", "dog", 1][1] < places["ours", "rose", 0][1]
 
 
 def test_prompt_files_keep_their_seeds(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..bundle import Bundle
 from ..concepts.sets import ConceptSet
 from ..edit import SUFFIX, WeightEdit
-from ..files import read_json, read_tensors, save_tensors, write_json
+from ..files import atomic, read_json, read_tensors, save_tensors, write_json
 from ..flux.config import FluxConfig
 from ..lora import EraserLora
 from ..metrics.recogniser import Recogniser
@@ -26,6 +26,7 @@ from .attack import Attack, Target
 from .cost import Peak
 from .harm import feature_distance, features, frechet
 from .method import Eraser, Task, find_method
+from .sheets import strip
 
 STAYS = ("near", "other", "companion")  # roles whose pictures ought not to change
 FRECHET = 500  # prompts
@@ -63,7 +64,7 @@ class Bench:
     phase: Phase
 
     def result(self, cell: Cell) -> Path:
-        """The JSON file of a cell; its eraser is beside it."""
+        """The JSON file of a cell; its eraser and a strip of its pictures are beside it."""
         return self.folder / "cells" / cell.method / f"{cell.title} {cell.seed}.json"
 
     def eraser(self, cell: Cell) -> Eraser | None:
@@ -118,6 +119,8 @@ class Bench:
         after = before if eraser is None else self._draw(exam, eraser, cell.method)
         if eraser is not None:
             eraser.save(self.result(cell).with_suffix(".safetensors"), {"format": "pt"})
+        with atomic(self.result(cell).with_suffix(".png")) as temporary:
+            strip(exam, after).save(temporary, "PNG")
         return {
             "method": cell.method,
             "settings": dict(find_method(cell.method).settings),

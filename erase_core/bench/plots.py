@@ -1,4 +1,4 @@
-"""The results of a benchmark as pictures: trade-off, attacks, cost, contact sheets."""
+"""The results of a benchmark as plots: trade-off, attacks, cost."""
 
 from __future__ import annotations
 

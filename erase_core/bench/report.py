@@ -10,10 +10,9 @@ from typing import Any
 
 from ..files import atomic, read_json
 from .method import find_method, methods
-from .summary import RATES, summarise
+from .summary import KINDS, RATES, summarise
 
 Row = Mapping[str, Any]
-KINDS = ("entity", "abstraction", "relationship")
 
 # Acc_e / Acc_ir / Acc_g of the paper on Flux.1-dev, in per cent (Gao et al., ICML 2025, Table 2).
 PAPER: dict[str, dict[str, tuple[float, float, float]]] = {
@@ -33,9 +32,19 @@ PAPER: dict[str, dict[str, tuple[float, float, float]]] = {
 def read_rows(folder: Path, part: str = "cells") -> list[Row]:
     """Every cell (or, with "attacks", every attack) that is done, methods in their order, each
     followed by itself with other settings."""
+    return list(read_files(folder, part).values())
+
+
+def read_files(folder: Path, part: str = "cells") -> dict[Path, Row]:
+    """The same by the file that holds it."""
     order = list(methods())
-    rows = [read_json(path) for path in sorted((folder / part).rglob("*.json"))]
-    return sorted(rows, key=lambda row: (order.index(row["method"].split()[0]), row["method"]))
+    rows = {path: read_json(path) for path in sorted((folder / part).rglob("*.json"))}
+
+    def place(item: tuple[Path, Row]) -> tuple[int, str]:
+        name = item[1]["method"]
+        return order.index(name.split()[0]), name
+
+    return dict(sorted(rows.items(), key=place))
 
 
 def results(rows: Sequence[Row], attacks: Sequence[Row] = (), distances: Sequence[Row] = ()) -> str:

@@ -19,6 +19,7 @@ RATES = {
     "acc_companion": "beside",
     "recognised_when_erased": "alive",
 }
+KINDS = ("entity", "abstraction", "relationship")
 DRAWS = 2000
 
 

@@ -88,18 +88,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_methods(args: argparse.Namespace) -> int:
-    from ..bench.report import read_rows, results, write_csv
+    from ..bench.report import read_files, read_rows, results, write_csv
+    from ..bench.sheets import write_sheets
     from ..files import atomic
 
     if not args.report:
         _measure(args)
-    rows, attacks = read_rows(args.out), read_rows(args.out, "attacks")
+    files = read_files(args.out)
+    rows, attacks = list(files.values()), read_rows(args.out, "attacks")
     text = results(rows, attacks, read_rows(args.out, "frechet"))
     with atomic(args.out / "results.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     write_csv(args.out / "cells.csv", rows)
     if attacks:
         write_csv(args.out / "attacks.csv", attacks)
+    write_sheets(args.out, {path.with_suffix(".png"): row for path, row in files.items()})
     _plot(args, rows, attacks)
     say(args, {"cells": list(rows), "attacks": list(attacks)}, text, f"Written to {args.out}.")
     return 0
