@@ -14,7 +14,7 @@ from ..erase_core.errors import EraseError
 from ..erase_core.flux.config import FluxConfig
 from ..erase_core.losses import RscVariant
 from ..erase_core.training import TrainSettings
-from ..erase_core.training.settings import NullPrompt
+from ..erase_core.training.settings import NullPrompt, RolloutPrompt
 from . import host
 
 # What suits FLUX.1: some 100 GB of activations would be kept for a batch of 8; recomputed, 6 GB.
@@ -53,6 +53,8 @@ WORDS = {
     "or with another word in its place; auto: empty for things, else without",
     "anchor": "the word that replaces the concept with null = replace; empty: a relative, from the "
     "irrelevant words",
+    "rollout_prompt": "whose pictures erasing looks at on their way: the concept's, or those of "
+    "what stands for nothing, which an eraser has to arrive at",
     "activation_checkpointing": "recompute in the backward pass: less memory, more time",
 }
 
@@ -111,6 +113,7 @@ def _inputs() -> list[Any]:
         _text("attention_blocks", ""),
         _choice("null", get_args(NullPrompt)),
         _text("anchor", FLUX_SETTINGS.anchor),
+        _choice("rollout_prompt", get_args(RolloutPrompt)),
         *(_number(name, *limits) for name, limits in STATES.items()),
         io.Boolean.Input(
             "activation_checkpointing",

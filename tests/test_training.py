@@ -187,17 +187,31 @@ def test_kept_teacher_velocities_are_those_of_the_base_also_after_a_refresh(
     torch.testing.assert_close(keep.target[2, 1], wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_rollouts_are_euler_steps_of_the_prompt() -> None:
+@pytest.mark.parametrize("guidance", [3.5, 1.0])
+@pytest.mark.parametrize("along", ["concept", "null"])
+def test_rollouts_are_euler_steps_of_their_prompts(along: str, guidance: float) -> None:
+    """Kept velocities are those of both prompts, whichever the walk followed."""
     tree = sharp_tree()
-    trainer = make_trainer(tree=tree)
+    settings = replace(SETTINGS, guidance_rollout=guidance, null="replace", rollout_prompt=along)
+    trainer = make_trainer(settings, tree=tree)
     trainer.run()
-    _, states = rollouts(trainer)
-    assert states.sigmas[0] == 1.0 and states.sigmas[-1] == 0.0
-    for step in range(2):
-        v = base_velocity(tree, states, 0, step, trainer.plan.keep[0], 3.5)
-        x = states.latents[0, step].float()
+    erase, keep = rollouts(trainer)
+    assert keep.sigmas[0] == 1.0 and keep.sigmas[-1] == 0.0
+    plan = trainer.plan
+    paths = [p.null if along == "null" else p.sentence.text for p in plan.erase]
+    walked = [(keep, 0, plan.keep[0]), *((erase, row, paths[row]) for row in (0, 1))]
+    for (states, row, text), step in itertools.product(walked, range(2)):
+        v = base_velocity(tree, states, row, step, text, guidance)
+        x = states.latents[row, step].float()
         x = x + (states.sigmas[step + 1] - states.sigmas[step]) * v
-        torch.testing.assert_close(states.latents[0, step + 1].float(), x, rtol=0.02, atol=0.02)
+        torch.testing.assert_close(states.latents[row, step + 1].float(), x, rtol=0.02, atol=0.02)
+    assert erase.null is not None
+    for kept, text in (
+        (erase.target, plan.erase[1].sentence.text),
+        (erase.null, plan.erase[1].null),
+    ):
+        wanted = base_velocity(tree, erase, 1, 1, text, 3.5)
+        torch.testing.assert_close(kept[1, 1], wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_refresh_changes_erase_states_only_and_walks_with_the_student() -> None:

@@ -37,6 +37,7 @@ EXPERT = {
     "attention_blocks": "double blocks whose attention counts (default: the last)",
     "null": "what stands for nothing in Eq. 2: auto, empty, without or replace",
     "anchor": "word that replaces the concept with --null replace",
+    "rollout_prompt": "whose pictures erasing looks at on their way: concept or null",
     "k": "irrelevant words a sentence in L_rsc",
     "guidance_rollout": "guidance while drawing states (dev only)",
     "guidance_train": "guidance while training (dev only)",
@@ -51,7 +52,7 @@ EXPERT = {
     "max_grad_norm": "gradients are clipped to this norm",
 }
 _LISTS: dict[str, type] = {"targets": str, "attention_blocks": int}
-_TEXTS = ("rsc", "null", "anchor")
+_TEXTS = ("rsc", "null", "anchor", "rollout_prompt")
 
 
 class WithDefaults(argparse.RawDescriptionHelpFormatter):

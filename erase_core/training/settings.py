@@ -12,6 +12,7 @@ from ..errors import EraseError
 from ..losses import RscVariant
 
 NullPrompt = Literal["auto", "empty", "without", "replace"]
+RolloutPrompt = Literal["concept", "null"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class TrainSettings:
         What stands for "nothing" in Eq. 2: the empty prompt, the sentence without the concept, or
         with ``anchor`` in its place (empty: the first irrelevant word, "mid" before "near"). "auto"
         is "empty" for entities, "without" for all other kinds.
+    rollout_prompt
+        Whose path the erase states lie on: the concept's, or that of its null prompt, where a
+        student that has learned Eq. 2 with eta 0 would come along.
     k
         Irrelevant words per sentence in Eq. 5.
     guidance_rollout, guidance_train
@@ -73,6 +77,7 @@ class TrainSettings:
     attention_blocks: tuple[int, ...] | None = None
     null: NullPrompt = "auto"
     anchor: str = ""
+    rollout_prompt: RolloutPrompt = "concept"
     k: int = 3
     guidance_rollout: float = 3.5
     guidance_train: float = 3.5
@@ -105,6 +110,8 @@ class TrainSettings:
             raise EraseError("All four loss weights are 0; give at least one of them a value.")
         if self.l_adv and not self.l_esd:
             raise EraseError("The setting l_adv needs l_esd, whose target it has; set l_esd to 1.")
+        if self.rollout_prompt == "null" and not self.l_esd:
+            raise EraseError("Rollouts of the null prompt need l_esd, which has one; set it to 1.")
 
     def _check_number(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
@@ -169,5 +176,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_grad_norm": (1e-9, _ANY),
 }
 _OPTIONAL = ("alpha", "shift_mu")
-_CHOICES = {"rsc": get_args(RscVariant), "null": get_args(NullPrompt)}
+_CHOICES = {
+    "rsc": get_args(RscVariant),
+    "null": get_args(NullPrompt),
+    "rollout_prompt": get_args(RolloutPrompt),
+}
 _DEFAULTS = {field.name: field.default for field in fields(TrainSettings)}

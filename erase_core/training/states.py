@@ -172,26 +172,34 @@ class Sampler:
         prompts: RowPrompts,
         generator: torch.Generator,
         lora: Lora | None = None,
+        along_null: bool = False,
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
         """Roll out ``rows`` of ``states`` from fresh noise and keep every state on the way.
 
-        With ``lora`` the student walks, but all else that is kept is the base model's.
+        The walk follows the prompts, or ``along_null`` those that stand for nothing. With ``lora``
+        the student walks, but all else that is kept is the base model's.
         """
         own = lora is None and self.guidance == self.guidance_rollout  # nothing computed twice
         cond = prompts.cond.to(self.device)
+        null = None if prompts.null is None else prompts.null.to(self.device)
+        path = null if along_null and null is not None else cond
 
         def walk(x: Tensor, sigma: Tensor) -> Tensor:
-            return self.velocity(_rounded(x), sigma, cond, self.guidance_rollout, lora)
+            return self.velocity(_rounded(x), sigma, path, self.guidance_rollout, lora)
 
         def keep(step: int, x: Tensor, v: Tensor) -> None:
             x, sigma = _rounded(x), states.sigmas[step].to(x.device)
-            target = v if own else self.velocity(x, sigma, cond, self.guidance)
+
+            def base(prompt: Conditioning) -> Tensor:
+                return (
+                    v if own and prompt is path else self.velocity(x, sigma, prompt, self.guidance)
+                )
+
             _put(states.latents, rows, step, x)
-            _put(states.target, rows, step, target)
-            if states.null is not None and prompts.null is not None:
-                null = self.velocity(x, sigma, prompts.null.to(self.device), self.guidance)
-                _put(states.null, rows, step, null)
+            _put(states.target, rows, step, base(cond))
+            if states.null is not None and null is not None:
+                _put(states.null, rows, step, base(null))
             if states.contrast is not None:
                 found = [self._attention(x, sigma, *words) for words in prompts.contrast]
                 _put(states.contrast, rows, step, torch.stack(found, dim=1))

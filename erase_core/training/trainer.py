@@ -198,9 +198,12 @@ class Trainer:
         jobs += [(erase, rows, prompts.erase) for rows in _batches(erase, settings.batch)]
         if isinstance(keep, Rollouts):
             jobs += [(keep, rows, prompts.keep) for rows in _batches(keep, settings.batch)]
+        along_null = settings.rollout_prompt == "null"  # keep prompts have none
         with self.reporter.phase("rollouts", len(jobs) * settings.rollout_steps) as tick:
             for states, rows, encoded in jobs:
-                self.sampler.fill(states, rows, encoded(rows), self.generator, on_step=tick)
+                self.sampler.fill(
+                    states, rows, encoded(rows), self.generator, along_null=along_null, on_step=tick
+                )
         return Buffer(erase, keep)
 
     def _train(self, states: Buffer, prompts: EncodedPrompts) -> Stopped:

@@ -25,6 +25,7 @@ SMALL = {
     "attention_blocks": "",
     "null": "replace",
     "anchor": "",
+    "rollout_prompt": "concept",
     "k": 2,
     "guidance_rollout": 3.5,
     "guidance_train": 3.5,

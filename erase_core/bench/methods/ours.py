@@ -3,12 +3,14 @@
 Gao et al., *EraseAnything*, ICML 2025 (arXiv 2412.20413), Algorithm 1: the bi-level training of
 :class:`erase_core.training.Trainer` with the four losses of Eq. 2 to 5. What resists attackers is
 added to the demo's settings: adversaries inside the erase step, and the image stream's attention,
-without which the text side alone cannot meet them. The ablations are those of the paper's table,
-without either: a loss that is not named has weight 0.
+without which the text side alone cannot meet them. A relationship has settings of its own, tuned on
+"left of": states along the null prompt, and the iterations that it takes to move two things. The
+ablations are those of the paper's table, without adversaries: a loss that is not named has weight 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +27,13 @@ ROBUST = {
     "lr_low": 1e-3,
     "l_adv": 1.0,
 }
+RELATION = {
+    "targets": demo_settings().targets,
+    "lr_low": 1e-3,
+    "l_adv": 0.0,
+    "rollout_prompt": "null",
+    "steps": 1200,
+}
 ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "ours-plain": ("ours without adversaries", {}),
     "ours-esd-attn": ("ESD + attn", {"l_lora": 0.0, "l_rsc": 0.0}),
@@ -34,14 +43,16 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def train(task: Task, **settings: Any) -> EraserLora:
-    """Algorithm 1 with ``settings`` of TrainSettings."""
+def train(task: Task, relation: Mapping[str, Any], **settings: Any) -> EraserLora:
+    """Algorithm 1 with ``settings`` of TrainSettings, changed to ``relation`` for a relationship."""
 
     def on_step(progress: Progress) -> None:
         if progress.phase == "training":
             task.on_step(progress.step, progress.steps)
 
     bundle = task.bundle
+    if task.concept.kind == "relationship":
+        settings |= relation
     whole = TrainSettings.from_dict({**settings, "seed": task.seed})
     trainer = Trainer(
         bundle.tree, bundle.config, bundle.text, task.concepts, whole, on_step=on_step
@@ -62,7 +73,7 @@ def _settings(changes: dict[str, Any]) -> dict[str, Any]:
     """The demo's with ``changes``; the seed is the task's."""
     settings = replace(demo_settings(), **changes).to_dict()
     del settings["seed"]
-    return settings
+    return settings | {"relation": RELATION}
 
 
 METHODS = (
