@@ -5,7 +5,7 @@ Gao et al., *EraseAnything*, ICML 2025 (arXiv 2412.20413), Algorithm 1: the bi-l
 added to the demo's settings: adversaries inside the erase step, and the image stream's attention,
 without which the text side alone cannot meet them. A relationship has settings of its own, tuned on
 "left of": states along the null prompt, and the iterations that it takes to move two things. The
-ablations are those of the paper's table, without adversaries: a loss that is not named has weight 0.
+ablations are those of the paper's table, without adversaries; a loss not named has weight 0.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def train(task: Task, relation: Mapping[str, Any], **settings: Any) -> EraserLora:
-    """Algorithm 1 with ``settings`` of TrainSettings, changed to ``relation`` for a relationship."""
+    """Algorithm 1 with ``settings`` of TrainSettings, ``relation`` first for a relationship."""
 
     def on_step(progress: Progress) -> None:
         if progress.phase == "training":
