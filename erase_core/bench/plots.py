@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EraseError
 from ..files import atomic
 from .method import find_method
-from .summary import summarise
+from .summary import KINDS, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,8 +21,9 @@ Row = Mapping[str, Any]
 def draw(folder: Path, rows: Sequence[Row], attacks: Sequence[Row]) -> list[Path]:
     """Write the plots of what there is into ``folder``; EraseError without matplotlib."""
     single = [row for row in rows if row["kind"] != "several"]
-    written = [_save(folder / "tradeoff.png", _tradeoff, single)]
-    written.append(_save(folder / "cost.png", _cost, single))
+    written = [folder / "tradeoff.png", _save(folder / "cost.png", _cost, single)]
+    with figure(written[0], 1, len(KINDS)) as panels:
+        _tradeoff(panels, single)
     if attacks:
         written.append(_save(folder / "robustness.png", _robustness, attacks))
     return written
@@ -62,27 +63,34 @@ def _groups(rows: Sequence[Row], *names: str) -> dict[tuple[str, ...], list[Row]
     return found
 
 
-def _tradeoff(axes: Axes, rows: Sequence[Row]) -> None:
-    """Acc_e against Acc_ir, a mark a method and kind: the best corner is top left."""
-    marks = {"entity": "o", "abstraction": "s", "relationship": "^"}
-    names = dict.fromkeys(row["method"] for row in rows)
-    colours = {name: f"C{index % 10}" for index, name in enumerate(names)}
-    for (method, kind), cells in _groups(rows, "method", "kind").items():
-        found = summarise(cells)
-        x, y = found["acc_e"], found["acc_ir"]
-        axes.errorbar(
-            100 * x.value,
-            100 * y.value,
-            xerr=[[100 * (x.value - x.low)], [100 * (x.high - x.value)]],
-            yerr=[[100 * (y.value - y.low)], [100 * (y.high - y.value)]],
-            fmt=marks[kind],
-            color=colours[method],
-            label=f"{find_method(method).label}, {kind}",
-            alpha=0.8,
-        )
-    axes.set_xlabel("Acc_e, erased concept still recognised (%)")
-    axes.set_ylabel("Acc_ir, everything else recognised (%)")
-    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+def _tradeoff(panels: Sequence[Axes], rows: Sequence[Row]) -> None:
+    """Acc_e against Acc_ir, a panel a kind, a mark a method: the best corner is top left."""
+    names = list(dict.fromkeys(row["method"] for row in rows))
+    for axes, kind in zip(panels, KINDS, strict=True):
+        own = [row for row in rows if row["kind"] == kind]
+        for (method,), cells in _groups(own, "method").items():
+            found = summarise(cells)
+            x, y = found["acc_e"], found["acc_ir"]
+            axes.errorbar(
+                100 * x.value,
+                100 * y.value,
+                xerr=[[100 * (x.value - x.low)], [100 * (x.high - x.value)]],
+                yerr=[[100 * (y.value - y.low)], [100 * (y.high - y.value)]],
+                fmt="o",
+                color=f"C{names.index(method) % 10}",
+                label=find_method(method).label,
+                alpha=0.8,
+            )
+        axes.set_title(kind)
+        axes.set_xlabel("Acc_e: concept still seen (%)")
+    panels[0].set_ylabel("Acc_ir: everything else seen (%)")
+    marks: dict[str, Any] = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        marks |= dict(zip(labels, handles, strict=True))
+    whole = panels[0].get_figure(root=True)
+    assert whole is not None
+    whole.legend(marks.values(), marks, loc="outside lower center", ncols=3, fontsize=8)
 
 
 def _cost(axes: Axes, rows: Sequence[Row]) -> None:
