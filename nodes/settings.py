@@ -10,6 +10,7 @@ from comfy_api.latest import io
 
 from ..erase_core import miniflux
 from ..erase_core.commands.settings import BASIC, EXPERT
+from ..erase_core.concepts.sets import ConceptSet
 from ..erase_core.errors import EraseError
 from ..erase_core.flux.config import FluxConfig
 from ..erase_core.losses import RscVariant
@@ -88,11 +89,15 @@ class Settings(io.ComfyNode):
 
 
 def plan_for(
-    model: Any, config: FluxConfig, given: Mapping[str, int], more: Mapping[str, Any]
+    model: Any,
+    config: FluxConfig,
+    concepts: ConceptSet,
+    given: Mapping[str, int],
+    more: Mapping[str, Any],
 ) -> TrainSettings:
-    """The MODEL's own settings, changed by Erase Settings (``more``) and by what Erase Concept was
-    ``given`` (0: unsaid, but for the seed)."""
-    own = miniflux.demo_settings() if host.is_miniflux(config) else FLUX_SETTINGS
+    """The MODEL's own settings for these concepts, changed by Erase Settings (``more``) and by what
+    Erase Concept was ``given`` (0: unsaid, but for the seed)."""
+    own = miniflux.demo_settings(concepts) if host.is_miniflux(config) else FLUX_SETTINGS
     said = {name: value for name, value in given.items() if value or name == "seed"}
     return replace(own, shift_mu=host.shift(model), **more, **said)
 

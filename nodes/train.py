@@ -82,7 +82,7 @@ class Train(io.ComfyNode):
     ) -> io.NodeOutput:
         config = host.flux_config(model)
         given = {"steps": steps, "width": width, "height": height, "seed": seed}
-        plan = plan_for(model, config, given, settings or {})
+        plan = plan_for(model, config, concepts, given, settings or {})
         prefix = filename_prefix.replace("%concept%", _names(concepts))
         path = host.free_name(host.lora_folder(folder), prefix)
         workflow = ((cls.hidden.extra_pnginfo or {}).get("workflow") or {}).get("id") or ""
@@ -111,7 +111,8 @@ def _inputs() -> list[Any]:
             default=0,
             min=0,
             max=100_000,
-            tooltip="Iterations, each erases and preserves once. 0: what suits the model (400).",
+            tooltip="Iterations, each erases and preserves once. 0: what suits the model (400; "
+            "1200 for a relationship on MiniFlux).",
         ),
         _pixels("width"),
         _pixels("height"),

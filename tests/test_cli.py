@@ -21,6 +21,7 @@ from erase_core.commands.progress import Bar, clock, describe
 from erase_core.commands.settings import BASIC, EXPERT
 from erase_core.concepts.sets import ConceptSet
 from erase_core.files import read_tensors, save_tensors
+from erase_core.miniflux.concepts import concept
 from erase_core.training import Progress, TrainSettings
 from erase_core.training.save import free_name
 
@@ -32,7 +33,15 @@ SMALL = {"steps": 4, "batch": 2, "rollout_steps": 2, "erase_rollouts": 2, "keep_
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """MiniFlux's own settings, but for a run of seconds."""
     settings = replace(miniflux.demo_settings(), **SMALL)
-    monkeypatch.setattr(miniflux, "demo_settings", lambda: settings)
+    monkeypatch.setattr(miniflux, "demo_settings", lambda concepts: settings)
+
+
+def test_a_relationship_has_settings_of_its_own() -> None:
+    thing, relation = (ConceptSet((concept(name),)) for name in ("tiger", "left of"))
+    plain = miniflux.demo_settings()
+    assert miniflux.demo_settings(thing) == plain
+    assert miniflux.demo_settings(relation) == replace(plain, **miniflux.RELATION) != plain
+    assert miniflux.demo_settings(thing.merge(relation)).rollout_prompt == "null"
 
 
 def train(out: Path, *more: str) -> int:

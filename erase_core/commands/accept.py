@@ -180,7 +180,8 @@ def _trainer(
     """A trainer for a short run, and the settings of a whole one."""
     from ..training import Trainer
 
-    whole = replace(default_settings(args, bundle), seed=args.seed)
+    concepts = find_concepts(args)
+    whole = replace(default_settings(args, bundle, concepts), seed=args.seed)
     if args.size:
         whole = replace(whole, height=args.size[0], width=args.size[1])
     if args.batch:
@@ -192,7 +193,6 @@ def _trainer(
         keep_rollouts=-(-whole.keep_rollouts // SHARE),
         checkpoint_every=0,
     )
-    concepts = find_concepts(args)
     return Trainer(bundle.tree, bundle.config, bundle.text, concepts, short, on_step=laps), whole
 
 

@@ -93,7 +93,7 @@ def _trainer(args: argparse.Namespace, bundle: Bundle, concepts: ConceptSet, bar
     from ..miniflux import demo_settings
     from ..training import Trainer
 
-    settings = replace(demo_settings(), seed=args.seed)
+    settings = replace(demo_settings(concepts), seed=args.seed)
     return Trainer(bundle.tree, bundle.config, bundle.text, concepts, settings, on_step=bar)
 
 

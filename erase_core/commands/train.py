@@ -101,7 +101,8 @@ def _trainer(args: argparse.Namespace, bundle: Bundle, folder: Path, bar: Bar) -
         return Trainer.resume(folder, tree, config, text, steps=args.steps, on_step=bar)
     if args.overwrite and not args.checkpoints:
         shutil.rmtree(folder, ignore_errors=True)
-    settings = read_settings(args, default_settings(args, bundle))
+    concepts = find_concepts(args)
+    settings = read_settings(args, default_settings(args, bundle, concepts))
     pictures = None
     if args.pictures:
         size = (settings.height, settings.width)
@@ -110,7 +111,7 @@ def _trainer(args: argparse.Namespace, bundle: Bundle, folder: Path, bar: Bar) -
         tree,
         config,
         text,
-        find_concepts(args),
+        concepts,
         settings,
         pictures=pictures,
         checkpoint_dir=folder,
@@ -118,13 +119,13 @@ def _trainer(args: argparse.Namespace, bundle: Bundle, folder: Path, bar: Bar) -
     )
 
 
-def default_settings(args: argparse.Namespace, bundle: Bundle) -> Any:
-    """The settings that suit the model."""
+def default_settings(args: argparse.Namespace, bundle: Bundle, concepts: ConceptSet) -> Any:
+    """The settings that suit the model and what it is to forget."""
     from ..miniflux import demo_settings
     from ..training import TrainSettings
 
     if args.model == MINIFLUX:
-        return demo_settings()
+        return demo_settings(concepts)
     return TrainSettings(height=bundle.size[0], width=bundle.size[1], shift_mu=bundle.shift_mu)
 
 

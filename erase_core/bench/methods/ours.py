@@ -3,9 +3,9 @@
 Gao et al., *EraseAnything*, ICML 2025 (arXiv 2412.20413), Algorithm 1: the bi-level training of
 :class:`erase_core.training.Trainer` with the four losses of Eq. 2 to 5. What resists attackers is
 added to the demo's settings: adversaries inside the erase step, and the image stream's attention,
-without which the text side alone cannot meet them. A relationship has settings of its own, tuned on
-"left of": states along the null prompt, and the iterations that it takes to move two things. The
-ablations are those of the paper's table, without adversaries; a loss not named has weight 0.
+without which the text side alone cannot meet them; not for relationships, which have settings of
+their own. The ablations are those of the paper's table, without adversaries, too: a loss that is
+not named has weight 0.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from ...combine import Part, combine
 from ...concepts.sets import ConceptSet
 from ...lora import EraserLora
-from ...miniflux import demo_settings
+from ...miniflux import RELATION, demo_settings
 from ...training import Progress, Trainer, TrainSettings
 from ..method import Method, Task
 
@@ -27,13 +27,7 @@ ROBUST = {
     "lr_low": 1e-3,
     "l_adv": 1.0,
 }
-RELATION = {
-    "targets": demo_settings().targets,
-    "lr_low": 1e-3,
-    "l_adv": 0.0,
-    "rollout_prompt": "null",
-    "steps": 1200,
-}
+PLAIN = {"targets": demo_settings().targets, "l_adv": 0.0}
 ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "ours-plain": ("ours without adversaries", {}),
     "ours-esd-attn": ("ESD + attn", {"l_lora": 0.0, "l_rsc": 0.0}),
@@ -69,18 +63,19 @@ def combined(task: Task, **settings: Any) -> EraserLora:
     return EraserLora.from_tensors(combine(parts), task.bundle.config)
 
 
-def _settings(changes: dict[str, Any]) -> dict[str, Any]:
+def _settings(changes: dict[str, Any], relation: dict[str, Any]) -> dict[str, Any]:
     """The demo's with ``changes``; the seed is the task's."""
     settings = replace(demo_settings(), **changes).to_dict()
     del settings["seed"]
-    return settings | {"relation": RELATION}
+    return settings | {"relation": relation}
 
 
+OURS = _settings(ROBUST, PLAIN | RELATION)
 METHODS = (
-    Method("ours", "EraseAnything (ours)", SOURCE, train, _settings(ROBUST)),
-    Method("ours-combined", "ours, single erasers added", SOURCE, combined, _settings(ROBUST)),
+    Method("ours", "EraseAnything (ours)", SOURCE, train, OURS),
+    Method("ours-combined", "ours, single erasers added", SOURCE, combined, OURS),
     *(
-        Method(name, label, SOURCE, train, _settings(changes))
+        Method(name, label, SOURCE, train, _settings(changes, RELATION))
         for name, (label, changes) in ABLATIONS.items()
     ),
 )
