@@ -14,11 +14,12 @@ from PIL import Image
 from tiny import LENGTH, WordText, make_tree
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
 
+from erase_core.bench.cell import Cell
 from erase_core.bench.method import find_method, methods
 from erase_core.bench.prompts import Prompt, read_prompts
 from erase_core.bench.report import results, write_csv
 from erase_core.bench.sheets import HEIGHT, SHOWN, strip, write_sheets
-from erase_core.bench.suite import DEVELOPMENT, REPORTED, chosen, full
+from erase_core.bench.suite import DEVELOPMENT, REPORTED, SETS, SEVERAL, chosen, full
 from erase_core.bench.summary import summarise
 from erase_core.cli import main
 from erase_core.edit import WeightEdit
@@ -137,6 +138,16 @@ def test_concepts_joined_by_a_plus_are_one_cell() -> None:
     assert [cell.concepts for cell in cells] == [("dog",), ("dog", "rose", "bus")]
     assert [cell.title for cell in cells] == ["dog", "dog and 2 more"]
     assert [cell.kind for cell in cells] == ["entity", "several"]
+
+
+@pytest.mark.parametrize("size", SETS)
+def test_a_set_keeps_nothing_that_it_erases(size: int) -> None:
+    concepts = Cell("ours", SEVERAL[:size]).concept_set.concepts
+    assert tuple(concept.name for concept in concepts) == SEVERAL[:size]
+    assert not {word for concept in concepts for word in concept.irrelevant_words()} & set(
+        SEVERAL[:size]
+    )
+    assert all(concept.irrelevant_words() for concept in concepts)
 
 
 def test_an_exam_of_several_asks_for_none_of_them_again() -> None:

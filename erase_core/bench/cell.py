@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,11 @@ class Cell:
         """The concept, or the first and how many more."""
         first, *others = self.concepts
         return f"{first} and {len(others)} more" if others else first
+
+    @property
+    def concept_set(self) -> ConceptSet:
+        """The concepts with their words; none keeps what another erases."""
+        return reduce(ConceptSet.merge, (ConceptSet((concept(name),)) for name in self.concepts))
 
     @property
     def kind(self) -> str:
@@ -169,11 +175,12 @@ class Bench:
 
     def _erase(self, cell: Cell) -> tuple[Eraser | None, dict[str, Any]]:
         """The eraser, and what it cost: seconds, bytes in memory and on disk."""
-        concepts = ConceptSet(tuple(concept(name) for name in cell.concepts))
         on_step = self._on_step(f"{cell.method}: {cell.title}")
         began = time.perf_counter()
         with Peak(self.bundle.tree) as peak:
-            eraser = find_method(cell.method).erase(Task(self.bundle, concepts, cell.seed, on_step))
+            eraser = find_method(cell.method).erase(
+                Task(self.bundle, cell.concept_set, cell.seed, on_step)
+            )
         size = sum(t.nbytes for t in eraser.tensors().values()) if eraser else 0
         seconds = round(time.perf_counter() - began, 1)
         return eraser, {
