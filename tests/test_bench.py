@@ -30,6 +30,7 @@ from erase_core.metrics.scores import Rate
 from erase_core.miniflux import FOLDER
 from erase_core.miniflux import load as load_miniflux
 from erase_core.miniflux.concepts import concept as concept_of
+from erase_core.miniflux.concepts import held_out_synonyms
 from erase_core.miniflux.exam import Exam
 from erase_core.miniflux.judge import synonym_cases
 from erase_core.miniflux.world import THINGS
@@ -158,11 +159,15 @@ def test_an_exam_of_several_asks_for_none_of_them_again() -> None:
         assert exam.roles[role] and not shown & set(names)
     assert {case.concept for case in exam.roles["erased"]} == set(names)
     assert {case.concept for case in exam.roles["held_out"]} == set(names)
+    words = {word for name in names for word in held_out_synonyms(name)}
+    assert all(any(w in case.prompt for w in words) for case in exam.roles["held_out"])
 
 
 def test_a_sheet_shows_every_cell_under_its_concept(tmp_path: Path) -> None:
     """Pictures of one colour for each role and cell are found again where they belong."""
-    exam = Exam("dog", {role: [synonym_cases("dog", "dog", 1, 0)[0]] * 2 for role in (*SHOWN, "x")})
+    exam = Exam(
+        "dog", {role: [synonym_cases("dog", ["dog"], 1, 0)[0]] * 2 for role in (*SHOWN, "x")}
+    )
     files, colours = {}, {}
     for n, (method, concept) in enumerate([("ours", "dog"), ("ours", "rose"), ("uce", "rose")]):
         pictures = torch.full((8, HEIGHT, HEIGHT, 3), 250, dtype=torch.uint8)

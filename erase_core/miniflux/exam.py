@@ -65,7 +65,7 @@ class Exam:
         left = [name for name in CHOICES["thing"] if name not in names]
         kin = [name for name in left if any(name in near(erased) for erased in names)]
         rest = [name for name in left if name not in kin]
-        words = [(name, word) for name in names for word in held_out_synonyms(name)]
+        words = [(name, [word]) for name in names for word in held_out_synonyms(name)]
         roles = {
             "erased": cases(names, count, seed),
             "near": cases(kin, count // 2, seed + 1),
