@@ -200,8 +200,13 @@ def test_a_row_with_other_settings_erases_otherwise() -> None:
     assert isinstance(eraser, EraserLora)
     assert {name.rsplit(".")[-1] for name in eraser.slots} == {"add_v_proj"}
     assert find_method("ours null=without l_adv=0.5").settings["null"] == "without"
+    assert find_method("ours-plain relation={}").settings["relation"] == {}
     with pytest.raises(EraseError, match="no setting speed; it has .*lr, steps, eta"):
         find_method("esd-x speed=3")
+    with pytest.raises(EraseError, match='told "fast" where a number belongs'):
+        find_method("esd-x lr=fast")
+    with pytest.raises(EraseError, match="choose from"):
+        find_method("")
 
 
 @pytest.mark.parametrize("name", ["ca-model", "uce", "mace", "released"])

@@ -90,9 +90,14 @@ def _value(text: str, default: Any) -> Any:
     if isinstance(default, (tuple, list)):
         return tuple(text.split(","))
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError:
-        return text
+        value = text
+    if isinstance(default, (int, float)) and not isinstance(value, (int, float)):
+        raise EraseError(
+            f'The benchmark was told "{text}" where a number belongs; write e.g. 1e-3.'
+        )
+    return value
 
 
 def methods() -> dict[str, Method]:
@@ -105,5 +110,5 @@ def find_method(name: str) -> Method:
 
     EraseError, listing what there is, for any other.
     """
-    plain, *changes = name.split()
+    plain, *changes = name.split() or [name]
     return find(methods(), plain, "method").changed(changes)

@@ -175,7 +175,8 @@ def percent(rate: Mapping[str, Any] | None) -> str:
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """Every cell, a line each; rates as fractions with their counts, settings as JSON."""
-    plain = [flat({**row, "settings": json.dumps(row.get("settings"))}) for row in rows]
+    told = [{"settings": json.dumps(row["settings"])} if "settings" in row else {} for row in rows]
+    plain = [flat({**row, **more}) for row, more in zip(rows, told, strict=True)]
     names = list(dict.fromkeys(name for row in plain for name in row))
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)

@@ -38,7 +38,8 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def train(task: Task, relation: Mapping[str, Any], **settings: Any) -> EraserLora:
-    """Algorithm 1 with ``settings`` of TrainSettings, ``relation`` first for a relationship."""
+    """Algorithm 1 with ``settings`` of TrainSettings; in a relationship ``relation`` comes first (a
+    row without is "ours-plain relation={}")."""
 
     def on_step(progress: Progress) -> None:
         if progress.phase == "training":
