@@ -14,13 +14,13 @@ from PIL import Image
 from tiny import LENGTH, WordText, make_tree
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
 
-from erase_core.bench.cell import Cell
+from erase_core.bench.cell import MADE, Cell
 from erase_core.bench.method import find_method, methods
 from erase_core.bench.prompts import Prompt, read_prompts
 from erase_core.bench.report import results, write_csv
 from erase_core.bench.sheets import HEIGHT, SHOWN, strip, write_sheets
 from erase_core.bench.suite import DEVELOPMENT, REPORTED, SETS, SEVERAL, chosen, full
-from erase_core.bench.summary import summarise
+from erase_core.bench.summary import ahead, summarise
 from erase_core.cli import main
 from erase_core.edit import WeightEdit
 from erase_core.errors import EraseError
@@ -70,7 +70,8 @@ def row(method: str, concept: str, **rates: tuple[int, int]) -> dict[str, Any]:
     kept = {"agreement": Rate(9, 10).to_dict(), "distance": 0.01, "untouched": marks}
     cost = {"seconds": 3.0, "peak_bytes": 10**9, "file_bytes": 10**6, "ho": 0.9}
     kind = concept_of(concept).kind
-    return {"method": method, "concepts": [concept], "kind": kind, **marks, **kept, **cost}
+    own = {"method": method, "concepts": [concept], "kind": kind, "seed": 0}
+    return {**own, **marks, **kept, **cost}
 
 
 def test_a_summary_is_the_mean_of_its_concepts() -> None:
@@ -103,6 +104,32 @@ def test_an_interval_of_one_concept_is_that_of_its_pictures() -> None:
     assert found["acc_e"].high == pytest.approx(0.2 + 1.96 * 0.04, abs=0.02)
     assert found["acc_ir"].high == 1
     assert found["acc_ir"].low == pytest.approx(Rate(100, 100).interval[0], abs=0.02)  # Wilson's
+
+
+def test_a_lead_is_that_of_the_same_concepts() -> None:
+    """Concepts that differ widely hide a steady lead from two intervals, not from their pairs."""
+    kept = {"dog": 196, "rose": 150, "pizza": 180, "robot": 120}
+    ours = [row("ours", n, acc_e=(0, 200), acc_ir=(k, 200)) for n, k in kept.items()]
+    theirs = [row("uce", n, acc_e=(0, 200), acc_ir=(k - 40, 200)) for n, k in kept.items()]
+    lead = ahead(ours, [row("uce", "house", acc_e=(200, 200), acc_ir=(0, 200)), *theirs])
+    first, second = summarise(ours)["ho"], summarise(theirs)["ho"]
+    assert lead and lead.value == pytest.approx(first.value - second.value)
+    assert first.low < second.high and lead.low > 0.05
+    turned = ahead(theirs, ours)
+    assert turned and turned.high < -0.05
+    assert ahead(ours, [row("uce", "house", acc_e=(0, 9), acc_ir=(9, 9))]) is None
+
+
+def test_methods_with_fewer_concepts_are_compared_on_those() -> None:
+    cells = [
+        row("ours", "dog", acc_e=(0, 40), acc_ir=(40, 40)),
+        row("ours", "rose", acc_e=(0, 40), acc_ir=(20, 40)),
+        row("uce", "dog", acc_e=(0, 40), acc_ir=(30, 40)),
+    ]
+    text = results(cells)
+    whole, alike = text.split('All methods, on "dog" alone:')
+    assert "| EraseAnything (ours) | dog, rose |" in whole and "UCE" not in whole
+    assert "| EraseAnything (ours) | dog | " in alike and "| UCE | dog | " in alike
 
 
 def test_tables_and_csv_hold_every_cell(tmp_path: Path) -> None:
@@ -189,6 +216,26 @@ def test_a_sheet_shows_every_cell_under_its_concept(tmp_path: Path) -> None:
     assert places["ours", "dog", 0][0] == places["ours", "rose", 2][0] < places["uce", "rose", 0][0]
     assert places["ours", "rose", 1][1] == places["uce", "rose", 1][1]
     assert places["ours", "dog", 0][1] < places["ours", "dog", 1][1] < places["ours", "rose", 0][1]
+
+
+def test_a_saved_eraser_sits_a_longer_exam(tmp_path: Path, capsys: Capture) -> None:
+    """The command: a cell is kept; asked for more pictures, only they are new."""
+    options = ["bench", "--methods", "uce", "--concepts", "dog", "--out", str(tmp_path), "--json"]
+
+    def cell(count: int) -> dict[str, Any]:
+        assert main([*options, "--exam", str(count)]) == 0
+        (found,) = json.loads(capsys.readouterr().out)["cells"]
+        return dict(found)
+
+    first = cell(2)
+    eraser = tmp_path / "cells" / "uce" / "dog 0.safetensors"
+    made = eraser.stat().st_mtime_ns
+    assert cell(2) == first and first["acc_e"]["count"] == 2 and first["acc_e"]["hits"] == 0
+    more = cell(3)
+    assert more["acc_e"]["count"] == 3 and more["pictures"] > first["pictures"]
+    assert eraser.stat().st_mtime_ns == made
+    assert {more[name] == first[name] for name in MADE} == {True}
+    assert (tmp_path / "results.md").exists() and (tmp_path / "sheet-entity.png").exists()
 
 
 def test_prompt_files_keep_their_seeds(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 from ..files import atomic, read_json
 from .method import find_method, methods
-from .summary import KINDS, RATES, summarise
+from .summary import KINDS, RATES, Row, ahead, summarise
 
-Row = Mapping[str, Any]
+OURS = "ours"  # the row that all others are measured against
 
 # Acc_e / Acc_ir / Acc_g of the paper on Flux.1-dev, in per cent (Gao et al., ICML 2025, Table 2).
 PAPER: dict[str, dict[str, tuple[float, float, float]]] = {
@@ -50,7 +50,7 @@ def read_files(folder: Path, part: str = "cells") -> dict[Path, Row]:
 def results(rows: Sequence[Row], attacks: Sequence[Row] = (), distances: Sequence[Row] = ()) -> str:
     """All tables as Markdown."""
     parts = [
-        f"## {kind.capitalize()}\n\n{_scores([row for row in rows if row['kind'] == kind], kind)}"
+        f"## {kind.capitalize()}\n\n{_kind([row for row in rows if row['kind'] == kind], kind)}"
         for kind in KINDS
         if any(row["kind"] == kind for row in rows)
     ]
@@ -71,20 +71,38 @@ def _by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def _scores(rows: Sequence[Row], kind: str) -> str:
-    """A kind's table: a line a method, means over its concepts in per cent."""
-    head = ["method", "concepts", *RATES.values(), "Ho", "paper: Acc_e / Acc_ir / Acc_g"]
+def _kind(rows: Sequence[Row], kind: str) -> str:
+    """A kind's tables: the methods that have all concepts, then all methods, where they have more
+    in common than nothing, on the concepts that every method has."""
+    found = _by_method(rows)
+    names = {method: {row["concepts"][0] for row in own} for method, own in found.items()}
+    everything, shared = set.union(*names.values()), set.intersection(*names.values())
+    if not shared or shared == everything:
+        return _scores(found, kind)
+    whole = {method: own for method, own in found.items() if names[method] == everything}
+    alike = {m: [r for r in own if r["concepts"][0] in shared] for m, own in found.items()}
+    told = ", ".join(f'"{name}"' for name in sorted(shared))
+    tables = [_scores(whole, kind)] if whole else []
+    return "\n\n".join([*tables, f"All methods, on {told} alone:", _scores(alike, kind)])
+
+
+def _scores(found: Mapping[str, Sequence[Row]], kind: str) -> str:
+    """A line a method, means over its concepts in per cent."""
+    paper_head = "paper: Acc_e / Acc_ir / Acc_g"
+    head = ["method", "concepts", *RATES.values(), "Ho", "Ho of ours above it", paper_head]
     lines = []
-    for name, cells in _by_method(rows).items():
-        found = summarise(cells)
+    for name, cells in found.items():
+        rates = summarise(cells)
         paper = PAPER.get(name, {}).get(kind)
         concepts = sorted({cell["concepts"][0] for cell in cells})
+        lead = ahead(found[OURS], cells) if OURS in found and name != OURS else None
         lines.append(
             [
                 find_method(name).label,
                 ", ".join(concepts),
-                *(found[rate].percent() if rate in found else "–" for rate in RATES),
-                found["ho"].plain(),
+                *(rates[rate].percent() if rate in rates else "–" for rate in RATES),
+                rates["ho"].plain(),
+                lead.plain() if lead else "–",
                 " / ".join(str(value) for value in paper) if paper else "",
             ]
         )

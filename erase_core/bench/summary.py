@@ -21,6 +21,7 @@ RATES = {
 }
 KINDS = ("entity", "abstraction", "relationship")
 DRAWS = 2000
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Estimate:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
+def summarise(rows: Sequence[Row]) -> dict[str, Estimate]:
     """Every rate of RATES over the cells that have it, and "ho" over all, concepts and seeds.
 
     The bootstrap draws cells with replacement, and for every drawn cell a rate that its pictures
@@ -48,8 +49,28 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
     does not pass for certainty. A cell without synonyms counts with Acc_e in Ho, as in
     :class:`erase_core.metrics.marks.Marks`.
     """
-    rng = np.random.default_rng(0)
-    picked = rng.integers(len(rows), size=(DRAWS, len(rows)))
+    drawn, means = _bootstrap(rows, 1)
+    return {name: _estimate(means[name], drawn[name]) for name in (*RATES, "ho") if name in means}
+
+
+def ahead(rows: Sequence[Row], others: Sequence[Row]) -> Estimate | None:
+    """By how much the Ho of ``rows`` is above that of ``others``, over the concepts and seeds that
+    both have: the bootstrap draws the same ones for both. None without any."""
+    own, other = ({(*row["concepts"], row["seed"]): row for row in each} for each in (rows, others))
+    shared = [key for key in own if key in other]
+    if not shared:
+        return None
+    (drawn, means), (base, below) = (
+        _bootstrap([each[key] for key in shared], seed) for seed, each in enumerate((own, other), 1)
+    )
+    return _estimate(means["ho"] - below["ho"], drawn["ho"] - base["ho"])
+
+
+def _bootstrap(rows: Sequence[Row], seed: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """DRAWS means of every rate and of Ho, and what they scatter about. The cells are the same ones
+    for every ``seed`` (not 0), the rates that pictures allow are not."""
+    rng = np.random.default_rng(seed)
+    picked = np.random.default_rng(0).integers(len(rows), size=(DRAWS, len(rows)))
     columns = {name: [row[name] for row in rows if row.get(name)] for name in RATES}
     columns["general"] = [row.get("acc_g") or row["acc_e"] for row in rows]
     drawn: dict[str, np.ndarray] = {}
@@ -65,7 +86,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
     parts = ("acc_e", "acc_ir", "general")
     drawn["ho"] = np.array([ho(*rates) for rates in zip(*(drawn[n] for n in parts), strict=True)])
     means["ho"] = ho(*(means[n] for n in parts))
-    return {name: _estimate(means[name], drawn[name]) for name in (*RATES, "ho") if name in means}
+    return drawn, means
 
 
 def _estimate(value: float, drawn: np.ndarray) -> Estimate:
