@@ -13,7 +13,7 @@ import torch
 from erase_core.concepts import shipped
 from erase_core.concepts.find import describe, find_concept, with_words
 from erase_core.concepts.inflect import article, form_of, inflect, plural, singular
-from erase_core.concepts.sentences import Sentence, build, replace, shuffle, without
+from erase_core.concepts.sentences import Sentence, build, replace, shuffle, sides, without
 from erase_core.concepts.sets import BANDS, Bands, Concept, ConceptSet, Kind
 from erase_core.errors import EraseError
 from erase_core.text.spans import word_spans
@@ -359,6 +359,19 @@ def test_shuffle_keeps_commas_and_the_relation() -> None:
     texts = {shuffle(sentence, generator(seed)).text for seed in range(30)}
     assert "a lake, left of a car, a cat" in texts
     assert all(sorted(t.split(", ")) == ["a cat", "a lake", "left of a car"] for t in texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "expected"),
+    [
+        ("a photo of a fox kissing a whale", "kissing", ("a photo of a fox", "a whale")),
+        ("on red, an owl is above a car.", "above", ("on red, an owl", "a car")),
+        ("two people hugging in the snow", "hugging", ("two people",)),
+        ("kissing", "kissing", ()),
+    ],
+)
+def test_sides(text: str, word: str, expected: tuple[str, ...]) -> None:
+    assert sides(Sentence(text, word, "relationship")) == expected
 
 
 # --- shipped lists --------------------------------------------------------------------------------

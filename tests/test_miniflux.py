@@ -104,6 +104,18 @@ def test_a_relations_converse_is_asked_as_a_synonym_and_need_not_stay():
     assert held_out_synonyms("hugging") == () and "held_out" not in Exam.of("hugging", 12).roles
 
 
+@pytest.mark.parametrize(
+    ("name", "hidden"),
+    [("dog", {"dog"}), ("blue", {"blue"}), ("two", {"two"}), ("right of", {"right of", "left of"})],
+)
+def test_what_must_stay_is_asked_in_pictures_without_the_concept(name: str, hidden: set[str]):
+    roles = Exam.of(name, 200).roles
+    for role in ("near", "other"):
+        assert roles[role] and not any(hidden & set(judge.asked_for(c.scene)) for c in roles[role])
+    companions = roles.get("companion", [])
+    assert all(name in judge.asked_for(case.scene) for case in companions)
+
+
 def test_unknown_concept_is_one_sentence():
     with pytest.raises(EraseError, match='does not know "unicorn"'):
         concept("unicorn")

@@ -94,6 +94,19 @@ def test_keep_prompts_take_turns_through_the_bands_and_include_the_empty_one() -
     assert not any(word_spans(t, word) for t in keep for word in TIGER.erased())
 
 
+def test_every_other_keep_prompt_of_a_relationship_is_one_of_its_sides() -> None:
+    hug = Concept(
+        "hugging",
+        kind="relationship",
+        irrelevant=Bands(near=("kissing",)),
+        sentences=("a fox hugging a whale", "a bee hugging a whale"),
+    )
+    settings = replace(SETTINGS, keep_rollouts=14, l_rsc=0.0, shuffle=0.0)
+    keep = plan(settings, ConceptSet((hug,))).keep
+    assert set(keep[::2]) == {"a fox kissing a whale", "a bee kissing a whale"}
+    assert set(keep[1::2]) <= {"a fox", "a bee", "a whale", ""} and "a whale" in keep[1::2]
+
+
 def test_several_concepts_share_the_rollouts_and_never_teach_each_other() -> None:
     car = Concept(
         "car", irrelevant=Bands(none=("rose",)), sentences=("a car and a tiger", "a red car")

@@ -19,6 +19,7 @@ from ..errors import EraseError
 from ..files import read_json
 from ..text.spans import word_spans
 from .grammar import (
+    AUXILIARIES,
     COLOURS,
     DETERMINERS,
     MANNERS,
@@ -27,6 +28,7 @@ from .grammar import (
     SEASONS,
     TIMES,
     is_boundary,
+    join,
     split,
 )
 from .inflect import (
@@ -175,6 +177,21 @@ def _determine(before: str, after: str, word: str, new_word: str, new: str) -> s
 def without(sentence: Sentence) -> str:
     """The sentence without its concept (see `removal.remove`); empty when nothing else is left."""
     return remove(sentence.text, sentence.word, sentence.kind)
+
+
+def sides(sentence: Sentence) -> tuple[str, ...]:
+    """What stands before and after a relationship, each a prompt of its own.
+
+    "a photo of a fox kissing a whale in the snow": "a photo of a fox", "a whale in the snow". What
+    names nothing ("in the snow") is left out.
+    """
+    start, end = word_spans(sentence.text, sentence.word)[0]
+    before = split(sentence.text[:start].rstrip(" ,"))
+    while before and before[-1].lower() in AUXILIARIES:
+        before.pop()
+    after = split(sentence.text[end:].rstrip(" ."))
+    after = [] if not after or is_boundary(after[0].lower()) else after
+    return tuple(join(part) for part in (before, after) if part)
 
 
 def shuffle(sentence: Sentence, generator: torch.Generator) -> Sentence:

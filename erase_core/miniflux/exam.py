@@ -17,6 +17,7 @@ from ..miniflux.concepts import held_out_synonyms
 from ..miniflux.judge import (
     CHOICES,
     Case,
+    asked_for,
     cases,
     companion_cases,
     judge,
@@ -27,14 +28,14 @@ from ..miniflux.judge import (
     something,
     synonym_cases,
 )
-from ..miniflux.world import THINGS
+from ..miniflux.world import CONVERSE
 
 
 @dataclass(frozen=True)
 class Exam:
     """Questions by role: the concept ("erased"), its "held_out" and "seen" synonyms (a relation's
-    converse is held out), "near" and "other" concepts, and what stands beside the concept in its
-    own pictures ("companion")."""
+    converse is held out), "near" and "other" concepts in pictures without it, and what stands
+    beside the concept in its own pictures ("companion")."""
 
     concept: str
     roles: dict[str, list[Case]]
@@ -45,8 +46,8 @@ class Exam:
         rest = [name for name in others(concept) if name not in near(concept)]
         roles = {
             "erased": cases([concept], count, seed),
-            "near": cases(near(concept), count // 2, seed + 1),
-            "other": cases(rest, 2 * count, seed + 2),
+            "near": _without([concept], cases(near(concept), count // 2, seed + 1)),
+            "other": _without([concept], cases(rest, 2 * count, seed + 2)),
         }
         if kind_of(concept) != "number":
             roles["companion"] = companion_cases(concept, count, seed + 3)
@@ -61,21 +62,19 @@ class Exam:
     @classmethod
     def together(cls, names: Sequence[str], count: int, seed: int = 0) -> Exam:
         """The same for things that were erased by one eraser: ``count`` questions a role, "near"
-        and "other" asking for what is left."""
+        and "other" asking for what is left in pictures without them."""
         left = [name for name in CHOICES["thing"] if name not in names]
         kin = [name for name in left if any(name in near(erased) for erased in names)]
         rest = [name for name in left if name not in kin]
         words = [(name, [word]) for name in names for word in held_out_synonyms(name)]
         roles = {
             "erased": cases(names, count, seed),
-            "near": cases(kin, count // 2, seed + 1),
-            "other": cases(rest, 2 * count, seed + 2),
+            "near": _without(names, cases(kin, count // 2, seed + 1)),
+            "other": _without(names, cases(rest, 2 * count, seed + 2)),
             "held_out": [
                 synonym_cases(*words[i % len(words)], 1, seed + 4 + i)[0] for i in range(count)
             ],
         }
-        for role in ("near", "other"):
-            roles[role] = [case for case in roles[role] if not _shows_any(case, names)]
         return cls(" + ".join(names), roles)
 
     def cases(self) -> list[Case]:
@@ -120,5 +119,7 @@ class Exam:
         return Marks(rates, recognised["erased"])
 
 
-def _shows_any(case: Case, names: Sequence[str]) -> bool:
-    return any(THINGS[thing].name in names for thing in case.scene.things)
+def _without(names: Sequence[str], asked: list[Case]) -> list[Case]:
+    """The cases whose scenes show none of what is erased: what cannot be harmed for its sake."""
+    erased = {*names, *(CONVERSE.get(name) for name in names)}
+    return [case for case in asked if not erased & set(asked_for(case.scene))]

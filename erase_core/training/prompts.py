@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ..concepts.sentences import Sentence, build, replace, shuffle, without
+from ..concepts.sentences import Sentence, build, replace, shuffle, sides, without
 from ..concepts.sets import Concept, ConceptSet
 from ..errors import EraseError
 from ..flux.forward import Conditioning
@@ -181,7 +181,8 @@ def _null_text(sentence: Sentence, kind: str, anchor: str) -> str:
 def _keep_prompts(
     concepts: Sequence[Concept], settings: TrainSettings, generator: torch.Generator
 ) -> tuple[str, ...]:
-    """Sentences of all concepts with irrelevant words in them, and the empty prompt now and then.
+    """Sentences of all concepts with irrelevant words in them, the sides of relationships alone,
+    and the empty prompt now and then.
 
     A sentence that still names something to be erased is left out: it would be taught again.
     """
@@ -190,7 +191,10 @@ def _keep_prompts(
     for index, count in enumerate(_shares(settings.keep_rollouts, len(concepts))):
         words = _irrelevant(concepts[index], generator)
         sentences = _sentences(concepts[index], count, settings, generator)
-        texts = [replace(s, word).text for s, word in zip(sentences, words, strict=False)]
+        texts = [
+            _kept(sentence, word, number)
+            for number, (sentence, word) in enumerate(zip(sentences, words, strict=False))
+        ]
         clean = [t for t in texts if not any(word_spans(t, word) for word in erased)]
         prompts += (clean * count)[:count]
     if not prompts:
@@ -199,6 +203,13 @@ def _keep_prompts(
             "give sentences with one concept each."
         )
     return tuple("" if i % EMPTY_SHARE == EMPTY_SHARE - 1 else t for i, t in enumerate(prompts))
+
+
+def _kept(sentence: Sentence, word: str, number: int) -> str:
+    """The sentence with an irrelevant word; every other one of a relationship is one of its sides
+    alone, since what could stand in the relation would else only be kept in others."""
+    parts = sides(sentence) if number % 2 and sentence.kind == "relationship" else ()
+    return parts[number // 2 % len(parts)] if parts else replace(sentence, word).text
 
 
 def _irrelevant(concept: Concept, generator: torch.Generator) -> Iterator[str]:
