@@ -97,7 +97,7 @@ def plan_for(
 ) -> TrainSettings:
     """The MODEL's own settings for these concepts, changed by Erase Settings (``more``) and by what
     Erase Concept was ``given`` (0: unsaid, but for the seed)."""
-    own = miniflux.demo_settings(concepts) if host.is_miniflux(config) else FLUX_SETTINGS
+    own = miniflux.train_settings(concepts) if host.is_miniflux(config) else FLUX_SETTINGS
     said = {name: value for name, value in given.items() if value or name == "seed"}
     return replace(own, shift_mu=host.shift(model), **more, **said)
 

@@ -37,7 +37,7 @@ MINIFLUX = FluxConfig(
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings of MiniFlux and of files for a run of seconds."""
     settings = replace(miniflux.demo_settings(), **SMALL)
-    monkeypatch.setattr(miniflux, "demo_settings", lambda concepts: settings)
+    monkeypatch.setattr(miniflux, "train_settings", lambda concepts: settings)
     monkeypatch.setattr(train, "default_settings", lambda args, bundle, concepts: settings)
     monkeypatch.setattr("erase_core.commands.accept.default_settings", train.default_settings)
 

@@ -21,6 +21,8 @@ from erase_core.errors import EraseError
 from erase_core.flux.forward import velocity
 from erase_core.flux.names import lora_slots
 from erase_core.lora import EraserLora
+from erase_core.miniflux import demo_settings, train_settings
+from erase_core.training import Trainer
 
 RED = Concept(
     "red",
@@ -200,13 +202,27 @@ def test_a_row_with_other_settings_erases_otherwise() -> None:
     assert isinstance(eraser, EraserLora)
     assert {name.rsplit(".")[-1] for name in eraser.slots} == {"add_v_proj"}
     assert find_method("ours null=without l_adv=0.5").settings["null"] == "without"
-    assert find_method("ours-plain relation={}").settings["relation"] == {}
+    assert find_method("ours targets=add_v_proj").settings["targets"] == ("add_v_proj",)
     with pytest.raises(EraseError, match="no setting speed; it has .*lr, steps, eta"):
         find_method("esd-x speed=3")
     with pytest.raises(EraseError, match='told "fast" where a number belongs'):
         find_method("esd-x lr=fast")
     with pytest.raises(EraseError, match="choose from"):
         find_method("")
+
+
+def test_our_row_is_what_train_does() -> None:
+    """Its own settings where none are said, a row's where they are."""
+    small = ["batch=2", "rollout_steps=2", "erase_rollouts=4", "keep_rollouts=2", "height=32"]
+    small += ["width=48", "rank=4", "steps=3"]
+    told = {pair.split("=")[0]: int(pair.split("=")[1]) for pair in small}
+    task = make_task(seed=3)
+    for name, own in (("ours", train_settings), ("ours-plain", demo_settings)):
+        eraser = find_method(name).changed(small).erase(task)
+        settings = replace(own(task.concepts), **told, seed=3)
+        bundle = task.bundle
+        trainer = Trainer(bundle.tree, bundle.config, bundle.text, task.concepts, settings)
+        assert eraser and same(eraser.tensors(), trainer.run().lora.tensors())
 
 
 @pytest.mark.parametrize("name", ["ca-model", "uce", "mace", "released"])

@@ -33,15 +33,21 @@ SMALL = {"steps": 4, "batch": 2, "rollout_steps": 2, "erase_rollouts": 2, "keep_
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """MiniFlux's own settings, but for a run of seconds."""
     settings = replace(miniflux.demo_settings(), **SMALL)
-    monkeypatch.setattr(miniflux, "demo_settings", lambda concepts: settings)
+    for name in ("demo_settings", "train_settings"):
+        monkeypatch.setattr(miniflux, name, lambda concepts: settings)
 
 
-def test_a_relationship_has_settings_of_its_own() -> None:
-    thing, relation = (ConceptSet((concept(name),)) for name in ("tiger", "left of"))
+def test_settings_follow_the_concepts() -> None:
+    names = ("tiger", "car", "left of")
+    thing, other, relation = (ConceptSet((concept(name),)) for name in names)
     plain = miniflux.demo_settings()
     assert miniflux.demo_settings(thing) == plain
     assert miniflux.demo_settings(relation) == replace(plain, **miniflux.RELATION) != plain
     assert miniflux.demo_settings(thing.merge(relation)).rollout_prompt == "null"
+    two = miniflux.demo_settings(thing.merge(other))
+    assert two.steps == plain.steps + miniflux.EACH["steps"] and two.keep_rollouts == 80
+    robust = miniflux.train_settings(thing)
+    assert robust == replace(plain, **miniflux.ROBUST) and robust.l_adv > 0
 
 
 def train(out: Path, *more: str) -> int:

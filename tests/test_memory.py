@@ -291,7 +291,7 @@ def test_train_takes_no_more_than_it_is_given(
         erase_rollouts=2,
         keep_rollouts=2,
     )
-    monkeypatch.setattr(miniflux, "demo_settings", lambda concepts: short)
+    monkeypatch.setattr(miniflux, "train_settings", lambda concepts: short)
     argv = ["train", "--concept", "cat", "--out", str(tmp_path / "cat.safetensors")]
     assert main([*argv, "--memory", "0.0108"]) == 0
     assert "the base in fp8, 4 of its blocks in main memory" in capsys.readouterr().out

@@ -183,7 +183,7 @@ class Bench:
         if eraser is not None:
             eraser.save(self.result(cell).with_suffix(".safetensors"), {"format": "pt"})
         return {
-            "settings": dict(method.settings),
+            "settings": {n: v for n, v in method.settings.items() if v not in (None, ())},
             "seconds": round(time.perf_counter() - began, 1),
             "threads": torch.get_num_threads(),
             "peak_bytes": peak.bytes,

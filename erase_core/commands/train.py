@@ -121,11 +121,11 @@ def _trainer(args: argparse.Namespace, bundle: Bundle, folder: Path, bar: Bar) -
 
 def default_settings(args: argparse.Namespace, bundle: Bundle, concepts: ConceptSet) -> Any:
     """The settings that suit the model and what it is to forget."""
-    from ..miniflux import demo_settings
+    from ..miniflux import train_settings
     from ..training import TrainSettings
 
     if args.model == MINIFLUX:
-        return demo_settings(concepts)
+        return train_settings(concepts)
     return TrainSettings(height=bundle.size[0], width=bundle.size[1], shift_mu=bundle.shift_mu)
 
 

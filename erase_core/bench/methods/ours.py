@@ -1,33 +1,28 @@
 """EraseAnything as this package does it, and its ablations.
 
 Gao et al., *EraseAnything*, ICML 2025 (arXiv 2412.20413), Algorithm 1: the bi-level training of
-:class:`erase_core.training.Trainer` with the four losses of Eq. 2 to 5. What resists attackers is
-added to the demo's settings: adversaries inside the erase step, and the image stream's attention,
-without which the text side alone cannot meet them; not for relationships, which have settings of
-their own. The ablations are those of the paper's table, without adversaries, too: a loss that is
-not named has weight 0.
+:class:`erase_core.training.Trainer` with the four losses of Eq. 2 to 5, and the settings that
+``train`` and the nodes give MiniFlux: adversaries inside the erase step, and the image stream's
+attention, without which the text side alone cannot meet them. "ours-plain" is what the demo takes,
+without either; the ablations are those of the paper's table on top of it: a loss that is not named
+has weight 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 from ...combine import Part, combine
 from ...concepts.sets import ConceptSet
 from ...lora import EraserLora
-from ...miniflux import RELATION, demo_settings
+from ...miniflux import demo_settings, train_settings
 from ...training import Progress, Trainer, TrainSettings
 from ..method import Method, Task
 
 SOURCE = "Gao et al., EraseAnything, ICML 2025"
-ROBUST = {
-    "targets": (*demo_settings().targets, "image_attention"),
-    "lr_low": 1e-3,
-    "l_adv": 1.0,
-}
-PLAIN = {"targets": demo_settings().targets, "l_adv": 0.0}
 ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "ours-plain": ("ours without adversaries", {}),
     "ours-esd-attn": ("ESD + attn", {"l_lora": 0.0, "l_rsc": 0.0}),
@@ -35,48 +30,45 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "ours-esd-rsc": ("ESD + RSC", {"l_attn": 0.0, "l_lora": 0.0}),
     "ours-attn-lora-rsc": ("attn + LoRA + RSC", {"l_esd": 0.0}),
 }
+Own = Callable[[ConceptSet], TrainSettings]
+# A row can change every setting; None, or () for a list, is what suits the concepts.
+UNSAID = {
+    field.name: () if isinstance(field.default, tuple) else None
+    for field in fields(TrainSettings)
+    if field.name != "seed"
+}
 
 
-def train(task: Task, relation: Mapping[str, Any], **settings: Any) -> EraserLora:
-    """Algorithm 1 with ``settings`` of TrainSettings; in a relationship ``relation`` comes first (a
-    row without is "ours-plain relation={}")."""
+def train(task: Task, own: Own, **changes: Any) -> EraserLora:
+    """Algorithm 1 with the concepts' ``own`` settings and ``changes`` of them."""
 
     def on_step(progress: Progress) -> None:
         if progress.phase == "training":
             task.on_step(progress.step, progress.steps)
 
     bundle = task.bundle
-    if task.concept.kind == "relationship":
-        settings |= relation
-    whole = TrainSettings.from_dict({**settings, "seed": task.seed})
+    said = {name: value for name, value in changes.items() if value not in (None, ())}
+    settings = replace(own(task.concepts), **said, seed=task.seed)
     trainer = Trainer(
-        bundle.tree, bundle.config, bundle.text, task.concepts, whole, on_step=on_step
+        bundle.tree, bundle.config, bundle.text, task.concepts, settings, on_step=on_step
     )
     return trainer.run().lora
 
 
-def combined(task: Task, **settings: Any) -> EraserLora:
+def combined(task: Task, **changes: Any) -> EraserLora:
     """An eraser for every concept alone, their changes added (ranks stacked)."""
     parts = []
     for concept in task.concepts.concepts:
-        alone = train(replace(task, concepts=ConceptSet((concept,))), **settings)
+        alone = train(replace(task, concepts=ConceptSet((concept,))), train_settings, **changes)
         parts.append(Part(alone.tensors(), 1.0, {}))
     return EraserLora.from_tensors(combine(parts), task.bundle.config)
 
 
-def _settings(changes: dict[str, Any], relation: dict[str, Any]) -> dict[str, Any]:
-    """The demo's with ``changes``; the seed is the task's."""
-    settings = replace(demo_settings(), **changes).to_dict()
-    del settings["seed"]
-    return settings | {"relation": relation}
-
-
-OURS = _settings(ROBUST, PLAIN | RELATION)
 METHODS = (
-    Method("ours", "EraseAnything (ours)", SOURCE, train, OURS),
-    Method("ours-combined", "ours, single erasers added", SOURCE, combined, OURS),
+    Method("ours", "EraseAnything (ours)", SOURCE, partial(train, own=train_settings), UNSAID),
+    Method("ours-combined", "ours, single erasers added", SOURCE, combined, UNSAID),
     *(
-        Method(name, label, SOURCE, train, _settings(changes, RELATION))
+        Method(name, label, SOURCE, partial(train, own=demo_settings), UNSAID | changes)
         for name, (label, changes) in ABLATIONS.items()
     ),
 )
