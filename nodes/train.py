@@ -111,8 +111,8 @@ def _inputs() -> list[Any]:
             default=0,
             min=0,
             max=100_000,
-            tooltip="Iterations, each erases and preserves once. 0: what suits the model (400; "
-            "1200 for a relationship on MiniFlux).",
+            tooltip="Iterations, each erases and preserves once. 0: what suits the model and "
+            "the concepts (400 for one thing).",
         ),
         _pixels("width"),
         _pixels("height"),
