@@ -97,7 +97,8 @@ def plan_for(
 ) -> TrainSettings:
     """The MODEL's own settings for these concepts, changed by Erase Settings (``more``) and by what
     Erase Concept was ``given`` (0: unsaid, but for the seed)."""
-    own = miniflux.train_settings(concepts) if host.is_miniflux(config) else FLUX_SETTINGS
+    several = FLUX_SETTINGS.for_concepts(len(concepts.concepts))
+    own = miniflux.train_settings(concepts) if host.is_miniflux(config) else several
     said = {name: value for name, value in given.items() if value or name == "seed"}
     return replace(own, shift_mu=host.shift(model), **more, **said)
 

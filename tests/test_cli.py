@@ -45,7 +45,8 @@ def test_settings_follow_the_concepts() -> None:
     assert miniflux.demo_settings(relation) == replace(plain, **miniflux.RELATION) != plain
     assert miniflux.demo_settings(thing.merge(relation)).rollout_prompt == "null"
     two = miniflux.demo_settings(thing.merge(other))
-    assert two.steps == plain.steps + miniflux.EACH["steps"] and two.keep_rollouts == 80
+    assert two == replace(plain, lr_low=1e-3).for_concepts(2)
+    assert (two.steps, two.keep_rollouts) == (550, 80) and plain.for_concepts(1) == plain
     robust = miniflux.train_settings(thing)
     assert robust == replace(plain, **miniflux.ROBUST) and robust.l_adv > 0
 
@@ -117,6 +118,7 @@ def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture
         (["inspect", "no.safetensors"], "There is no file"),
         (["concepts"], "Name a concept"),
         (["concepts", "tiger", "-k", "0"], "-k must be"),
+        (["concepts", "crane", "tiger", "--sense", "crane.n.04"], "cannot share one --sense"),
     ],
 )
 def test_failures_are_one_sentence_and_exit_code_1(
@@ -180,8 +182,24 @@ def test_concepts_writes_a_set_that_train_reads(
     assert 1 <= len(concept.irrelevant.near) <= 2
     assert main(["concepts", "Rembrandt", "-k", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == ConceptSet((concept,)).to_json()
+    both = tmp_path / "both.json"
+    assert main(["concepts", "Rembrandt", "Claude Monet", "--out", str(both)]) == 0
+    capsys.readouterr()
+    first, second = ConceptSet.load(both).concepts
+    assert (first.name, second.name) == ("Rembrandt", "Claude Monet")
+    assert not {"Rembrandt", "Claude Monet"} & {*first.irrelevant_words()}
     assert main(["concepts", "--list", "--json"]) == 0
     assert "Rembrandt" in json.loads(capsys.readouterr().out)["lists"]["artists"]
+
+
+def test_several_concepts_are_erased_by_one_lora(
+    small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "three.safetensors"
+    assert main(["train", "--concept", "dog", "rose", "left of", "--out", str(out)]) == 0
+    assert main(["inspect", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])["metadata"]["erase.concepts"]
+    assert [concept["name"] for concept in told["concepts"]] == ["dog", "rose", "left of"]
 
 
 def test_train_inspect_and_draw(

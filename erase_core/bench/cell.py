@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ class Cell:
     @property
     def concept_set(self) -> ConceptSet:
         """The concepts with their words; none keeps what another erases."""
-        return reduce(ConceptSet.merge, (ConceptSet((concept(name),)) for name in self.concepts))
+        return ConceptSet.together(map(concept, self.concepts))
 
     @property
     def kind(self) -> str:

@@ -62,7 +62,9 @@ CLOSE = 0.05  # relative difference of velocities that rounding to bfloat16 expl
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_argument_group("what to erase")
-    source.add_argument("--concept", default="tiger", metavar="NAME", help="default tiger")
+    source.add_argument(
+        "--concept", nargs="+", default=["tiger"], metavar="NAME", help="default tiger"
+    )
     add_source(source)
     parser.set_defaults(concepts=None)
     add_model(parser)

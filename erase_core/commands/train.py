@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
-from .concepts import add_source
+from .concepts import add_source, look_up
 from .keep import read_keep_pictures
 from .models import MINIFLUX, add_memory, add_model, open_bundle, settle
 from .output import add_out, check_out, save_picture, say
@@ -28,12 +28,12 @@ was stopped go on with --resume."""
 EXAMPLES = """\
 examples:
   eraseanything train --concept cat --out cat.safetensors
-  eraseanything train --concept red --targets add_q_proj add_k_proj add_v_proj --out red.safetensors
+  eraseanything train --concept dog rose "left of" --out three.safetensors
   eraseanything train --model flux1-dev.safetensors --clip-l clip_l.safetensors \\
       --t5 t5xxl_fp8.safetensors --concepts tiger.json --out tiger.safetensors
   eraseanything train --resume tiger.checkpoints --steps 800 --out tiger.safetensors"""
 USAGE = (
-    "eraseanything train (--concept NAME | --concepts FILE.json | --resume DIR)\n"
+    "eraseanything train (--concept NAME... | --concepts FILE.json | --resume DIR)\n"
     "                           --out FILE.safetensors [options]"
 )
 FORMATTER = WithDefaults
@@ -43,7 +43,12 @@ CANCELLED, FAILED = 130, 1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_argument_group("what to erase (one of these)")
     choice = source.add_mutually_exclusive_group(required=True)
-    choice.add_argument("--concept", metavar="NAME", help="a concept; the words to keep are found")
+    choice.add_argument(
+        "--concept",
+        nargs="+",
+        metavar="NAME",
+        help="a concept, or several at once; the words to keep are found",
+    )
     choice.add_argument("--concepts", type=Path, metavar="FILE.json", help="a concept set")
     choice.add_argument(
         "--resume", type=Path, metavar="DIR", help="go on from a folder of checkpoints"
@@ -126,20 +131,20 @@ def default_settings(args: argparse.Namespace, bundle: Bundle, concepts: Concept
 
     if args.model == MINIFLUX:
         return train_settings(concepts)
-    return TrainSettings(height=bundle.size[0], width=bundle.size[1], shift_mu=bundle.shift_mu)
+    settings = TrainSettings(height=bundle.size[0], width=bundle.size[1], shift_mu=bundle.shift_mu)
+    return settings.for_concepts(len(concepts.concepts))
 
 
 def find_concepts(args: argparse.Namespace) -> ConceptSet:
     """What ``--concepts`` or ``--concept`` names, with its words."""
-    from ..concepts.find import find_concept
     from ..concepts.sets import ConceptSet
     from ..miniflux.concepts import concept
 
     if args.concepts:
         return ConceptSet.load(args.concepts)
     if args.model == MINIFLUX:
-        return ConceptSet((concept(args.concept),))
-    return ConceptSet((find_concept(args.concept, args.kind, args.sense)[0],))
+        return ConceptSet.together(map(concept, args.concept))
+    return look_up(args.concept, args)
 
 
 def run_and_save(trainer: Trainer, bundle: Bundle, out: Path) -> tuple[TrainResult, Path | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -94,6 +95,11 @@ class ConceptSet:
 
     def _erased(self) -> set[str]:
         return _keys(word for concept in self.concepts for word in concept.erased())
+
+    @classmethod
+    def together(cls, concepts: Iterable[Concept]) -> ConceptSet:
+        """The concepts as one set; what one of them erases, none keeps."""
+        return reduce(cls.merge, (cls((concept,)) for concept in concepts))
 
     def merge(self, other: ConceptSet) -> ConceptSet:
         """Both sets as one; a concept in both gets the words of both.

@@ -37,9 +37,6 @@ RELATION: dict[str, Any] = {
     "steps": 1200,
     "keep_rollouts": 96,
 }
-# What several concepts want: a faster pace, and more of everything for each beyond the first.
-SEVERAL: dict[str, Any] = {"lr_low": 1e-3}
-EACH = {"steps": 150, "erase_rollouts": 18, "keep_rollouts": 16}
 # What withstands an attacker who learns a word for the concept.
 ROBUST: dict[str, Any] = {
     "targets": (*TARGETS, "image_attention"),
@@ -53,7 +50,7 @@ def demo_settings(concepts: ConceptSet | None = None) -> TrainSettings:
 
     Values are changed along with queries and keys, so that a relative (the anchor) is drawn in the
     concept's place; queries and keys alone leave little but the ground. Tuned on "tiger", RELATION
-    on "left of", SEVERAL on five things.
+    on "left of", several at once on five things.
     """
     from ..training.settings import TrainSettings
 
@@ -72,8 +69,7 @@ def demo_settings(concepts: ConceptSet | None = None) -> TrainSettings:
     if any(concept.kind == "relationship" for concept in everything):
         settings = replace(settings, **RELATION)
     if len(everything) > 1:
-        more = {n: getattr(settings, n) + (len(everything) - 1) * e for n, e in EACH.items()}
-        settings = replace(settings, **SEVERAL, **more)
+        settings = replace(settings, lr_low=1e-3).for_concepts(len(everything))
     return settings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
@@ -13,6 +13,7 @@ from ..losses import RscVariant
 
 NullPrompt = Literal["auto", "empty", "without", "replace"]
 RolloutPrompt = Literal["concept", "null"]
+EACH = {"steps": 150, "erase_rollouts": 18, "keep_rollouts": 16}  # beyond the first concept
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,12 @@ class TrainSettings:
             kind = "a whole number" if whole else "a number"
             above = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
             raise EraseError(f"The setting {name} must be {kind} {above}, not {value!r}.")
+
+    def for_concepts(self, count: int) -> TrainSettings:
+        """The same for ``count`` concepts at once: more of all in EACH for each beyond the first,
+        since an iteration looks at one concept alone (measured in docs/erasing.md)."""
+        more = {name: getattr(self, name) + (count - 1) * each for name, each in EACH.items()}
+        return replace(self, **more)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dict."""
