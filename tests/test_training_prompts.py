@@ -33,6 +33,7 @@ from transformers import (
     T5EncoderModel,
 )
 
+from erase_core.concepts.find import find_concept
 from erase_core.concepts.sets import Bands, Concept, ConceptSet
 from erase_core.errors import EraseError
 from erase_core.files import read_tensors
@@ -43,7 +44,7 @@ from erase_core.training import (
     TrainSettings,
     lora_metadata,
 )
-from erase_core.training.prompts import plan_prompts
+from erase_core.training.prompts import anchor_word, plan_prompts
 
 
 def plan(settings: TrainSettings = SETTINGS, concepts: ConceptSet = CONCEPTS) -> Any:
@@ -82,6 +83,16 @@ def test_one_relative_that_stays_takes_the_concepts_place() -> None:
     distant = replace(TIGER, irrelevant=Bands(none=("rain",)))
     prompts = plan(settings, ConceptSet((distant,))).erase
     assert all(word_spans(prompt.null, "rain") for prompt in prompts)
+
+
+@pytest.mark.parametrize(
+    ("name", "anchor"), [("Taylor Swift", "firefighter"), ("Rembrandt", "watercolor")]
+)
+def test_nobodys_name_takes_a_names_place(name: str, anchor: str) -> None:
+    concept, _ = find_concept(name)
+    assert concept.irrelevant.mid[0][0].isupper() and anchor_word(concept) == anchor
+    named = replace(concept, irrelevant=Bands(near=("Adele", "Rihanna")))
+    assert anchor_word(named) == "Adele" and anchor_word(replace(named, irrelevant=Bands())) == ""
 
 
 def test_keep_prompts_take_turns_through_the_bands_and_include_the_empty_one() -> None:

@@ -166,10 +166,11 @@ def anchor_word(concept: Concept) -> str:
     """What is drawn in a concept's place with null = replace; "" when it has no irrelevant words.
 
     One word for all its sentences, since of many only a blur could be learned: a relative where
-    there is one.
+    there is one, but nobody's name, so that no person is drawn as another.
     """
     bands = concept.irrelevant
-    return next(iter(bands.mid + bands.near + bands.far + bands.none), "")
+    words = bands.mid + bands.near + bands.far + bands.none
+    return next((word for word in words if not word[0].isupper()), words[0] if words else "")
 
 
 def _null_text(sentence: Sentence, kind: str, anchor: str) -> str:
