@@ -162,7 +162,7 @@ def test_nothing_reported_was_tuned_on() -> None:
 
 
 def test_concepts_joined_by_a_plus_are_one_cell() -> None:
-    cells = chosen(["ours"], ["dog", "dog+rose+bus"], [0], attacked=False).cells
+    cells = chosen(["ours"], ["dog", "dog+rose+bus"], [0]).cells
     assert [cell.concepts for cell in cells] == [("dog",), ("dog", "rose", "bus")]
     assert [cell.title for cell in cells] == ["dog", "dog and 2 more"]
     assert [cell.kind for cell in cells] == ["entity", "several"]
@@ -235,6 +235,10 @@ def test_a_saved_eraser_sits_a_longer_exam(tmp_path: Path, capsys: Capture) -> N
     assert more["acc_e"]["count"] == 3 and more["pictures"] > first["pictures"]
     assert eraser.stat().st_mtime_ns == made
     assert {more[name] == first[name] for name in MADE} == {True}
+    assert main([*options, "--exam", "3", "--attacks", "misspelling", "paraphrase"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["attack"] for row in found["attacks"]] == ["misspelling", "paraphrase"]
+    assert found["cells"] == [more]
     assert (tmp_path / "results.md").exists() and (tmp_path / "sheet-entity.png").exists()
 
 

@@ -27,22 +27,24 @@ SEVERAL = (
 )  # fmt: skip
 SETS = (5, 10, 20)
 COUNT = 34  # pictures a question: some 200 a cell
-SEVERAL_METHODS = ("untouched", "ours", "ours-combined", "mace")
+SEVERAL_METHODS = ("untouched", "uce", "mace", "ours", "ours-combined")
 
 
 @dataclass(frozen=True)
 class Suite:
-    """The cells of a benchmark, the pictures a question, and the cells that are attacked."""
+    """The cells of a benchmark, the pictures a question, the cells that are attacked, and those
+    whose Frechet distance is taken."""
 
     cells: tuple[Cell, ...]
     count: int
     attacked: tuple[Cell, ...] = ()
+    distant: tuple[Cell, ...] = ()
 
 
 def quick() -> Suite:
-    """Three methods on a thing and a colour."""
-    names = ("dog", "blue")
-    cells = [Cell(m, (name,)) for name in names for m in ("untouched", "esd-x-strict", "ours")]
+    """Three methods on a thing and a colour, ours as the demo has it: within ten minutes."""
+    names, chosen = ("dog", "blue"), ("untouched", "esd-x-strict", "ours-plain")
+    cells = [Cell(method, (name,)) for name in names for method in chosen]
     return Suite(tuple(cells), count=12)
 
 
@@ -57,14 +59,19 @@ def full(methods: Iterable[str]) -> Suite:
         cells += [Cell(m, SEVERAL[:size]) for m in methods if m in SEVERAL_METHODS]
     firsts = [names[0] for names in REPORTED.values()]
     attacked = [Cell(m, (name,)) for name in firsts for m in methods if m in MAIN]
-    return Suite(tuple(cells), count=COUNT, attacked=tuple(attacked))
+    return Suite(tuple(cells), COUNT, tuple(attacked), tuple(attacked))
 
 
 def chosen(
-    methods: Iterable[str], concepts: Iterable[str], seeds: Iterable[int], *, attacked: bool
+    methods: Iterable[str],
+    concepts: Iterable[str],
+    seeds: Iterable[int],
+    *,
+    attacked: bool = False,
+    distant: bool = False,
 ) -> Suite:
     """Every one of these methods on every one of these concepts; "dog+rose" goes together."""
     methods, seeds = list(methods), list(seeds)
     sets = [tuple(name.split("+")) for name in concepts]
     cells = tuple(Cell(m, names, seed) for names in sets for m in methods for seed in seeds)
-    return Suite(cells, COUNT, cells if attacked else ())
+    return Suite(cells, COUNT, cells if attacked else (), cells if distant else ())

@@ -33,6 +33,7 @@ examples:
   eraseanything bench --quick                       # a first look
   eraseanything bench --out out/bench               # everything
   eraseanything bench --methods ours ca-model --concepts dog blue --seeds 0 1
+  eraseanything bench --methods ours uce --concepts dog --attacks embedding latents
   eraseanything bench --report --out out/bench      # only the tables, of what is there
   eraseanything bench --concepts tiger red --methods esd-x 'esd-x lr=2e-4' 'esd-x eta=0'
   eraseanything bench --suite i2p --prompts i2p.csv --loras nudity.safetensors \\
@@ -58,7 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: six of each kind; dog+rose: together",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="S")
-    parser.add_argument("--attacks", action="store_true", help="attack the chosen erasers, too")
+    parser.add_argument(
+        "--attacks",
+        nargs="*",
+        metavar="NAME",
+        help="attack the chosen erasers, too (without names: with every attack)",
+    )
+    parser.add_argument("--fid", action="store_true", help="FID of the chosen erasers, too")
     parser.add_argument("--exam", type=int, metavar="N", help="pictures a question (default 34)")
     parser.add_argument("--report", action="store_true", help="write the tables, measure nothing")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")
@@ -112,21 +119,23 @@ def _measure(args: argparse.Namespace) -> None:
     """Run this process's share of the cells, then of the attacks."""
     import torch
 
-    from ..bench.attack import attacks
+    from ..bench.attack import attacks, find_attack
     from ..bench.cell import Bench
     from ..miniflux import load_recogniser
 
     if args.threads:
         torch.set_num_threads(args.threads)
     suite = _suite(args)
+    chosen = [find_attack(name) for name in args.attacks or attacks()]
     count = args.exam or suite.count
     bench = Bench(open_miniflux(args), load_recogniser(), args.out, count, Bar().phase)
     part, parts = args.part
     for cell in suite.cells[part - 1 :: parts]:
         bench.run(cell)
     for cell in suite.attacked[part - 1 :: parts]:
-        for attack in attacks().values():
+        for attack in chosen:
             bench.attack(cell, attack)
+    for cell in suite.distant[part - 1 :: parts]:
         bench.frechet(cell)
 
 
@@ -138,7 +147,8 @@ def _suite(args: argparse.Namespace) -> Suite:
     if args.quick:
         return suite.quick()
     if args.concepts:
-        return suite.chosen(names, args.concepts, args.seeds, attacked=args.attacks)
+        attacked, distant = args.attacks is not None, args.fid
+        return suite.chosen(names, args.concepts, args.seeds, attacked=attacked, distant=distant)
     return suite.full(names)
 
 
