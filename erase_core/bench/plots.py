@@ -76,7 +76,7 @@ def _tradeoff(panels: Sequence[Axes], rows: Sequence[Row]) -> None:
                 100 * y.value,
                 xerr=[[100 * (x.value - x.low)], [100 * (x.high - x.value)]],
                 yerr=[[100 * (y.value - y.low)], [100 * (y.high - y.value)]],
-                fmt="o",
+                fmt="os^"[names.index(method) // 10 % 3],  # matplotlib has ten colours
                 color=f"C{names.index(method) % 10}",
                 label=find_method(method).label,
                 alpha=0.8,
