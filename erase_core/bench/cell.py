@@ -82,11 +82,12 @@ class Bench:
         """The row of a cell, from its file where there is one; its eraser sits a new exam when
         another number of pictures is asked for."""
         path, exam = self.result(cell), self.exam(cell)
-        row = read_json(path) if path.exists() else {}
+        row: dict[str, Any] = read_json(path) if path.exists() else {}
         if row.get("pictures") != len(exam.cases()):
             made = {name: row[name] for name in MADE if name in row} or self._erase(cell)
-            write_json(path, made | self._examine(cell, exam))
-        return read_json(path)
+            row = made | self._examine(cell, exam)
+            write_json(path, row)
+        return row
 
     def attack(self, cell: Cell, attack: Attack) -> dict[str, Any]:
         """How often an attack brings the concept of a cell back, from its file where there is one.

@@ -66,7 +66,7 @@ def _vector(word: str, size: int) -> Tensor:
 
 
 def bundled(device: torch.device) -> Subject:
-    """MiniFlux and its own settings."""
+    """MiniFlux and the demo's settings, without adversaries."""
     bundle = miniflux.load()
     bundle.tree.to(device)
     concepts = ConceptSet((concept("tiger"),))
