@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
-from transformers import T5EncoderModel
+from torch import Tensor, nn
+from transformers import CLIPTextModel, T5EncoderModel
 
 from erase_core.errors import EraseError
 from erase_core.flux.frozen import to_fp8
 from erase_core.miniflux import FOLDER, load_text
-from erase_core.text.encoders import load_clip, load_t5
+from erase_core.text.encoders import _StoredLinear, load_t5
 
 T5 = FOLDER / "t5xxl.safetensors"
 IDS = torch.arange(24).view(2, 12)
@@ -23,6 +23,15 @@ State = dict[str, Tensor]
 def states(t5: T5EncoderModel) -> Tensor:
     with torch.no_grad():
         return t5(input_ids=IDS).last_hidden_state
+
+
+def linears(model: nn.Module) -> list[_StoredLinear]:
+    return [module for module in model.modules() if isinstance(module, _StoredLinear)]
+
+
+def dtypes(model: nn.Module) -> set[torch.dtype]:
+    """Of the matrices as they are held."""
+    return {module.stored.dtype for module in linears(model)}
 
 
 def cast(state: State, dtype: torch.dtype) -> State:
@@ -59,22 +68,34 @@ def test_t5_keeps_its_files_dtype_and_computes_in_float32(kind: str, tmp_path: P
     t5, wide = load_t5(tmp_path / "t5.safetensors"), load_t5(tmp_path / "wide.safetensors")
     assert states(t5).dtype == torch.float32
     assert torch.equal(states(t5), states(wide))
-    matrices = {n: p.dtype for n, p in t5.named_parameters() if p.ndim == 2 and "Dense" in n}
-    assert set(matrices.values()) == {made["encoder.block.0.layer.0.SelfAttention.q.weight"].dtype}
+    assert dtypes(t5) == {made["encoder.block.0.layer.0.SelfAttention.q.weight"].dtype}
 
 
-def test_encoders_are_transformers_own(tmp_path: Path) -> None:
+def test_encoders_are_transformers_own() -> None:
     """The same numbers as plain float32 models in which nothing is replaced."""
     text = load_text()
     plain = T5EncoderModel(text.t5.config).eval()
     plain.load_state_dict(cast(load_file(T5), torch.float32), strict=False)
-    assert torch.equal(states(load_t5(T5)), states(plain))
-    clip = load_clip(FOLDER / "clip_l.safetensors", text.clip_tokenizer)
+    assert torch.equal(states(text.t5), states(plain))
+    clip = CLIPTextModel(text.clip.config).eval()
+    old = any(name.startswith("text_model.") for name in clip.state_dict())  # transformers 4
+    named = cast(load_file(FOLDER / "clip_l.safetensors"), torch.float32)
+    clip.load_state_dict({n if old else n.removeprefix("text_model."): t for n, t in named.items()})
     with torch.no_grad():
         ids = torch.tensor([[3, 5, text.clip_tokenizer.eos_token_id]])
         assert torch.equal(clip(input_ids=ids).pooler_output, text.clip(ids).pooler_output)
-    assert {p.dtype for p in text.t5.parameters()} == {torch.float32}
-    assert any(p.dtype == torch.float16 for p in clip.parameters())
+    assert dtypes(text.t5) == dtypes(text.clip) == {torch.float16}
+
+
+def test_on_another_device_matrices_stay_in_the_file() -> None:
+    """The meta device stands in for a card: it computes no numbers and refuses mixed devices."""
+    text = load_text().to("meta")
+    assert {p.device.type for p in (*text.t5.parameters(), *text.clip.parameters())} == {"meta"}
+    assert {m.stored.device.type for m in (*linears(text.t5), *linears(text.clip))} == {"cpu"}
+    with torch.no_grad():
+        cond = text.embed(["a photo of a cat", "a dog"])
+    assert cond.context.device.type == cond.pooled.device.type == "meta"
+    assert cond.context.shape == (2, text.t5_length, text.t5.config.d_model)
 
 
 def test_integers_are_refused(tmp_path: Path) -> None:

@@ -110,11 +110,15 @@ def settle(args: argparse.Namespace, bundle: Bundle, trainer: Trainer) -> tuple[
 
     Returns how it is kept, in words, and what the run will take.
     """
+    import torch
+
     from ..training import estimate
     from ..training.memory import fit, free_bytes
 
     trainer.encode()
     bundle.text.release()
+    if trainer.device.type == "cuda":
+        torch.cuda.empty_cache()  # else what they took would not count as free
     automatic = args.memory == "auto"
     budget = free_bytes(trainer.device) if automatic else args.memory * 1e9
     placement, weights = fit(trainer, budget)
@@ -201,6 +205,8 @@ def _from_files(args: argparse.Namespace, hashed: bool, placed: bool) -> Bundle:
     _mean_for(tree, device)
     text = _text(args)
     _check_widths(config, text)
+    if device.type == "cuda":
+        text.to(device)
     return Bundle(
         tree=tree,
         config=config,

@@ -21,7 +21,7 @@ FP8_MAX = torch.finfo(FP8).max
 
 class FrozenLinear(nn.Linear):
     """A Linear without gradients for its weight, which may be fp8: times ``scale``, it is widened
-    to the input's dtype whenever it is used."""
+    to the input's dtype, on the input's device, whenever it is used."""
 
     scale: float = 1.0
 
@@ -29,15 +29,16 @@ class FrozenLinear(nn.Linear):
         return _Frozen.apply(input, self)
 
     def held(self) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias as they are kept, where they compute."""
+        """Weight and bias as they are kept."""
         return self.weight, self.bias
 
-    def used(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias as they are used with inputs of ``dtype``."""
+    def used(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias as they are used with inputs like ``x``."""
         weight, bias = self.held()
+        weight = weight.to(x.device)  # before it is widened: fewer bytes cross the bus
         if self.scale == 1.0:
-            return weight.to(dtype), bias
-        return weight.to(dtype, copy=True).mul_(self.scale), bias
+            return weight.to(x.dtype), bias
+        return weight.to(x.dtype, copy=True).mul_(self.scale), bias
 
 
 class _Frozen(torch.autograd.Function):
@@ -46,11 +47,11 @@ class _Frozen(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: FrozenLinear) -> Tensor:
         ctx.layer = layer
-        return F.linear(x, *layer.used(x.dtype))
+        return F.linear(x, *layer.used(x))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad @ ctx.layer.used(grad.dtype)[0], None
+        return grad @ ctx.layer.used(grad)[0], None
 
 
 def unscale(

@@ -97,13 +97,13 @@ def load(dtype: torch.dtype = torch.bfloat16, folder: Path = FOLDER) -> Bundle:
 
 
 def load_text(folder: Path = FOLDER) -> TextEncoders:
-    """The text encoders, small enough to be held in float32, with their tokenizers."""
+    """The text encoders with their tokenizers."""
     clip = PreTrainedTokenizerFast.from_pretrained(folder / "clip_l_tokenizer")
     t5 = PreTrainedTokenizerFast.from_pretrained(folder / "t5xxl_tokenizer")
     return TextEncoders(
-        clip=load_clip(folder / "clip_l.safetensors", clip).float(),
+        clip=load_clip(folder / "clip_l.safetensors", clip),
         clip_tokenizer=clip,
-        t5=load_t5(folder / "t5xxl.safetensors").float(),
+        t5=load_t5(folder / "t5xxl.safetensors"),
         t5_tokenizer=t5,
         t5_length=T5_LENGTH,
     )

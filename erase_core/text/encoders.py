@@ -2,7 +2,8 @@
 
 Both compute in float32, and their matrices stay mapped to the file in its dtype, to be widened at
 every use: T5-XXL takes the 9.5 or 4.9 GB of its file instead of 19, and gives the same numbers.
-Computing in bfloat16, too, would be slow on every CPU without instructions for it.
+Computing in bfloat16, too, would be slow on every CPU without instructions for it. On another
+device a matrix is there only while it is used, so that a small card encodes as well as a big one.
 """
 
 from __future__ import annotations
@@ -45,15 +46,23 @@ class TextEncoders:
     t5_tokenizer: PreTrainedTokenizerFast
     t5_length: int
 
+    def to(self, device: torch.device | str) -> TextEncoders:
+        """Compute on ``device``; the matrices stay in the file and go over one at a time."""
+        models: tuple[nn.Module, ...] = (self.clip, self.t5)
+        for model in models:
+            model.to(device)
+        return self
+
     def encode(self, prompts: Sequence[str], batch: int = 64) -> Conditioning:
-        """Encode prompts without gradients: context (B, t5_length, D) and pooled (B, P)."""
+        """Encode prompts without gradients: context (B, t5_length, D) and pooled (B, P), float32 in
+        main memory."""
         with torch.no_grad():
-            return Conditioning.cat(
-                [self.embed(prompts[i : i + batch]) for i in range(0, len(prompts), batch)]
-            )
+            parts = [self.embed(prompts[i : i + batch]) for i in range(0, len(prompts), batch)]
+        return Conditioning.cat([part.to("cpu") for part in parts])
 
     def embed(self, prompts: Sequence[str]) -> Conditioning:
-        """Encode prompts in one batch, with gradients where the encoders want them."""
+        """Encode prompts in one batch where the encoders compute, with gradients where they want
+        them."""
         device = self.t5.device
         t5_ids = tokenize(self.t5_tokenizer, prompts, self.t5_length).to(device)
         clip_ids = tokenize(self.clip_tokenizer, prompts, CLIP_LENGTH).to(device)
@@ -85,12 +94,12 @@ def tokenize(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], length:
 
 
 class _StoredLinear(FrozenLinear):
-    """A FrozenLinear whose weight has another name: transformers' T5 narrows what goes into a layer
-    to the dtype of its ``weight``."""
+    """A FrozenLinear whose weight is no parameter: it stays in the file when the model moves, and
+    transformers' T5 would narrow what goes into a layer to the dtype of its ``weight``."""
 
     def __init__(self, linear: nn.Linear, scale: float) -> None:
         super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
-        self.scale, self.stored, self.bias = scale, linear.weight, linear.bias
+        self.scale, self.stored, self.bias = scale, linear.weight.data, linear.bias
         self.weight = None  # type: ignore[assignment]
 
     def held(self) -> tuple[Tensor, Tensor | None]:
