@@ -240,6 +240,8 @@ def test_a_saved_eraser_sits_a_longer_exam(tmp_path: Path, capsys: Capture) -> N
     assert [row["attack"] for row in found["attacks"]] == ["misspelling", "paraphrase"]
     assert found["cells"] == [more]
     assert (tmp_path / "results.md").exists() and (tmp_path / "sheet-entity.png").exists()
+    eraser.unlink()
+    assert cell(2) == first
 
 
 def test_prompt_files_keep_their_seeds(tmp_path: Path) -> None:

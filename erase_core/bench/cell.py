@@ -73,19 +73,14 @@ class Bench:
         """The JSON file of a cell; its eraser and a strip of its pictures are beside it."""
         return self.folder / "cells" / cell.method / f"{cell.title} {cell.seed}.json"
 
-    def eraser(self, cell: Cell) -> Eraser | None:
-        """The eraser of a cell that is done; None for one that changes nothing."""
-        path = self.result(cell).with_suffix(".safetensors")
-        return load_eraser(path, self.bundle) if path.exists() else None
-
     def run(self, cell: Cell) -> dict[str, Any]:
         """The row of a cell, from its file where there is one; its eraser sits a new exam when
-        another number of pictures is asked for."""
+        another number of pictures is asked for, and is made again if it is gone."""
         path, exam = self.result(cell), self.exam(cell)
         row: dict[str, Any] = read_json(path) if path.exists() else {}
         if row.get("pictures") != len(exam.cases()):
             made = {name: row[name] for name in MADE if name in row} or self._erase(cell)
-            row = made | self._examine(cell, exam)
+            row = made | self._examine(cell, exam, self._eraser(cell, made))
             write_json(path, row)
         return row
 
@@ -98,13 +93,13 @@ class Bench:
             self.folder / "attacks" / cell.method / f"{cell.title} {cell.seed} {attack.name}.json"
         )
         if not path.exists():
-            self.run(cell)
+            eraser = self._eraser(cell, self.run(cell))
             began = time.perf_counter()
             on_step = self._on_step(f"{cell.method}: {attack.name}")
             target = Target(
                 self.bundle,
                 self.judge,
-                self.eraser(cell),
+                eraser,
                 cell.concepts[0],
                 seed=cell.seed,
                 on_step=on_step,
@@ -122,9 +117,15 @@ class Bench:
             write_json(path, row)
         return read_json(path)
 
-    def _examine(self, cell: Cell, exam: Exam) -> dict[str, Any]:
-        """What the cell's saved eraser does; a strip of its pictures is kept."""
-        eraser = self.eraser(cell)
+    def _eraser(self, cell: Cell, made: dict[str, Any]) -> Eraser | None:
+        """The eraser of a cell from its file; None for one that changes nothing."""
+        path = self.result(cell).with_suffix(".safetensors")
+        if made["file_bytes"] and not path.exists():
+            self._erase(cell)
+        return load_eraser(path, self.bundle) if path.exists() else None
+
+    def _examine(self, cell: Cell, exam: Exam, eraser: Eraser | None) -> dict[str, Any]:
+        """What an eraser does; a strip of its pictures is kept."""
         before = self._untouched(cell, exam)
         after = before if eraser is None else self._draw(exam, eraser, cell.method)
         with atomic(self.result(cell).with_suffix(".png")) as temporary:
@@ -149,11 +150,10 @@ class Bench:
         """
         path = self.folder / "frechet" / cell.method / f"{cell.title} {cell.seed}.json"
         if not path.exists():
-            self.run(cell)
+            eraser = self._eraser(cell, self.run(cell))
             asked = cases(others(cell.concepts[0]), FRECHET, cell.seed + 6)
             elsewhere = [replace(case, seed=case.seed + 1) for case in asked]
             reference = self._features(cell, "reference", elsewhere, None)
-            eraser = self.eraser(cell)
             own = self._features(cell, cell.method, asked, eraser)
             row = {"method": cell.method, "concept": cell.title, "fid": frechet(own, reference)}
             write_json(path, row)
