@@ -36,7 +36,17 @@ HUG = Concept(
     irrelevant=Bands(near=("kissing", "above")),
     sentences=("a fox hugging a whale", "a photo of a bee hugging a car"),
 )
-NAMES = ("esd-x", "esd-x-strict", "esd-x-full", "ca-model", "ca-noise", "eap", "mace", "released")
+NAMES = (
+    "esd-x",
+    "esd-x-strict",
+    "esd-x-full",
+    "ca-model",
+    "ca-noise",
+    "eap",
+    "mace",
+    "meta",
+    "released",
+)
 
 
 @pytest.fixture(autouse=True)

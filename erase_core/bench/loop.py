@@ -50,6 +50,17 @@ class Recorder:
         return y
 
 
+class Both:
+    """Two adapters at once; a :class:`~erase_core.flux.forward.Lora`."""
+
+    def __init__(self, first: Lora, second: Lora) -> None:
+        self.first, self.second = first, second
+
+    def __call__(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        """``y`` plus both changes at module ``name`` for its input ``x``."""
+        return self.second(name, x, self.first(name, x, y))
+
+
 class Model:
     """The model of a task, and all that is drawn for it; ``generator`` is the task's."""
 

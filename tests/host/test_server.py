@@ -23,7 +23,8 @@ IDS = {
     "Preview", "Report", "Save", "Combine",
 }  # fmt: skip
 LOSSES = ("esd", "attn", "lora", "rsc")
-OWN_WARNINGS = r"User settings have been changed|multi-user CLI argument"  # the host's own
+# The host's own, and its information that a backend is not there ("ImportError").
+OWN_WARNINGS = r"User settings have been changed|multi-user CLI argument|\[INFO\]"
 
 
 def loras(server: Client) -> Path:

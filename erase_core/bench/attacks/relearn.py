@@ -9,28 +9,17 @@ al., *Circumventing Concept Erasure Methods*, ICLR 2024 (arXiv 2308.01508) and S
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from ...flux.forward import Lora
 from ...lora import EraserLora
 from ...metrics.scores import Rate
 from ..attack import Attack, Target
+from ..loop import Both
 
 SHOTS, STEPS, RANK, LR = 5, 20, 16, 5e-3
 TARGETS = (
     "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "image_attention", "single_blocks",
 )  # fmt: skip
-
-
-class Both:
-    """Two adapters at once; a :class:`~erase_core.flux.forward.Lora`."""
-
-    def __init__(self, first: Lora, second: Lora) -> None:
-        self.first, self.second = first, second
-
-    def __call__(self, name: str, x: Tensor, y: Tensor) -> Tensor:
-        """``y`` plus both changes at module ``name`` for its input ``x``."""
-        return self.second(name, x, self.first(name, x, y))
 
 
 def relearn(target: Target) -> Lora:

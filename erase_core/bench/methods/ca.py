@@ -15,7 +15,7 @@ for a thing but not for a colour, with a relative for its anchor or the sentence
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -33,6 +33,29 @@ REGULARISATION = 1.0
 SETTINGS = {"targets": ("add_k_proj", "add_v_proj"), "null": "replace", "lr": 2e-3, "steps": 160}
 
 
+def ablating(
+    model: Model, null: NullPrompt, noise_based: bool = False
+) -> Callable[[Eraser], Tensor]:
+    """Both terms for a student, at other states each time it is called."""
+    prompts = model.prompts(null)
+    anchors = [prompt.null for prompt in prompts]
+    concept = model.encode([prompt.sentence.text for prompt in prompts])
+    anchor, pictures = model.encode(anchors), Pictures(model.draw(anchors))
+
+    def loss(student: Eraser) -> Tensor:
+        batch = pictures.draw(model.generator, BATCH)
+        target = batch.target
+        if not noise_based:
+            with torch.no_grad():
+                target = model.velocity(batch, anchor.select(batch.rows))
+        ablation = model.error(batch, concept.select(batch.rows), target, student)
+        batch = pictures.draw(model.generator, BATCH)
+        kept = model.error(batch, anchor.select(batch.rows), batch.target, student)
+        return ablation + REGULARISATION * kept
+
+    return loss
+
+
 def train(
     task: Task,
     noise_based: bool,
@@ -42,26 +65,10 @@ def train(
     steps: int,
 ) -> Eraser:
     """Teach the concept's prompts what the anchor's pictures look like."""
-    model = Model(task)
     lora = EraserLora.create(task.bundle.config, targets, seed=task.seed)
     lora.to(tree_device(task.bundle.tree))
-    prompts = model.prompts(null)
-    anchors = [prompt.null for prompt in prompts]
-    concept = model.encode([prompt.sentence.text for prompt in prompts])
-    anchor, pictures = model.encode(anchors), Pictures(model.draw(anchors))
-
-    def loss(step: int) -> Tensor:
-        batch = pictures.draw(model.generator, BATCH)
-        target = batch.target
-        if not noise_based:
-            with torch.no_grad():
-                target = model.velocity(batch, anchor.select(batch.rows))
-        ablation = model.error(batch, concept.select(batch.rows), target, lora)
-        batch = pictures.draw(model.generator, BATCH)
-        kept = model.error(batch, anchor.select(batch.rows), batch.target, lora)
-        return ablation + REGULARISATION * kept
-
-    descend(lora, loss, steps, lr, task.on_step)
+    loss = ablating(Model(task), null, noise_based)
+    descend(lora, lambda step: loss(lora), steps, lr, task.on_step)
     return lora
 
 
