@@ -17,13 +17,15 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTo
 from erase_core.bench.cell import MADE, Cell
 from erase_core.bench.method import find_method, methods
 from erase_core.bench.prompts import Prompt, read_prompts
-from erase_core.bench.report import results, write_csv
+from erase_core.bench.report import results
 from erase_core.bench.sheets import HEIGHT, SHOWN, strip, write_sheets
+from erase_core.bench.store import read_csv, read_rows, write_csv
 from erase_core.bench.suite import DEVELOPMENT, REPORTED, SETS, SEVERAL, chosen, full
 from erase_core.bench.summary import ahead, summarise
 from erase_core.cli import main
 from erase_core.edit import WeightEdit
 from erase_core.errors import EraseError
+from erase_core.files import write_json
 from erase_core.flux.forward import velocity
 from erase_core.lora import EraserLora
 from erase_core.metrics.scores import Rate
@@ -149,6 +151,37 @@ def test_tables_and_csv_hold_every_cell(tmp_path: Path) -> None:
         lines = list(csv.DictReader(file))
     assert [line["concepts"] for line in lines] == ["dog", "dog", "blue"]
     assert lines[1]["acc_ir.value"] == "0.975" and lines[1]["untouched.acc_e.hits"] == "0"
+
+
+def test_a_benchmark_goes_on_from_published_tables(tmp_path: Path) -> None:
+    """What a CSV file tells is what was written; a cell measured anew stands in its place."""
+    told = [
+        row("uce", "dog", acc_e=(4, 40), acc_ir=(30, 40)) | {"settings": {"targets": ["a", "b"]}},
+        row("ours", "left of", acc_e=(0, 40), acc_g=(1, 40), acc_ir=(39, 40)),
+    ]
+    write_csv(tmp_path / "published" / "cells.csv", told)
+    assert read_csv(tmp_path / "published" / "cells.csv") == told
+    assert read_csv(tmp_path / "published" / "attacks.csv") == []
+    fresh = row("uce", "dog", acc_e=(0, 40), acc_ir=(40, 40))
+    write_json(tmp_path / "mine" / "cells" / "uce" / "dog 0.json", fresh)
+    assert read_rows(tmp_path / "mine") == [fresh]
+    both = read_rows(tmp_path / "mine", beside=tmp_path / "published")
+    assert both == [told[1], fresh]  # in the methods' order
+    (tmp_path / "cells.csv").write_text("method,seed\nuce,none\n")
+    with pytest.raises(EraseError, match="no table of a benchmark"):
+        read_csv(tmp_path / "cells.csv")
+
+
+def test_the_published_tables_are_those_of_the_published_cells(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    assert (
+        main(["bench", "--report", "--out", str(tmp_path), "--beside", str(docs / "results")]) == 0
+    )
+    told, _ = (tmp_path / "results.md").read_text(encoding="utf-8").split("## Attacks")
+    lines = [line for line in told.splitlines() if line.startswith("|")]
+    published = set((docs / "RESULTS.md").read_text(encoding="utf-8").splitlines())
+    assert len(lines) > 50 and [line for line in lines if line not in published] == []
+    assert read_csv(tmp_path / "cells.csv") == read_rows(tmp_path, beside=docs / "results")
 
 
 def test_nothing_reported_was_tuned_on() -> None:

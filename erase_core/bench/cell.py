@@ -155,7 +155,8 @@ class Bench:
             elsewhere = [replace(case, seed=case.seed + 1) for case in asked]
             reference = self._features(cell, "reference", elsewhere, None)
             own = self._features(cell, cell.method, asked, eraser)
-            row = {"method": cell.method, "concept": cell.title, "fid": frechet(own, reference)}
+            names = {"method": cell.method, "concept": cell.title, "seed": cell.seed}
+            row = names | {"fid": frechet(own, reference)}
             write_json(path, row)
         return read_json(path)
 

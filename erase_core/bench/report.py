@@ -1,15 +1,11 @@
-"""The results of a benchmark as tables: Markdown for people, CSV for programs."""
+"""The results of a benchmark as tables in Markdown."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from ..files import atomic, read_json
-from .method import find_method, methods
+from .method import find_method
 from .summary import KINDS, RATES, Row, ahead, summarise
 
 OURS = "ours"  # the row that all others are measured against
@@ -27,24 +23,6 @@ PAPER: dict[str, dict[str, tuple[float, float, float]]] = {
         "relationship": (22.7, 88.6, 23.1),
     },
 }
-
-
-def read_rows(folder: Path, part: str = "cells") -> list[Row]:
-    """Every cell (or, with "attacks", every attack) that is done, methods in their order, each
-    followed by itself with other settings."""
-    return list(read_files(folder, part).values())
-
-
-def read_files(folder: Path, part: str = "cells") -> dict[Path, Row]:
-    """The same by the file that holds it."""
-    order = list(methods())
-    rows = {path: read_json(path) for path in sorted((folder / part).rglob("*.json"))}
-
-    def place(item: tuple[Path, Row]) -> tuple[int, str]:
-        name = item[1]["method"]
-        return order.index(name.split()[0]), name
-
-    return dict(sorted(rows.items(), key=place))
 
 
 def results(rows: Sequence[Row], attacks: Sequence[Row] = (), distances: Sequence[Row] = ()) -> str:
@@ -148,7 +126,7 @@ def _costs(rows: Sequence[Row], distances: Sequence[Row]) -> str:
     for name, cells in _by_method(rows).items():
         agreed = sum(c["agreement"]["hits"] for c in cells)
         asked = sum(c["agreement"]["count"] for c in cells)
-        peaks = [c["peak_bytes"] for c in cells if c["peak_bytes"]]
+        peaks = [c["peak_bytes"] for c in cells if c.get("peak_bytes")]
         lines.append(
             [
                 find_method(name).label,
@@ -189,29 +167,6 @@ def percent(rate: Mapping[str, Any] | None) -> str:
         return "–"
     low, high = rate["interval"]
     return f"{100 * rate['value']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Every cell, a line each; rates as fractions with their counts, settings as JSON."""
-    told = [{"settings": json.dumps(row["settings"])} if "settings" in row else {} for row in rows]
-    plain = [flat({**row, **more}) for row, more in zip(rows, told, strict=True)]
-    names = list(dict.fromkeys(name for row in plain for name in row))
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(plain)
-
-
-def flat(row: Row, prefix: str = "") -> dict[str, Any]:
-    """Nested values under joined names: "untouched.acc_e.value"."""
-    found: dict[str, Any] = {}
-    for name, value in row.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            joined = " + ".join(map(str, value)) if isinstance(value, list) else value
-            found[prefix + name] = joined
-    return found
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -14,8 +14,8 @@ from .output import say, warn
 from .progress import Bar
 
 if TYPE_CHECKING:
-    from ..bench.report import Row
     from ..bench.suite import Suite
+    from ..bench.summary import Row
 
 HELP = "measure methods of erasing side by side"
 DESCRIPTION = """\
@@ -35,6 +35,7 @@ examples:
   eraseanything bench --methods ours ca-model --concepts dog blue --seeds 0 1
   eraseanything bench --methods ours uce --concepts dog --attacks embedding latents
   eraseanything bench --report --out out/bench      # only the tables, of what is there
+  eraseanything bench --methods mine --concepts dog rose --exam 24 --beside docs/results
   eraseanything bench --concepts tiger red --methods esd-x 'esd-x lr=2e-4' 'esd-x eta=0'
   eraseanything bench --suite i2p --prompts i2p.csv --loras nudity.safetensors \\
       --model flux1-dev.safetensors --clip-l clip_l.safetensors --t5 t5xxl.safetensors \\
@@ -67,6 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fid", action="store_true", help="FID of the chosen erasers, too")
     parser.add_argument("--exam", type=int, metavar="N", help="pictures a question (default 34)")
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        metavar="DIR",
+        help="fill the tables up from the CSV files of another benchmark, e.g. docs/results",
+    )
     parser.add_argument("--report", action="store_true", help="write the tables, measure nothing")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")
     parser.add_argument(
@@ -95,21 +102,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_methods(args: argparse.Namespace) -> int:
-    from ..bench.report import read_files, read_rows, results, write_csv
+    from ..bench.report import results
     from ..bench.sheets import write_sheets
+    from ..bench.store import PARTS, read_files, read_rows, write_csv
     from ..files import atomic
 
     if not args.report:
         _measure(args)
-    files = read_files(args.out)
-    rows, attacks = list(files.values()), read_rows(args.out, "attacks")
-    text = results(rows, attacks, read_rows(args.out, "frechet"))
+    found = {part: read_rows(args.out, part, args.beside) for part in PARTS}
+    for part, told in found.items():
+        if told:
+            write_csv(args.out / f"{part}.csv", told)
+    rows, attacks, distances = found.values()
+    text = results(rows, attacks, distances)
     with atomic(args.out / "results.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
-    write_csv(args.out / "cells.csv", rows)
-    if attacks:
-        write_csv(args.out / "attacks.csv", attacks)
-    write_sheets(args.out, {path.with_suffix(".png"): row for path, row in files.items()})
+    own = read_files(args.out)
+    write_sheets(args.out, {path.with_suffix(".png"): row for path, row in own.items()})
     _plot(args, rows, attacks)
     say(args, {"cells": list(rows), "attacks": list(attacks)}, text, f"Written to {args.out}.")
     return 0
