@@ -122,6 +122,19 @@ def test_a_lead_is_that_of_the_same_concepts() -> None:
     assert ahead(ours, [row("uce", "house", acc_e=(0, 9), acc_ir=(9, 9))]) is None
 
 
+def test_a_concept_with_two_seeds_weighs_as_one_with_one() -> None:
+    one = row("ours", "dog", acc_e=(0, 40), acc_ir=(40, 40))
+    other = row("ours", "dog", acc_e=(0, 40), acc_ir=(20, 40)) | {"seed": 1}
+    rose = row("ours", "rose", acc_e=(0, 40), acc_ir=(10, 40))
+    found = summarise([one, other, rose])["acc_ir"]
+    assert found.value == pytest.approx((0.75 + 0.25) / 2)
+    # One draw of four is rose twice: its lowest tenth, 0.25 - 1.28 sqrt(0.25 0.75 / 40 / 2).
+    assert found.low == pytest.approx(0.19, abs=0.02) and found.high == pytest.approx(
+        0.80, abs=0.02
+    )
+    assert "| EraseAnything (ours) | dog (x2), rose |" in results([one, other, rose])
+
+
 def test_methods_with_fewer_concepts_are_compared_on_those() -> None:
     cells = [
         row("ours", "dog", acc_e=(0, 40), acc_ir=(40, 40)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -72,7 +73,8 @@ def _scores(found: Mapping[str, Sequence[Row]], kind: str) -> str:
     for name, cells in found.items():
         rates = summarise(cells)
         paper = PAPER.get(name, {}).get(kind)
-        concepts = sorted({cell["concepts"][0] for cell in cells})
+        seeds = Counter(cell["concepts"][0] for cell in cells)
+        concepts = [f"{c} (x{n})" if n > 1 else c for c, n in sorted(seeds.items())]
         lead = ahead(found[OURS], cells) if OURS in found and name != OURS else None
         lines.append(
             [

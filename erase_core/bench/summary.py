@@ -42,11 +42,12 @@ class Estimate:
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Estimate]:
-    """Every rate of RATES over the cells that have it, and "ho" over all, concepts and seeds.
+    """Every rate of RATES over the concepts that have it, and "ho" over all; a concept's rate is
+    the mean over its seeds.
 
-    The bootstrap draws cells with replacement, and for every drawn cell a rate that its pictures
-    allow: from Jeffreys' posterior Beta(hits + 1/2, misses + 1/2), so that no hit in a few pictures
-    does not pass for certainty. A cell without synonyms counts with Acc_e in Ho, as in
+    The bootstrap draws concepts with replacement, and for each of their cells a rate that its
+    pictures allow: from Jeffreys' posterior Beta(hits + 1/2, misses + 1/2), so that no hit in a few
+    pictures does not pass for certainty. A concept without synonyms counts with Acc_e in Ho, as in
     :class:`erase_core.metrics.marks.Marks`.
     """
     drawn, means = _bootstrap(rows, 1)
@@ -67,26 +68,48 @@ def ahead(rows: Sequence[Row], others: Sequence[Row]) -> Estimate | None:
 
 
 def _bootstrap(rows: Sequence[Row], seed: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """DRAWS means of every rate and of Ho, and what they scatter about. The cells are the same ones
-    for every ``seed`` (not 0), the rates that pictures allow are not."""
+    """DRAWS means of every rate and of Ho, and what they scatter about. The concepts are the same
+    ones for every ``seed`` (not 0), the rates that pictures allow are not."""
     rng = np.random.default_rng(seed)
-    picked = np.random.default_rng(0).integers(len(rows), size=(DRAWS, len(rows)))
-    columns = {name: [row[name] for row in rows if row.get(name)] for name in RATES}
-    columns["general"] = [row.get("acc_g") or row["acc_e"] for row in rows]
+    concepts = _by_concept(rows)
+    picked = np.random.default_rng(0).integers(len(concepts), size=(DRAWS, len(concepts)))
+    columns = {name: [[c[name] for c in own if c.get(name)] for own in concepts] for name in RATES}
+    columns["general"] = [[cell.get("acc_g") or cell["acc_e"] for cell in own] for own in concepts]
     drawn: dict[str, np.ndarray] = {}
     means: dict[str, float] = {}
-    for name, rates in columns.items():
-        if some := len(rates):
-            whole = some == len(rows)  # the parts of Ho are drawn together
-            cells = picked if whole else rng.integers(some, size=(DRAWS, some))
-            counts = np.array([rate["count"] for rate in rates])
-            hits = np.array([rate["hits"] for rate in rates])
-            drawn[name] = rng.beta(hits[cells] + 0.5, (counts - hits)[cells] + 0.5).mean(1)
-            means[name] = float((hits / counts).mean())
+    for name, column in columns.items():
+        if rates := [own for own in column if own]:
+            whole = len(rates) == len(concepts)  # the parts of Ho are drawn together
+            some = picked if whole else rng.integers(len(rates), size=(DRAWS, len(rates)))
+            hits, misses, weights = _padded(rates)
+            found = rng.beta(hits[some] + 0.5, misses[some] + 0.5)
+            drawn[name] = (weights[some] * found).sum(2).mean(1)
+            means[name] = float((weights * hits / (hits + misses)).sum(1).mean())
     parts = ("acc_e", "acc_ir", "general")
     drawn["ho"] = np.array([ho(*rates) for rates in zip(*(drawn[n] for n in parts), strict=True)])
     means["ho"] = ho(*(means[n] for n in parts))
     return drawn, means
+
+
+def _by_concept(rows: Sequence[Row]) -> list[list[Row]]:
+    """The cells of each concept, one a seed."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(" + ".join(row["concepts"]), []).append(row)
+    return list(found.values())
+
+
+def _padded(rates: Sequence[Sequence[Row]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hits, misses and weights (concepts, seeds); a concept's weights sum to 1, and are 0 where it
+    has fewer seeds than another."""
+    shape = (len(rates), max(map(len, rates)))
+    hits, misses, weights = np.zeros(shape), np.ones(shape), np.zeros(shape)
+    for place, own in enumerate(rates):
+        some = slice(len(own))
+        hits[place, some] = [rate["hits"] for rate in own]
+        misses[place, some] = [rate["count"] - rate["hits"] for rate in own]
+        weights[place, some] = 1 / len(own)
+    return hits, misses, weights
 
 
 def _estimate(value: float, drawn: np.ndarray) -> Estimate:
