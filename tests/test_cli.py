@@ -47,6 +47,7 @@ def test_settings_follow_the_concepts() -> None:
     two = miniflux.demo_settings(thing.merge(other))
     assert two == replace(plain, lr_low=1e-3).for_concepts(2)
     assert (two.steps, two.keep_rollouts) == (550, 80) and plain.for_concepts(1) == plain
+    assert [plain.for_concepts(n).rank for n in (1, 5, 6, 20)] == [8, 8, 16, 32]
     robust = miniflux.train_settings(thing)
     assert robust == replace(plain, **miniflux.ROBUST) and robust.l_adv > 0
 

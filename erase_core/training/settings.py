@@ -14,6 +14,7 @@ from ..losses import RscVariant
 NullPrompt = Literal["auto", "empty", "without", "replace"]
 RolloutPrompt = Literal["concept", "null"]
 EACH = {"steps": 150, "erase_rollouts": 18, "keep_rollouts": 16}  # beyond the first concept
+ROOM = 5  # concepts that share one rank of the LoRA
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,11 @@ class TrainSettings:
             raise EraseError(f"The setting {name} must be {kind} {above}, not {value!r}.")
 
     def for_concepts(self, count: int) -> TrainSettings:
-        """The same for ``count`` concepts at once: more of all in EACH for each beyond the first,
-        since an iteration looks at one concept alone (measured in docs/erasing.md)."""
+        """The same for ``count`` concepts at once (measured in docs/erasing.md): more of all in
+        EACH for each beyond the first, since an iteration looks at one concept alone, and ``rank``
+        for every ROOM of them, since each wants directions of its own."""
         more = {name: getattr(self, name) + (count - 1) * each for name, each in EACH.items()}
-        return replace(self, **more)
+        return replace(self, rank=self.rank * -(-count // ROOM), **more)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dict."""
