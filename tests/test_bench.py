@@ -129,9 +129,8 @@ def test_a_concept_with_two_seeds_weighs_as_one_with_one() -> None:
     found = summarise([one, other, rose])["acc_ir"]
     assert found.value == pytest.approx((0.75 + 0.25) / 2)
     # One draw of four is rose twice: its lowest tenth, 0.25 - 1.28 sqrt(0.25 0.75 / 40 / 2).
-    assert found.low == pytest.approx(0.19, abs=0.02) and found.high == pytest.approx(
-        0.80, abs=0.02
-    )
+    assert found.low == pytest.approx(0.19, abs=0.02)
+    assert found.high == pytest.approx(0.80, abs=0.02)
     assert "| EraseAnything (ours) | dog (x2), rose |" in results([one, other, rose])
 
 
@@ -187,14 +186,14 @@ def test_a_benchmark_goes_on_from_published_tables(tmp_path: Path) -> None:
 
 def test_the_published_tables_are_those_of_the_published_cells(tmp_path: Path) -> None:
     docs = Path(__file__).parents[1] / "docs"
-    assert (
-        main(["bench", "--report", "--out", str(tmp_path), "--beside", str(docs / "results")]) == 0
-    )
+    command = ["bench", "--report", "--out", str(tmp_path), "--beside"]
+    assert main([*command, str(docs / "results")]) == 0
     told, _ = (tmp_path / "results.md").read_text(encoding="utf-8").split("## Attacks")
     lines = [line for line in told.splitlines() if line.startswith("|")]
     published = set((docs / "RESULTS.md").read_text(encoding="utf-8").splitlines())
     assert len(lines) > 50 and [line for line in lines if line not in published] == []
     assert read_csv(tmp_path / "cells.csv") == read_rows(tmp_path, beside=docs / "results")
+    assert main([*command, str(docs)]) == 1  # no cells there
 
 
 def test_nothing_reported_was_tuned_on() -> None:

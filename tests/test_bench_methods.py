@@ -37,16 +37,9 @@ HUG = Concept(
     sentences=("a fox hugging a whale", "a photo of a bee hugging a car"),
 )
 NAMES = (
-    "esd-x",
-    "esd-x-strict",
-    "esd-x-full",
-    "ca-model",
-    "ca-noise",
-    "eap",
-    "mace",
-    "meta",
+    "esd-x", "esd-x-strict", "esd-x-full", "ca-model", "ca-noise", "eap", "mace", "meta",
     "released",
-)
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +29,24 @@ def read_rows(folder: Path, part: str = "cells", beside: Path | None = None) -> 
     """
     rows = {_key(row): row for row in (read_csv(beside / f"{part}.csv") if beside else [])}
     rows |= {_key(row): row for row in read_files(folder, part).values()}
-    return sorted(rows.values(), key=_place)
+    return sorted(rows.values(), key=_order())
 
 
 def read_files(folder: Path, part: str = "cells") -> dict[Path, Row]:
     """The rows that were measured into ``folder``, in the same order, by the file of each."""
     rows = {path: read_json(path) for path in (folder / part).rglob("*.json")}
-    return dict(sorted(rows.items(), key=lambda item: _place(item[1])))
+    place = _order()
+    return dict(sorted(rows.items(), key=lambda item: place(item[1])))
 
 
 def _key(row: Row) -> tuple[str, ...]:
     return tuple(str(row.get(name)) for name in _NAMES)
 
 
-def _place(row: Row) -> tuple[int, tuple[str, ...]]:
-    return list(methods()).index(row["method"].split()[0]), _key(row)
+def _order() -> Callable[[Row], tuple[int, tuple[str, ...]]]:
+    """What to sort rows by."""
+    order = list(methods())
+    return lambda row: (order.index(row["method"].split()[0]), _key(row))
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:

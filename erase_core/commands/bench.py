@@ -107,6 +107,8 @@ def _run_methods(args: argparse.Namespace) -> int:
     from ..bench.store import PARTS, read_files, read_rows, write_csv
     from ..files import atomic
 
+    if args.beside and not (args.beside / "cells.csv").is_file():
+        raise EraseError(f"There is no cells.csv in {args.beside}; check --beside.")
     if not args.report:
         _measure(args)
     found = {part: read_rows(args.out, part, args.beside) for part in PARTS}

@@ -110,15 +110,11 @@ def settle(args: argparse.Namespace, bundle: Bundle, trainer: Trainer) -> tuple[
 
     Returns how it is kept, in words, and what the run will take.
     """
-    import torch
-
     from ..training import estimate
     from ..training.memory import fit, free_bytes
 
     trainer.encode()
     bundle.text.release()
-    if trainer.device.type == "cuda":
-        torch.cuda.empty_cache()  # else what they took would not count as free
     automatic = args.memory == "auto"
     budget = free_bytes(trainer.device) if automatic else args.memory * 1e9
     placement, weights = fit(trainer, budget)

@@ -73,6 +73,7 @@ class TextEncoders:
     def release(self) -> None:
         """Give the encoders' memory back; the tokenizers stay, nothing can be encoded any more."""
         del self.clip, self.t5
+        torch.cuda.empty_cache()  # else a card's memory would not count as free; no card, no effect
 
     def token_mask(self, prompt: str, word: str) -> Tensor:
         """Which of the T5 tokens spell ``word`` in ``prompt``: (t5_length,) of 0 and 1.

@@ -23,8 +23,10 @@ IDS = {
     "Preview", "Report", "Save", "Combine",
 }  # fmt: skip
 LOSSES = ("esd", "attn", "lora", "rsc")
-# The host's own, and its information that a backend is not there ("ImportError").
-OWN_WARNINGS = r"User settings have been changed|multi-user CLI argument|\[INFO\]"
+# The host's own; the last says why a backend is not there ("ImportError").
+OWN_WARNINGS = (
+    r"User settings have been changed|multi-user CLI argument|Found comfy_kitchen backend"
+)
 
 
 def loras(server: Client) -> Path:
