@@ -88,10 +88,14 @@ def test_encoders_are_transformers_own() -> None:
 
 
 def test_on_another_device_matrices_stay_in_the_file() -> None:
-    """The meta device stands in for a card: it computes no numbers and refuses mixed devices."""
+    """The meta device stands in for a card. It computes no numbers, and takes a matrix that is
+    elsewhere; so what the layers use is looked at, too."""
     text = load_text().to("meta")
     assert {p.device.type for p in (*text.t5.parameters(), *text.clip.parameters())} == {"meta"}
-    assert {m.stored.device.type for m in (*linears(text.t5), *linears(text.clip))} == {"cpu"}
+    matrices = (*linears(text.t5), *linears(text.clip))
+    assert {m.stored.device.type for m in matrices} == {"cpu"}
+    there = [m.used(torch.empty(1, m.in_features, device="meta")) for m in matrices]
+    assert {t.device.type for pair in there for t in pair if t is not None} == {"meta"}
     with torch.no_grad():
         cond = text.embed(["a photo of a cat", "a dog"])
     assert cond.context.device.type == cond.pooled.device.type == "meta"
