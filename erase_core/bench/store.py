@@ -18,7 +18,7 @@ from .summary import Row
 
 PARTS = ("cells", "attacks", "frechet")  # folders of JSON files, and names of CSV files
 _NAMES = ("method", "concepts", "concept", "seed", "attack")  # together they name a row
-_TEXTS = ("method", "kind", "thing", "concept", "attack")
+_TEXTS = ("method", "kind", "thing", "concept", "attack", "answers")
 _JOIN = " + "
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ RATES = {
     "acc_companion": "beside",
     "recognised_when_erased": "alive",
 }
+PARTS = ("acc_e", "acc_ir", "general")  # of Ho
 KINDS = ("entity", "abstraction", "relationship")
 DRAWS = 2000
 Row = Mapping[str, Any]
@@ -50,45 +52,39 @@ def summarise(rows: Sequence[Row]) -> dict[str, Estimate]:
     pictures does not pass for certainty. A concept without synonyms counts with Acc_e in Ho, as in
     :class:`erase_core.metrics.marks.Marks`.
     """
-    drawn, means = _bootstrap(rows, 1)
+    rng = np.random.default_rng(1)
+    drawn: dict[str, np.ndarray] = {}
+    means: dict[str, float] = {}
+    for name in (*RATES, "general"):
+        found = [[rate for row in own if (rate := _rate(row, name))] for own in _by_concept(rows)]
+        if rates := [own for own in found if own]:
+            draws = [_mean(_draw(rate, _shape(rates), rng) for rate in own) for own in rates]
+            drawn[name] = _resampled(np.stack(draws))
+            means[name] = _mean(_mean(_fraction(rate) for rate in own) for own in rates)
+    drawn["ho"], means["ho"] = _ho(drawn), ho(*(means[part] for part in PARTS))
     return {name: _estimate(means[name], drawn[name]) for name in (*RATES, "ho") if name in means}
 
 
 def ahead(rows: Sequence[Row], others: Sequence[Row]) -> Estimate | None:
     """By how much the Ho of ``rows`` is above that of ``others``, over the concepts and seeds that
-    both have: the bootstrap draws the same ones for both. None without any."""
-    own, other = ({(*row["concepts"], row["seed"]): row for row in each} for each in (rows, others))
-    shared = [key for key in own if key in other]
+    both have: the bootstrap draws the same ones for both, and where both have answered the same
+    questions it draws what became of each question. None without any."""
+    found = {_cell(row): row for row in others}
+    shared = [row for row in rows if _cell(row) in found]
     if not shared:
         return None
-    (drawn, means), (base, below) = (
-        _bootstrap([each[key] for key in shared], seed) for seed, each in enumerate((own, other), 1)
-    )
-    return _estimate(means["ho"] - below["ho"], drawn["ho"] - base["ho"])
-
-
-def _bootstrap(rows: Sequence[Row], seed: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """DRAWS means of every rate and of Ho, and what they scatter about. The concepts are the same
-    ones for every ``seed`` (not 0), the rates that pictures allow are not."""
-    rng = np.random.default_rng(seed)
-    concepts = _by_concept(rows)
-    picked = np.random.default_rng(0).integers(len(concepts), size=(DRAWS, len(concepts)))
-    columns = {name: [[c[name] for c in own if c.get(name)] for own in concepts] for name in RATES}
-    columns["general"] = [[cell.get("acc_g") or cell["acc_e"] for cell in own] for own in concepts]
-    drawn: dict[str, np.ndarray] = {}
-    means: dict[str, float] = {}
-    for name, column in columns.items():
-        if rates := [own for own in column if own]:
-            whole = len(rates) == len(concepts)  # the parts of Ho are drawn together
-            some = picked if whole else rng.integers(len(rates), size=(DRAWS, len(rates)))
-            hits, misses, weights = _padded(rates)
-            found = rng.beta(hits[some] + 0.5, misses[some] + 0.5)
-            drawn[name] = (weights[some] * found).sum(2).mean(1)
-            means[name] = float((weights * hits / (hits + misses)).sum(1).mean())
-    parts = ("acc_e", "acc_ir", "general")
-    drawn["ho"] = np.array([ho(*rates) for rates in zip(*(drawn[n] for n in parts), strict=True)])
-    means["ho"] = ho(*(means[n] for n in parts))
-    return drawn, means
+    rng = np.random.default_rng(1)
+    concepts = [[(row, found[_cell(row)]) for row in own] for own in _by_concept(shared)]
+    drawn: list[dict[str, np.ndarray]] = [{}, {}]
+    means: list[dict[str, float]] = [{}, {}]
+    for part in PARTS:
+        pairs = [[(_rate(a, part), _rate(b, part)) for a, b in cells] for cells in concepts]
+        draws = [_mean(_draw_pair(a, b, _shape(pairs), rng) for a, b in own) for own in pairs]
+        for side in 0, 1:
+            drawn[side][part] = _resampled(np.stack([draw[side] for draw in draws]))
+            means[side][part] = _mean(_mean(_fraction(pair[side]) for pair in own) for own in pairs)
+    lead = ho(*means[0].values()) - ho(*means[1].values())
+    return _estimate(lead, _ho(drawn[0]) - _ho(drawn[1]))
 
 
 def _by_concept(rows: Sequence[Row]) -> list[list[Row]]:
@@ -99,17 +95,55 @@ def _by_concept(rows: Sequence[Row]) -> list[list[Row]]:
     return list(found.values())
 
 
-def _padded(rates: Sequence[Sequence[Row]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hits, misses and weights (concepts, seeds); a concept's weights sum to 1, and are 0 where it
-    has fewer seeds than another."""
-    shape = (len(rates), max(map(len, rates)))
-    hits, misses, weights = np.zeros(shape), np.ones(shape), np.zeros(shape)
-    for place, own in enumerate(rates):
-        some = slice(len(own))
-        hits[place, some] = [rate["hits"] for rate in own]
-        misses[place, some] = [rate["count"] - rate["hits"] for rate in own]
-        weights[place, some] = 1 / len(own)
-    return hits, misses, weights
+def _cell(row: Row) -> tuple[Any, ...]:
+    return (*row["concepts"], row["seed"])
+
+
+def _rate(row: Row, name: str) -> Any:
+    return row.get("acc_g") or row["acc_e"] if name == "general" else row.get(name)
+
+
+def _fraction(rate: Row) -> float:
+    return rate["hits"] / rate["count"]
+
+
+def _shape(concepts: Sequence[Any]) -> tuple[int, int]:
+    return DRAWS, len(concepts)
+
+
+def _draw(rate: Row, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Rates that the pictures allow: Beta(hits + 1/2, misses + 1/2)."""
+    return rng.beta(rate["hits"] + 0.5, rate["count"] - rate["hits"] + 0.5, shape)
+
+
+def _draw_pair(
+    rate: Row, other: Row, shape: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """The same of two, (2, ...): with the same questions answered, shares of the four outcomes that
+    a question can have, from Dirichlet(counts + 1/4), whose sums are those same Betas."""
+    answers = list(zip(rate.get("answers", ""), other.get("answers", ""), strict=False))
+    if not len(answers) == rate["count"] == other["count"]:
+        return np.stack([_draw(rate, shape, rng), _draw(other, shape, rng)])
+    counts = [answers.count(both) for both in product("01", repeat=2)]
+    neither, second, first, both = np.moveaxis(rng.dirichlet(np.add(counts, 0.25), shape), -1, 0)
+    return np.stack([first + both, second + both])
+
+
+def _resampled(draws: np.ndarray) -> np.ndarray:
+    """Means (DRAWS,) over as many concepts as there are, drawn with replacement from ``draws``
+    (concepts, DRAWS, concepts); the same concepts whatever is drawn."""
+    count = len(draws)
+    picked = np.random.default_rng(0).integers(count, size=(1, DRAWS, count))
+    return np.take_along_axis(draws, picked, 0)[0].mean(1)
+
+
+def _ho(drawn: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.array([ho(*rates) for rates in zip(*(drawn[part] for part in PARTS), strict=True)])
+
+
+def _mean(values: Iterable[Any]) -> Any:
+    kept = list(values)
+    return sum(kept) / len(kept)
 
 
 def _estimate(value: float, drawn: np.ndarray) -> Estimate:

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Z95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
 
 
 @dataclass(frozen=True)
 class Rate:
-    """``hits`` of ``count`` pictures."""
+    """``hits`` of ``count`` pictures; ``answers``, where known, a "1" or a "0" for each.
+
+    Answers to the same questions pair two erasers picture by picture.
+    """
 
     hits: int
     count: int
+    answers: str = field(default="", compare=False)
 
     @classmethod
     def of(cls, judged: Iterable[bool]) -> Rate:
         """Count what was judged."""
-        results = [bool(hit) for hit in judged]
-        return cls(sum(results), len(results))
+        answers = "".join("01"[bool(hit)] for hit in judged)
+        return cls(answers.count("1"), len(answers), answers)
 
     def __add__(self, other: Rate) -> Rate:
-        return Rate(self.hits + other.hits, self.count + other.count)
+        known = len(self.answers) == self.count and len(other.answers) == other.count
+        answers = self.answers + other.answers if known else ""
+        return Rate(self.hits + other.hits, self.count + other.count, answers)
 
     @property
     def value(self) -> float:
@@ -44,14 +50,15 @@ class Rate:
         return (max(0.0, centre - half), min(1.0, centre + half))
 
     def to_dict(self) -> dict[str, object]:
-        """Fraction, interval and counts for JSON."""
+        """Fraction, interval, counts and answers for JSON."""
         low, high = self.interval
-        return {
+        plain = {
             "value": round(self.value, 4) if self.count else None,
             "interval": [round(low, 4), round(high, 4)],
             "hits": self.hits,
             "count": self.count,
         }
+        return plain | ({"answers": self.answers} if self.answers else {})
 
     def __str__(self) -> str:
         low, high = self.interval
