@@ -79,12 +79,11 @@ def word_maps(
         raise EraseError("There is no word to draw a map of; name at least one.")
     device = tree_device(tree)
     cond, words = cond.to(device), tokens[None].to(device)
-    levels = sigmas[:-1].tolist()
+    due = iter([step in watched for step in range(len(sigmas) - 1)])
     found: list[Tensor] = []
 
     def walk(x: Tensor, sigma: Tensor) -> Tensor:
-        watch = levels.index(sigma.item()) in watched
-        probe = Probe(tuple(probed), words) if watch else None
+        probe = Probe(tuple(probed), words) if next(due) else None
         out = flux_forward(tree, x, sigma.expand(1), cond, guidance, lora=lora, probe=probe)
         if out.attention is not None:
             found.append(_over_heads(out.attention[0], heads).float().cpu())

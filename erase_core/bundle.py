@@ -14,6 +14,8 @@ from .flux.forward import Conditioning, Lora, tree_device, velocity
 from .flux.sampling import DEV_SHIFT, euler, noise, sigmas
 from .text.encoders import TextEncoders
 
+DECODED = 2**18  # pixels at once: sixteen pictures of MiniFlux, one of 512 px (a GB or so)
+
 
 class VAE(Protocol):
     """Pictures in [0, 1] from the latents that the transformer sees, and back."""
@@ -78,9 +80,11 @@ class Bundle:
         return torch.cat(done)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, batch: int = 16) -> Tensor:
-        """Latents (N, 16, h, w) -> pictures (N, 8h, 8w, 3) uint8."""
-        parts = [self.vae.decode(part) for part in latents.split(batch)]
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (N, 16, h, w) -> pictures (N, 8h, 8w, 3) uint8, in main memory, where the
+        autoencoder is."""
+        batch = max(1, DECODED // (64 * latents.shape[2] * latents.shape[3]))
+        parts = [self.vae.decode(part) for part in latents.cpu().split(batch)]
         pixels = torch.cat(parts).float().permute(0, 2, 3, 1)
         return (pixels * 255).round().to(torch.uint8).contiguous()
 

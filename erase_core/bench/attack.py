@@ -95,7 +95,7 @@ class Target:
 
     def shown(self, latents: Tensor, made: list[Case]) -> list[bool]:
         """Whether each picture shows the concept of its case."""
-        return judge(recognise(self.judge, self.bundle.decode(latents).cpu()), made)
+        return judge(recognise(self.judge, self.bundle.decode(latents)), made)
 
     def rate(self, cond: Conditioning, x: Tensor, lora: Lora | None, made: list[Case]) -> Rate:
         """How often the concept is in what the model with ``lora`` makes of the noise ``x``."""

@@ -92,5 +92,5 @@ def heat_row(bundle: Bundle, label: str, words: Sequence[str], made: WordMaps) -
     """One row of the sheet: the picture and an overlay for each word."""
     from ..pictures import HeatRow, to_pictures
 
-    picture = to_pictures(bundle.decode(made.latents.cpu()))[0]
+    picture = to_pictures(bundle.decode(made.latents))[0]
     return HeatRow(label, picture, dict(zip(words, made.raw, strict=True)))
