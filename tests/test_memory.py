@@ -5,29 +5,36 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from tiny import CONCEPTS, LENGTH, SETTINGS, WordText, make_trainer, make_tree, same
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import erase_core.miniflux as miniflux
 from erase_core.cli import main
 from erase_core.errors import EraseError
+from erase_core.flux import offload
 from erase_core.flux.config import FluxConfig
 from erase_core.flux.forward import Conditioning, Probe, flux_forward
+from erase_core.flux.frozen import FP8
 from erase_core.flux.model import Flux
 from erase_core.flux.names import skeleton
 from erase_core.flux.offload import HostLinear, Placement, device_bytes, place, spread
 from erase_core.lora import EraserLora
 from erase_core.training import Trainer, TrainSettings
 from erase_core.training.estimate import peak_bytes
+from erase_core.training.levels import Levels
 from erase_core.training.memory import USED, fit, ways
+from erase_core.training.states import Batch
 
 CPU = torch.device("cpu")
 DEEP = FluxConfig(
@@ -97,6 +104,59 @@ def test_the_next_block_is_under_way_while_one_computes() -> None:
     student(tree, checkpoint=True)
     assert sent[:7] == list(range(7))  # forward: each once, in order
     assert sent[7:] == list(range(4, -1, -1))  # backward: the last two are still there
+
+
+class LateStream:
+    """A second stream whose copies arrive as late as they may: when their event is waited for."""
+
+    def __init__(self) -> None:
+        self.copies: list[Callable[[], Any]] = []
+        self.arrived = 0
+        self.behind = False
+
+    def wait_stream(self, other: Any) -> None:
+        self.behind = True  # whatever was computed so far is done, its use of the slot included
+
+    def record_event(self) -> int:
+        return len(self.copies)
+
+    def wait_event(self, event: int) -> None:
+        """What the computing stream does: everything sent up to ``event`` is there."""
+        for copy in self.copies[self.arrived : event]:
+            copy()
+        self.arrived = max(self.arrived, event)
+
+
+class Sending(TorchDispatchMode):
+    """Puts copies off; one that does not wait for what computes would spoil it."""
+
+    def __init__(self, stream: LateStream) -> None:
+        super().__init__()
+        self.stream = stream
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func is not torch.ops.aten.copy_.default:
+            return func(*args, **(kwargs or {}))
+        assert self.stream.behind
+        self.stream.copies.append(partial(func, *args))
+        self.stream.behind = False
+        return args[0]
+
+
+@pytest.mark.parametrize("away", [1, 2, 5, 7])
+def test_blocks_may_arrive_late(away: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CUDA way of sending blocks, with streams that are pretended."""
+    plain, tree = student(make_deep(), True), make_deep()
+    place(tree, CPU, Placement(away=away))
+    stream: Any = LateStream()
+    next(m for m in tree.modules() if isinstance(m, HostLinear)).source[0]._stream = stream
+    monkeypatch.setattr(torch.cuda, "stream", Sending)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    assert same(student(tree, True), plain)
+    assert same(student(tree, True), plain)
+    assert len(stream.copies) >= away
 
 
 def test_a_run_from_host_memory_ends_in_the_same_lora() -> None:
@@ -221,9 +281,7 @@ def slots(tree: nn.Module) -> list[Tensor]:
     return [slot.buffer for belt in belts for slot in belt._slots]
 
 
-def trainer_levels(trainer: Trainer) -> Any:
-    from erase_core.training.levels import Levels
-
+def trainer_levels(trainer: Trainer) -> Levels:
     return Levels(
         trainer.tree,
         trainer.lora,
@@ -259,25 +317,70 @@ FLUX = FluxConfig()
 
 
 class LongText(WordText):
-    """As many tokens as Flux's text encoders give."""
+    """As many tokens as Flux's text encoders give, as wide."""
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
-        return Conditioning(torch.zeros(len(prompts), 256, 16), torch.zeros(len(prompts), 8))
+        context = torch.zeros(len(prompts), 256, FLUX.context_in_dim)
+        return Conditioning(context, torch.zeros(len(prompts), FLUX.vec_in_dim))
+
+    def token_mask(self, prompt: str, word: str) -> Tensor:
+        return torch.eye(1, 256)[0]
 
 
 @pytest.mark.parametrize(("gigabytes", "bound"), [(80, 72.0), (24, 22.0), (16, 14.5), (12, 11.0)])
-def test_the_true_model_fits_every_card(gigabytes: int, bound: float) -> None:
-    """Predicted for 19 + 38 blocks without storage, at 512 px and the default batch."""
+def test_the_true_model_fits_every_card(
+    gigabytes: int, bound: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """19 + 38 blocks at 512 px and the default batch: what is predicted is what tensors without
+    storage add up to when an erase step is taken with them."""
     tree: Any = skeleton(FLUX).bfloat16()
     tree.compute_device = CPU
     trainer = Trainer(tree, FLUX, LongText(), CONCEPTS, TrainSettings())
     trainer.encode()
-    expected = []
     for placement, on in ways(trainer):
         settings = replace(trainer.settings, activation_checkpointing=on)
-        expected.append(peak_bytes(trainer, device_bytes(tree, placement), settings))
-    best = next(size for size in expected if size <= USED * gigabytes * 1e9)
-    assert best / 1e9 < bound
+        weights = device_bytes(tree, placement)
+        said = peak_bytes(trainer, weights, settings)
+        if said <= USED * gigabytes * 1e9:
+            break
+    assert said / 1e9 < bound
+    lora = 4 * sum(p.numel() for p in trainer.lora.parameters())
+    held = weights.held + 6 * lora + counted(trainer, placement, settings, monkeypatch)
+    assert held / 1e9 < bound
+    assert said == pytest.approx(held, rel=0.01)
+
+
+def counted(
+    trainer: Trainer,
+    placement: Placement,
+    settings: TrainSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> int:
+    """Bytes that an erase step holds beyond the weights, taken without storage."""
+    prompts, size = trainer.encode(), settings.height // 8
+    rows: Any = SimpleNamespace(tolist=lambda: [0] * settings.batch)
+    monkeypatch.setattr(nn.Module, "to", lambda module, *args, **kwargs: module)  # all is here
+    monkeypatch.setattr(offload, "to_fp8", lambda weight: (weight.to(FP8), 1.0))  # has no numbers
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        tree = bfloat16_flux()
+        place(tree, CPU, placement)
+        lora = EraserLora.create(FLUX, settings.targets, settings.rank)
+        state = torch.zeros(settings.batch, 16, size, size)
+        batch = Batch(rows, state, torch.zeros(settings.batch), state, state)
+        levels = Levels(tree, lora, prompts, settings, trainer.blocks, trainer.guidance)
+        with Live([*tree.parameters(), *slots(tree)]) as live:
+            for losses in levels.erase(batch):
+                torch.stack(list(losses.values())).sum().backward(inputs=lora.parameters())
+    return live.peak
+
+
+def bfloat16_flux() -> Flux:
+    """Made in bfloat16, for tensors without storage cannot be cast in their modules."""
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        return Flux(FLUX).requires_grad_(False)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_train_takes_no_more_than_it_is_given(
