@@ -14,6 +14,7 @@ from tiny import CONFIG, TIGER, WordText, make_tree, same
 from erase_core.bench import loop
 from erase_core.bench.method import Eraser, Task, find_method
 from erase_core.bench.methods import esd, mace, uce
+from erase_core.bench.methods.ours import ABLATIONS
 from erase_core.bundle import Bundle
 from erase_core.concepts.sets import Bands, Concept, ConceptSet
 from erase_core.edit import WeightEdit
@@ -226,6 +227,14 @@ def test_our_row_is_what_train_does() -> None:
         bundle = task.bundle
         trainer = Trainer(bundle.tree, bundle.config, bundle.text, task.concepts, settings)
         assert eraser and same(eraser.tensors(), trainer.run().lora.tensors())
+
+
+@pytest.mark.parametrize("concept", [TIGER, RED, HUG], ids=lambda concept: concept.kind)
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_erases_every_kind(name: str, concept: Concept) -> None:
+    small = ["batch=2", "rollout_steps=2", "erase_rollouts=4", "keep_rollouts=2", "height=32"]
+    eraser = find_method(name).changed([*small, "width=48", "steps=2"]).erase(make_task(concept))
+    assert eraser and any(tensor.any() for tensor in eraser.tensors().values())
 
 
 @pytest.mark.parametrize("name", ["ca-model", "uce", "mace", "released"])

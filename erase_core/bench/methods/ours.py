@@ -28,7 +28,10 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "ours-esd-attn": ("ESD + attn", {"l_lora": 0.0, "l_rsc": 0.0}),
     "ours-esd-lora": ("ESD + LoRA", {"l_attn": 0.0, "l_rsc": 0.0}),
     "ours-esd-rsc": ("ESD + RSC", {"l_attn": 0.0, "l_lora": 0.0}),
-    "ours-attn-lora-rsc": ("attn + LoRA + RSC", {"l_esd": 0.0}),
+    "ours-attn-lora-rsc": (
+        "attn + LoRA + RSC",
+        {"l_esd": 0.0, "rollout_prompt": "concept"},  # its null prompt is L_esd's
+    ),
 }
 Own = Callable[[ConceptSet], TrainSettings]
 # A row can change every setting; None, or () for a list, is what suits the concepts.
