@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
 from ..files import atomic
+from .attack import find_attack
 from .method import find_method
+from .report import attacked
 from .summary import KINDS, summarise
 
 if TYPE_CHECKING:
@@ -25,7 +27,9 @@ def draw(folder: Path, rows: Sequence[Row], attacks: Sequence[Row]) -> list[Path
     with figure(written[0], 1, len(KINDS)) as panels:
         _tradeoff(panels, single)
     if attacks:
-        written.append(_save(folder / "robustness.png", _robustness, attacks))
+        written.append(folder / "robustness.png")
+        with figure(written[-1], len(_groups(attacks, "attack"))) as panels:
+            _robustness(panels, attacks)
     return written
 
 
@@ -84,6 +88,11 @@ def _tradeoff(panels: Sequence[Axes], rows: Sequence[Row]) -> None:
         axes.set_title(kind)
         axes.set_xlabel("Acc_e: concept still seen (%)")
     panels[0].set_ylabel("Acc_ir: everything else seen (%)")
+    _legend(panels)
+
+
+def _legend(panels: Sequence[Axes]) -> None:
+    """One legend for all panels, below them."""
     marks: dict[str, Any] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
@@ -103,20 +112,23 @@ def _cost(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_xlabel("seconds to make an eraser")
 
 
-def _robustness(axes: Axes, rows: Sequence[Row]) -> None:
-    """Share of pictures in which each attack brings the concept back, a group an attack."""
-    by_attack = _groups(rows, "attack")
+def _robustness(panels: Sequence[Axes], rows: Sequence[Row]) -> None:
+    """Share of pictures in which a concept is back: a panel an attack, a group a concept."""
     names = list(dict.fromkeys(row["method"] for row in rows))
     width = 0.8 / len(names)
-    for place, method in enumerate(names):
-        heights = []
-        for cells in by_attack.values():
-            own = [row["rate"] for row in cells if row["method"] == method]
-            asked = sum(rate["count"] for rate in own)
-            heights.append(100 * sum(rate["hits"] for rate in own) / asked if asked else 0)
-        spots = [index + place * width for index in range(len(by_attack))]
-        axes.bar(spots, heights, width, label=find_method(method).label)
-    axes.set_xticks([i + 0.4 - width / 2 for i in range(len(by_attack))])
-    axes.set_xticklabels([attack for (attack,) in by_attack], rotation=20)
-    axes.set_ylabel("concept is back (%)")
-    axes.legend(fontsize=7)
+    for axes, ((attack,), found) in zip(panels, _groups(rows, "attack").items(), strict=True):
+        concepts = sorted({attacked(row) for row in found})
+        for place, method in enumerate(names):
+            own = {attacked(row): row["rate"] for row in found if row["method"] == method}
+            if own:
+                spots = [concepts.index(concept) + place * width for concept in own]
+                heights = [100 * rate["hits"] / rate["count"] for rate in own.values()]
+                label = find_method(method).label
+                bars = axes.bar(spots, heights, width, color=f"C{place}", label=label)
+                axes.bar_label(bars, [rate["hits"] for rate in own.values()], fontsize=7)
+        axes.set_title(find_attack(attack).label)
+        axes.set_xticks([i + 0.4 - width / 2 for i in range(len(concepts))], concepts)
+        axes.set_xlim(-width, len(concepts) - 0.2)
+        axes.set_ylim(0, 115)
+        axes.set_ylabel("concept is back (%)")
+    _legend(panels)

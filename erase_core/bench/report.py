@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from .attack import find_attack
 from .method import find_method
 from .summary import KINDS, RATES, Row, ahead, summarise
 
@@ -144,17 +145,33 @@ def _costs(rows: Sequence[Row], distances: Sequence[Row]) -> str:
 
 
 def _attacks(rows: Sequence[Row]) -> str:
-    """A line a method, a column an attack: pictures in which the concept is back, in per cent."""
-    names = list(dict.fromkeys(row["attack"] for row in rows))
+    """A table an attack: a line a method, a column a concept; pictures in which it is back."""
+    parts = []
+    for name in dict.fromkeys(row["attack"] for row in rows):
+        own = [row for row in rows if row["attack"] == name]
+        parts.append(f"### {find_attack(name).label}\n\n{_attack(own)}")
+    return "\n\n".join(parts)
+
+
+def _attack(rows: Sequence[Row]) -> str:
+    columns = sorted({attacked(row) for row in rows})
     lines = []
     for name, found in _by_method(rows).items():
-        cells = []
-        for attack in names:
-            hits = sum(row["rate"]["hits"] for row in found if row["attack"] == attack)
-            count = sum(row["rate"]["count"] for row in found if row["attack"] == attack)
-            cells.append(f"{100 * hits / count:.1f} of {count}" if count else "–")
-        lines.append([find_method(name).label, *cells])
-    return markdown(["method", *names], lines)
+        rates = {attacked(row): row["rate"] for row in found}
+        told = [_back(rates[c]["hits"], rates[c]["count"]) if c in rates else "–" for c in columns]
+        hits, count = (sum(rate[part] for rate in rates.values()) for part in ("hits", "count"))
+        whole = f"{_back(hits, count)} ({100 * hits / count:.0f} %)"
+        lines.append([find_method(name).label, *told, whole if len(rates) == len(columns) else "–"])
+    return markdown(["method", *columns, "together"], lines)
+
+
+def attacked(row: Row) -> str:
+    """What an attack was on: "dog", or "dog, seed 1"."""
+    return row["concept"] + (f", seed {row['seed']}" if row["seed"] else "")
+
+
+def _back(hits: int, count: int) -> str:
+    return f"{hits} of {count}"
 
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
