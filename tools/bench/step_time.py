@@ -34,7 +34,7 @@ from erase_core.flux.config import FluxConfig
 from erase_core.flux.forward import Conditioning, velocity
 from erase_core.flux.sampling import euler, sigmas
 from erase_core.machine import describe, device_peak, peak_memory, synchronise, versions
-from erase_core.training import Progress, Trainer, TrainSettings
+from erase_core.training import Progress, Trainer, TrainSettings, levels
 from erase_core.training.levels import Levels
 from erase_core.training.states import Batch
 
@@ -50,6 +50,8 @@ def main() -> None:
     device = torch.device(args.device)
     timer = Timer(device, CLOCKS[args.clock])
     subject = _subject(args, device)
+    if args.compile:
+        levels.flux_forward = torch.compile(levels.flux_forward)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     trainer = _train(subject, timer)
@@ -63,6 +65,7 @@ def main() -> None:
         "text_tokens": subject.tokens,
         "peak_bytes": peak,
         "clock": args.clock,
+        "compiled": args.compile,
         **_compare(trainer, subject, timer, theirs, matmul_rate(timer, args.dtype)),
     }
     print(json.dumps(report, indent=2) if args.json else "\n".join(_lines(report)))
@@ -84,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--k", type=int, help="irrelevant words a sentence")
     add("--l-adv", type=float, default=0.0, help="weight of ours at adversaries' prompts")
     add("--activation-checkpointing", action="store_true")
+    add("--compile", action="store_true", help="our graphs, by torch.compile")
     add("--iterations", type=int, default=50, help="of ours (at least 50 for a figure to quote)")
     add("--released", type=int, default=2, help="iterations of the released schedule")
     add("--refresh", type=int, default=25, help="iterations between two refreshes of ours")
@@ -280,7 +284,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
     return [
         f"model            {report['model']}, {settings['height']} px, {report['text_tokens']} "
         f"text tokens, batch {settings['batch']}, K = {settings['k']}"
-        + (", adversaries" if settings["l_adv"] else ""),
+        + (", adversaries" if settings["l_adv"] else "")
+        + (", ours compiled" if report["compiled"] else ""),
         f"machine          {device}, {machine['threads']} threads, {report['clock']} clock, "
         f"torch {report['versions']['torch']}",
         f"iteration        ours {seconds['iteration']:.3f} s, released schedule "
