@@ -13,10 +13,10 @@ and the last step of a phase::
       "phase": "text" | "rollouts" | "training"           # running
                | "done" | "cancelled" | "diverged" | "error",  # over
       "step": 120, "total": 400, "seconds_left": 31.5,    # of this phase
-      "losses": {"esd": 0.1, "attn": 0.02, "lora": 0.01, "rsc": 0.3},  # the last, unweighted
+      "losses": {"esd": 0.1, "attn": 0.02, "lora": 0.01, ...},  # the last, unweighted
       "first": 118,                          # iteration (from 1) of the first row below
-      "history": [[0.1, 0.02, 0.01, 0.3]],   # rows since the last event: esd, attn, lora, rsc;
-                                             # null where a loss was not computed
+      "history": [[0.1, 0.02, 0.01, 0.3, null]],  # rows since the last event: esd, attn, lora,
+                                             # rsc, adv; null where a loss was not computed
       "file": "eraser_tiger_00001.safetensors",  # LoRA list name, once saved, else ""
       "message": ""                          # the sentence of an error
     }
@@ -30,7 +30,7 @@ was reloaded starts from it and goes on with the events.
 
 ``eraseanything_train`` (Erase Concept)
     ``{"file", "path", "stopped": "done" | "diverged", "steps", "seconds": {phase: s}, "estimate",
-    "losses": {name: mean of the last 20}, "history": [[esd, attn, lora, rsc]], "stride"}``
+    "losses": {name: mean of the last 20}, "history": [[esd, attn, lora, rsc, adv]], "stride"}``
 ``eraseanything_concepts`` (the three Concept Set nodes)
     ``{"set": <concept-set JSON>, "own": [names made by this node], "source": "MiniFlux" | "lists" |
     "WordNet" | "by hand" | "file" | "LLM", "senses": [{"name", "definition", "examples"}],
@@ -67,7 +67,7 @@ from ..erase_core.training import Losses, Progress
 
 EVENT, ROUTE = "eraseanything.progress", "/eraseanything/state"
 OVER = ("done", "cancelled", "diverged", "error")
-NAMES = ("esd", "attn", "lora", "rsc")
+NAMES = ("esd", "attn", "lora", "rsc", "adv")
 TOLD = (
     "node",
     "prompt_id",

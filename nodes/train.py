@@ -166,7 +166,7 @@ def _outputs() -> list[Any]:
             display_name="loss", tooltip="The losses, for Plot Loss Graph."
         ),
         io.String.Output(display_name="file", tooltip="The file as the LoRA list names it."),
-        io.Image.Output(display_name="chart", tooltip="The four losses as curves."),
+        io.Image.Output(display_name="chart", tooltip="The losses as curves."),
     ]
 
 

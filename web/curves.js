@@ -1,4 +1,4 @@
-/** Four small curves of one training run, drawn as SVG: sharp at any zoom, in the theme's colours. */
+/** Small curves of one training run, drawn as SVG: sharp at any zoom, in the theme's colours. */
 
 import { el, short, svg } from "./dom.js";
 import { say } from "./text.js";
@@ -9,6 +9,7 @@ const LOSSES = [
   ["attn", "attention"],
   ["lora", "keep"],
   ["rsc", "synonyms"],
+  ["adv", "attack"], // shown only where there are adversaries
 ];
 const MOST = 1200; // points kept; beyond, every other one goes
 const DECADES = 1.3; // a curve that spans more gets a logarithmic scale
@@ -21,10 +22,11 @@ export class Curves {
     this.element = el("div.erase-curves", {}, ...this.plots.map((plot) => plot.element));
     this.element.addEventListener("pointermove", (event) => this.point(event));
     this.element.addEventListener("pointerleave", () => this.point(null));
+    this.plots.at(-1).element.hidden = true;
   }
 
   clear() {
-    /** @type {[number, (number|null)[]][]} iteration and its four losses */
+    /** @type {[number, (number|null)[]][]} iteration and its losses */
     this.rows = [];
   }
 
@@ -46,9 +48,10 @@ export class Curves {
     this.plots.forEach((plot, index) =>
       plot.draw(this.rows.filter(([, losses]) => losses[index] != null).map(([x, l]) => [x, l[index]])),
     );
+    this.plots.at(-1).element.hidden = !this.plots.at(-1).points.length;
   }
 
-  /** Show the values under the pointer in all four plots. */
+  /** Show the values under the pointer in all plots. */
   point(event) {
     const box = event?.target.closest?.("svg")?.getBoundingClientRect();
     const share = box?.width ? (event.clientX - box.left) / box.width : null;

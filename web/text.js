@@ -4,7 +4,7 @@ import { language } from "./host.js";
 
 const TEXTS = {
   en: {
-    idle: "Press Run: progress and the four losses appear here.",
+    idle: "Press Run: progress and the losses appear here.",
     text: "Reading the prompts",
     rollouts: "Drawing training states",
     training: "Training",
@@ -23,6 +23,8 @@ const TEXTS = {
     keepHint: "L_lora: how much everything else has moved",
     synonyms: "Synonyms",
     synonymsHint: "L_rsc: how close the concept still is to its other names",
+    attack: "Attack",
+    attackHint: "L_adv: Forget, where adversaries look for prompts that bring the concept back",
     log: "log",
     step: "step {step}",
     hover: "Point at a word to see where it lands; click to keep it.",
@@ -71,6 +73,8 @@ const TEXTS = {
     keepHint: "L_lora：其他内容被改动了多少",
     synonyms: "同义词",
     synonymsHint: "L_rsc：概念与其别名还有多接近",
+    attack: "对抗",
+    attackHint: "L_adv：对抗者寻找能唤回概念的提示词时的遗忘损失",
     log: "对数",
     step: "第 {step} 步",
     hover: "指向一个词，查看它落在画面何处；点击可固定。",

@@ -10,8 +10,8 @@ from tests.browser.page import Page
 from tests.host.graphs import SMALL
 
 TRAIN = "EraseAnythingTrain"
-# Points of the four curves.
-POINTS = """() => [...document.querySelectorAll('.erase-raw')]
+# Points of the curves.
+POINTS = """() => [...document.querySelectorAll('.erase-curve:not([hidden]) .erase-raw')]
   .map(path => path.getAttribute('d')?.split('L').length ?? 0)"""
 
 
@@ -45,7 +45,7 @@ def test_curves_move_and_pictures_come(erase: Page) -> None:
     erase.until(f"() => Math.min(...({POINTS})()) > {early + 2}")
     erase.shot("training")
     erase.idle()
-    assert erase.js(POINTS) == [12] * 4
+    assert erase.js(POINTS) == [12] * 5
     note = erase.tab.locator(".erase-train .erase-note")
     assert note.inner_text() == "Saved as browser_00001.safetensors"
     plot = erase.tab.locator(".erase-plot").first
@@ -69,8 +69,10 @@ def test_curves_move_and_pictures_come(erase: Page) -> None:
 
 def test_cancel_keeps_what_there_is(erase: Page) -> None:
     erase.set(TRAIN, steps=2000, preview_every=0, filename_prefix="cancelled")
+    erase.set("EraseAnythingSettings", l_adv=0)
     erase.run()
     trains(erase, 3)
+    assert not erase.tab.locator(".erase-adv").is_visible()  # without adversaries
     erase.tab.locator("button[aria-label^='Cancel']").first.click()
     check_partial(erase, "cancelled")
     erase.shot("cancelled")

@@ -19,7 +19,7 @@ SMALL = {
     "l_attn": 1.0,
     "l_lora": 3.0,
     "l_rsc": 0.1,
-    "l_adv": 0.0,
+    "l_adv": 1.0,
     "tau": 0.07,
     "rsc": "text",
     "attention_blocks": "",

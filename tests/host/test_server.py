@@ -22,7 +22,7 @@ IDS = {
     "LoadFlux", "ConceptSet", "ConceptSetLLM", "ConceptSetIO", "AttentionMap", "Train", "Settings",
     "Preview", "Report", "Save", "Combine",
 }  # fmt: skip
-LOSSES = ("esd", "attn", "lora", "rsc")
+LOSSES = ("esd", "attn", "lora", "rsc", "adv")
 # The host's own; the last says why a backend is not there ("ImportError").
 OWN_WARNINGS = (
     r"User settings have been changed|multi-user CLI argument|Found comfy_kitchen backend"
