@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -124,7 +123,7 @@ def _draw_pair(
     answers = list(zip(rate.get("answers", ""), other.get("answers", ""), strict=False))
     if not len(answers) == rate["count"] == other["count"]:
         return np.stack([_draw(rate, shape, rng), _draw(other, shape, rng)])
-    counts = [answers.count(both) for both in product("01", repeat=2)]
+    counts = [answers.count((a, b)) for a in "01" for b in "01"]
     neither, second, first, both = np.moveaxis(rng.dirichlet(np.add(counts, 0.25), shape), -1, 0)
     return np.stack([first + both, second + both])
 
