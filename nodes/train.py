@@ -369,8 +369,7 @@ def _ending(result: TrainResult, name: str) -> str:
 
 def _loss_map(history: list[Losses], settings: TrainSettings) -> dict[str, list[float]]:
     """The weighted sum as "loss", which the host plots, and each loss under its own name."""
-    weights = {name: getattr(settings, f"l_{name}") for name in NAMES}
-    total = [sum(weights[name] * value for name, value in row.items()) for row in history]
+    total = [sum(getattr(settings, f"l_{k}") * loss for k, loss in row.items()) for row in history]
     single = {name: [row[name] for row in history if name in row] for name in NAMES}
     return {"loss": total} | single
 
