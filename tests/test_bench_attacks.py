@@ -43,7 +43,7 @@ def wrecked(target: Target) -> EraserLora:
 
 def test_every_attack_says_what_it_is() -> None:
     found = attacks()
-    wanted = "paraphrase misspelling embedding suffix-0 suffix-012 latents relearn"
+    wanted = "paraphrase misspelling embedding suffix-0 suffix-012 suffix-soft latents relearn"
     assert set(wanted.split()) <= found.keys()
     for name, attack in found.items():
         assert isinstance(attack, Attack) and attack.name == name and attack.label
@@ -145,6 +145,19 @@ def test_a_suffix_lowers_its_own_loss(target: Target, monkeypatch: pytest.Monkey
     assert not torch.isin(ids.gather(1, search.slots), special).any()
     again, _ = suffix.find(attacked, search)
     assert torch.equal(ids, again)
+
+
+def test_a_soft_suffix_lowers_the_loss_and_leaves_the_prompt(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suffix, "SOFT", 8)
+    attacked = replace(target, eraser=wrecked(target))
+    search, rows = suffix.Search.of(attacked, (0,)), torch.arange(2)
+    found, plain = suffix.soft(attacked, search), search.table[search.ids]
+    with torch.no_grad():
+        assert (search.losses(found, rows) < search.losses(plain, rows)).all()
+    changed = (found != plain).any(-1)
+    assert torch.equal(changed, torch.zeros_like(changed).scatter(1, search.slots, True))
 
 
 def test_the_suffix_follows_the_prompt(target: Target) -> None:

@@ -132,6 +132,7 @@ def test_an_attack(a_card: Card, name: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(embedding, "STEPS", 2)
     monkeypatch.setattr(relearn, "STEPS", 2)
     monkeypatch.setattr(suffix, "ROUNDS", 1)
+    monkeypatch.setattr(suffix, "SOFT", 1)
     shown = attack.Target.shown
     seen: list[Any] = []
 

@@ -10,6 +10,10 @@ x_k the states of the untouched model's sampling at the attacked steps k. How it
 coordinate gradient (Zou et al., arXiv 2307.15043): the gradient at the suffix's embeddings, times
 the embedding matrix, foretells what every token in every place would change; of the most promising
 exchanges a few are tried and the best is made. CLIP reads the prompt without the suffix.
+
+The soft suffix is the same with embeddings that need not be any token's, found by Adam: no search
+among tokens can get further with as many of them at these states. Where a vocabulary is small, as
+MiniFlux's with its 391 tokens, that is far more than tokens can do.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...flux.forward import Conditioning
 from ...metrics.scores import Rate
@@ -27,6 +31,7 @@ from ..attack import Attack, Target
 
 TOKENS = 5  # as UnlearnDiffAtk's perturbation of objects has it, within 3 to 5
 ROUNDS, CANDIDATES, TOP = 16, 12, 64
+SOFT, LR = 150, 0.1  # steps of Adam; its rate in units of the mean size of an embedding's entries
 PASS = 48  # rows of a forward pass
 WITHOUT = -1e4  # below any gain: special tokens are never taken
 
@@ -99,6 +104,9 @@ class Search:
         return gains.cpu()
 
 
+Seek = Callable[[Target, Search], Tensor]
+
+
 @torch.no_grad()
 def trajectory(
     target: Target, cond: Conditioning, x: Tensor, steps: tuple[int, ...]
@@ -142,13 +150,32 @@ def find(target: Target, search: Search) -> tuple[Tensor, Tensor]:
     return ids, best
 
 
-def _run(steps: tuple[int, ...]) -> Callable[[Target], Rate]:
+def tokens(target: Target, search: Search) -> Tensor:
+    """The prompts with suffixes of tokens, as T5 embeddings (N, L, D)."""
+    return search.table[find(target, search)[0]]
+
+
+def soft(target: Target, search: Search) -> Tensor:
+    """The prompts with suffixes of free vectors, as T5 embeddings (N, L, D)."""
+    rows, plain = torch.arange(len(search.ids)), search.table[search.ids]
+    places = rows[:, None], search.slots
+    vectors = nn.Parameter(plain[places].clone())
+    optimiser = torch.optim.Adam([vectors], lr=LR * search.table.abs().mean().item())
+    for step in range(SOFT):
+        optimiser.zero_grad()
+        loss = search.losses(plain.index_put(places, vectors), rows).sum()
+        loss.backward(inputs=[vectors])
+        optimiser.step()
+        target.on_step(step + 1, SOFT)
+    return plain.index_put(places, vectors.detach())
+
+
+def _run(steps: tuple[int, ...], seek: Seek) -> Callable[[Target], Rate]:
     def run(target: Target) -> Rate:
         search, made = Search.of(target, steps), target.cases()
-        ids, _ = find(target, search)
+        embeddings = seek(target, search)
         with torch.no_grad():
-            t5 = target.bundle.text.t5
-            context = t5(input_ids=ids.to(t5.device)).last_hidden_state
+            context = target.bundle.text.t5(inputs_embeds=embeddings).last_hidden_state
         cond = Conditioning(context.to(target.device), search.pooled)
         return target.rate(cond, target.start(made), target.eraser, made)
 
@@ -157,6 +184,7 @@ def _run(steps: tuple[int, ...]) -> Callable[[Target], Rate]:
 
 SOURCE = "Chin et al., ICML 2024; Zhang et al., ECCV 2024"
 ATTACKS = (
-    Attack("suffix-0", "Adversarial suffix, step 0", SOURCE, _run((0,))),
-    Attack("suffix-012", "Adversarial suffix, steps 0, 1, 2", SOURCE, _run((0, 1, 2))),
+    Attack("suffix-0", "Adversarial suffix, step 0", SOURCE, _run((0,), tokens)),
+    Attack("suffix-012", "Adversarial suffix, steps 0, 1, 2", SOURCE, _run((0, 1, 2), tokens)),
+    Attack("suffix-soft", "Soft suffix, step 0", SOURCE, _run((0,), soft)),
 )
