@@ -111,6 +111,18 @@ def test_a_method_takes_several_concepts_of_all_kinds(name: str) -> None:
     assert any(tensor.any() for tensor in eraser.tensors().values())
 
 
+def test_settings_suit_the_kind_unless_they_are_told() -> None:
+    plain, told = find_method("esd-x-strict"), find_method("esd-x-strict null=empty")
+    found = [plain.suited(concept) for concept in (TIGER, RED, HUG)]
+    assert [settings["null"] for settings in found] == ["empty", "without", "empty"]
+    assert len({settings["lr"] for settings in found}) == 3
+    assert told.suited(RED) == plain.suited(RED) | {"null": "empty"}
+    tensors = [erase(name, make_task(RED)).tensors() for name in (plain.name, told.name)]
+    assert not same(*tensors)
+    for name in ("ca-model", "ca-noise", "eap"):
+        assert None not in find_method(name).suited(HUG).values()
+
+
 def test_esd_trains_what_its_names_say() -> None:
     strict = erase("esd-x-strict", make_task())
     assert isinstance(strict, EraserLora)

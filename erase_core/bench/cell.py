@@ -178,13 +178,15 @@ class Bench:
         """Make and save the eraser; with which settings, and what it cost: seconds, bytes in memory
         and on disk."""
         method, on_step = find_method(cell.method), self._on_step(f"{cell.method}: {cell.title}")
+        task = Task(self.bundle, cell.concept_set, cell.seed, on_step)
+        settings = method.suited(task.concept)
         began = time.perf_counter()
         with Peak(self.bundle.tree) as peak:
-            eraser = method.erase(Task(self.bundle, cell.concept_set, cell.seed, on_step))
+            eraser = method.erase(task)
         if eraser is not None:
             eraser.save(self.result(cell).with_suffix(".safetensors"), {"format": "pt"})
         return {
-            "settings": {n: v for n, v in method.settings.items() if v not in (None, ())},
+            "settings": {n: v for n, v in settings.items() if v not in (None, ())},
             "seconds": round(time.perf_counter() - began, 1),
             "threads": torch.get_num_threads(),
             "peak_bytes": peak.bytes,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -123,14 +123,6 @@ class Model:
     def error(self, batch: Batch, cond: Conditioning, target: Tensor, lora: Lora) -> Tensor:
         """``mean || v_D(x_t, c) - target ||^2``."""
         return F.mse_loss(self.velocity(batch, cond, lora), target.to(self.device))
-
-
-def suited(
-    task: Task, settings: Mapping[str, Any], kinds: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """The settings; where one is None, what ``kinds`` has for the kind of the first concept."""
-    own = kinds[task.concept.kind]
-    return {name: own[name] if value is None else value for name, value in settings.items()}
 
 
 def descend(

@@ -56,6 +56,7 @@ class Method:
 
     ``name`` is said on the command line and in files, ``label`` in tables and plots; ``source`` is
     the paper it follows; ``run(task, **settings)`` does the work (None leaves the model as it is).
+    A setting that is None takes what ``kinds`` has for the kind of the first concept.
     """
 
     name: str
@@ -63,10 +64,16 @@ class Method:
     source: str
     run: Callable[..., Eraser | None]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    kinds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def erase(self, task: Task) -> Eraser | None:
         """Do the work with the method's settings."""
-        return self.run(task, **self.settings)
+        return self.run(task, **self.suited(task.concept))
+
+    def suited(self, concept: Concept) -> dict[str, Any]:
+        """The settings that suit a concept's kind."""
+        own = self.kinds.get(concept.kind, {})
+        return {n: own.get(n) if value is None else value for n, value in self.settings.items()}
 
     def changed(self, pairs: Sequence[str]) -> Method:
         """A row of its own: the method with other settings, each told as "lr=1e-3"."""

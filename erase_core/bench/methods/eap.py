@@ -24,7 +24,7 @@ from ...flux.forward import tree_device
 from ...lora import EraserLora
 from ...training.settings import NullPrompt
 from ...training.states import Rollouts
-from ..loop import BATCH, Model, descend, suited
+from ..loop import BATCH, Model, descend
 from ..method import Eraser, Method, Task
 from .esd import ATTENTION, erasing
 
@@ -90,11 +90,6 @@ def erase(
     return lora
 
 
-def by_kind(task: Task, **settings: Any) -> Eraser:
-    """Erase with "nothing" as it suits the kind of the first concept."""
-    return erase(task, **suited(task, settings, KINDS))
-
-
 KINDS = {
     "entity": {"null": "without"},
     "abstraction": {"null": "without"},
@@ -108,4 +103,4 @@ SETTINGS: dict[str, Any] = {
     "eta": 0.0,
     "preserve": 1.0,
 }
-METHODS = (Method("eap", "EAP", SOURCE, by_kind, SETTINGS),)
+METHODS = (Method("eap", "EAP", SOURCE, erase, SETTINGS, KINDS),)

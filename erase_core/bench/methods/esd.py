@@ -35,18 +35,12 @@ from ...flux.names import lora_slots
 from ...lora import EraserLora
 from ...losses import esd_target
 from ...training.settings import NullPrompt
-from ..loop import BATCH, Model, Trained, descend, suited
+from ..loop import BATCH, Model, Trained, descend
 from ..method import Eraser, Method, Task
 
 SOURCE = "Gandikota et al., ESD, ICCV 2023"
 STRICT = ("add_k_proj", "add_v_proj")
 ATTENTION = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "image_attention")
-
-KINDS: dict[str, dict[str, Any]] = {
-    "entity": {"null": "empty", "lr": 1e-4, "steps": 300, "eta": 1.0},
-    "abstraction": {"null": "without", "lr": 1e-3, "steps": 100, "eta": 0.0},
-    "relationship": {"null": "empty", "lr": 3e-4, "steps": 100, "eta": 0.0},
-}
 
 
 def erasing(model: Model, null: NullPrompt, eta: float) -> Callable[[Eraser], Tensor]:
@@ -76,7 +70,7 @@ def train(
 def as_lora(task: Task, targets: Sequence[str], **settings: Any) -> Eraser:
     """Train a LoRA on ``targets``."""
     lora = EraserLora.create(task.bundle.config, targets, seed=task.seed)
-    return train(task, lora.to(tree_device(task.bundle.tree)), **suited(task, settings, KINDS))
+    return train(task, lora.to(tree_device(task.bundle.tree)), **settings)
 
 
 def as_weights(task: Task, targets: Sequence[str], **settings: Any) -> Eraser:
@@ -90,9 +84,14 @@ def _settings(lr: float) -> dict[str, Any]:
     return {"targets": ATTENTION, "null": "empty", "lr": lr, "steps": 100, "eta": 1.0}
 
 
+KINDS: dict[str, dict[str, Any]] = {
+    "entity": {"null": "empty", "lr": 1e-4, "steps": 300, "eta": 1.0},
+    "abstraction": {"null": "without", "lr": 1e-3, "steps": 100, "eta": 0.0},
+    "relationship": {"null": "empty", "lr": 3e-4, "steps": 100, "eta": 0.0},
+}
 BY_KIND: dict[str, Any] = {"targets": STRICT, **dict.fromkeys(KINDS["entity"])}
 METHODS = (
     Method("esd-x", "ESD-x", SOURCE, as_lora, _settings(1e-4)),
-    Method("esd-x-strict", "ESD-x-strict", SOURCE, as_lora, BY_KIND),
+    Method("esd-x-strict", "ESD-x-strict", SOURCE, as_lora, BY_KIND, KINDS),
     Method("esd-x-full", "ESD-x, full weights", SOURCE, as_weights, _settings(1e-5)),
 )
