@@ -7,9 +7,9 @@ Erasing as ESD does, and preserving the concept c_a that the erasing hurts most:
 with ESD's target ``v_o(x_t, null) - eta (v_o(x_t, c) - v_o(x_t, null))``. The paper searches a
 vocabulary by Gumbel-softmax; here the candidates are the concept set's irrelevant words, few
 enough to be tried one by one, anew every SEARCH iterations. The states x_t of c_a are those of its
-own rollouts. Tuned on MiniFlux's tiger, red and left of: with what it preserves it bears ten times
-ESD's rate, and where ESD's "nothing" is the sentence without the concept (for a relation, which is
-not gone then, the empty prompt) it needs no eta.
+own rollouts. Tuned on MiniFlux's tiger, car, red and left of: with what it preserves it bears ten
+times ESD's rate, and where ESD's "nothing" is the sentence without the concept (for a relation,
+which is not gone then, the empty prompt) it needs no eta; 240 steps leave less of "car" than 120.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ SETTINGS: dict[str, Any] = {
     "targets": ATTENTION,
     "null": None,
     "lr": 1e-3,
-    "steps": 120,
+    "steps": 240,
     "eta": 0.0,
     "preserve": 1.0,
 }
