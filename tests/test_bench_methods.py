@@ -119,8 +119,6 @@ def test_settings_suit_the_kind_unless_they_are_told() -> None:
     assert told.suited(RED) == plain.suited(RED) | {"null": "empty"}
     tensors = [erase(name, make_task(RED)).tensors() for name in (plain.name, told.name)]
     assert not same(*tensors)
-    for name in ("ca-model", "ca-noise", "eap"):
-        assert None not in find_method(name).suited(HUG).values()
 
 
 def test_esd_trains_what_its_names_say() -> None:

@@ -9,16 +9,15 @@ the concept's prompt c as if it were the anchor's:
 
 Both keep the anchor as it is by the paper's regularisation, weight 1:
 ``|| v_D(x_t, c*) - (eps - x_0) ||^2``. As the paper's cross-attention variant, a LoRA changes the
-keys and values that the text gives. Tuned on MiniFlux's tiger, red and left of: a rate of 1e-3 is
-enough for a thing but not for a colour, with a relative for its anchor or the sentence without it;
-a relation costs least with the empty prompt for its anchor at 1e-3, for 160 steps rather than 300.
+keys and values that the text gives. Tuned on MiniFlux's tiger, red, left of and hugging: a rate of
+1e-3 is enough for a thing but not for a colour, with a relative for its anchor or the sentence
+without it; the empty prompt for an anchor does better with "left of" and worse with "hugging".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,18 +31,7 @@ from ..method import Eraser, Method, Task
 
 SOURCE = "Kumari et al., Concept Ablation, ICCV 2023"
 REGULARISATION = 1.0
-SETTINGS: dict[str, Any] = {
-    "targets": ("add_k_proj", "add_v_proj"),
-    "null": None,
-    "lr": None,
-    "steps": 160,
-}
-RELATIVE: dict[str, Any] = {"null": "replace", "lr": 2e-3}
-KINDS = {
-    "entity": RELATIVE,
-    "abstraction": RELATIVE,
-    "relationship": {"null": "empty", "lr": 1e-3},
-}
+SETTINGS = {"targets": ("add_k_proj", "add_v_proj"), "null": "replace", "lr": 2e-3, "steps": 160}
 
 
 def ablating(
@@ -86,10 +74,6 @@ def train(
 
 
 METHODS = (
-    Method(
-        "ca-model", "CA, model-based", SOURCE, partial(train, noise_based=False), SETTINGS, KINDS
-    ),
-    Method(
-        "ca-noise", "CA, noise-based", SOURCE, partial(train, noise_based=True), SETTINGS, KINDS
-    ),
+    Method("ca-model", "CA, model-based", SOURCE, partial(train, noise_based=False), SETTINGS),
+    Method("ca-noise", "CA, noise-based", SOURCE, partial(train, noise_based=True), SETTINGS),
 )

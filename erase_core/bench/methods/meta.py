@@ -10,9 +10,9 @@ at its relatives c' ("self-destruct"), from which it would be learned again:
 
     min_D  L_erase(D) - harm (L_FM(D + R; c) + L_FM(D + R; c')),   first order: R counts as given.
 
-L_erase is Concept Ablation's, model-based, with its settings for a thing; a loss that is above
-LIMIT already is driven no higher. Tuned on MiniFlux's tiger: harm 0.3 takes all else along, and
-neither it nor an attacker who changes the single blocks, too, holds relearning up.
+L_erase is Concept Ablation's, model-based, with its settings; a loss that is above LIMIT already is
+driven no higher. Tuned on MiniFlux's tiger: harm 0.3 takes all else along, and neither it nor an
+attacker who changes the single blocks, too, holds relearning up.
 """
 
 from __future__ import annotations
@@ -92,5 +92,5 @@ def erase(
     return lora
 
 
-SETTINGS: dict[str, Any] = ca.SETTINGS | ca.RELATIVE | {"harm": 0.1, "reach": 1.0}
+SETTINGS: dict[str, Any] = ca.SETTINGS | {"harm": 0.1, "reach": 1.0}
 METHODS = (Method("meta", "Meta-unlearning", SOURCE, erase, SETTINGS),)
