@@ -7,9 +7,10 @@ Erasing as ESD does, and preserving the concept c_a that the erasing hurts most:
 with ESD's target ``v_o(x_t, null) - eta (v_o(x_t, c) - v_o(x_t, null))``. The paper searches a
 vocabulary by Gumbel-softmax; here the candidates are the concept set's irrelevant words, few
 enough to be tried one by one, anew every SEARCH iterations. The states x_t of c_a are those of its
-own rollouts. Tuned on MiniFlux's tiger, car, red and left of: with what it preserves it bears ten
-times ESD's rate, and where ESD's "nothing" is the sentence without the concept (for a relation,
-which is not gone then, the empty prompt) it needs no eta; 240 steps leave less of "car" than 120.
+own rollouts. Tuned on MiniFlux's tiger, car, red, left of and hugging: with what it preserves it
+bears five to ten times ESD's rate. For a thing or a colour "nothing" is the sentence without it and
+eta 0; a relation wants the empty prompt and eta 1 ("left of" would be content with 0, "hugging"
+stays then). 240 steps leave less of "car" than 120.
 """
 
 from __future__ import annotations
@@ -90,17 +91,18 @@ def erase(
     return lora
 
 
+WITHOUT = {"null": "without", "lr": 1e-3, "eta": 0.0}
 KINDS = {
-    "entity": {"null": "without"},
-    "abstraction": {"null": "without"},
-    "relationship": {"null": "empty"},
+    "entity": WITHOUT,
+    "abstraction": WITHOUT,
+    "relationship": {"null": "empty", "lr": 5e-4, "eta": 1.0},
 }
 SETTINGS: dict[str, Any] = {
     "targets": ATTENTION,
     "null": None,
-    "lr": 1e-3,
+    "lr": None,
     "steps": 240,
-    "eta": 0.0,
+    "eta": None,
     "preserve": 1.0,
 }
 METHODS = (Method("eap", "EAP", SOURCE, erase, SETTINGS, KINDS),)
