@@ -11,9 +11,8 @@ coordinate gradient (Zou et al., arXiv 2307.15043): the gradient at the suffix's
 the embedding matrix, foretells what every token in every place would change; of the most promising
 exchanges a few are tried and the best is made. CLIP reads the prompt without the suffix.
 
-The soft suffix is the same with embeddings that need not be any token's, found by Adam: no search
-among tokens can get further with as many of them at these states. Where a vocabulary is small, as
-MiniFlux's with its 391 tokens, that is far more than tokens can do.
+The soft suffix is the same with embeddings that need not be a token's, found by Adam. Free vectors
+can do what tokens can; with a small vocabulary, as MiniFlux's of 391 tokens, they can do far more.
 """
 
 from __future__ import annotations
