@@ -46,7 +46,12 @@ def figure(path: Path, rows: int = 1, columns: int = 1) -> Iterator[list[Axes]]:
     import matplotlib.pyplot as plt
 
     sheet, axes = plt.subplots(
-        rows, columns, figsize=(8, 5.5), layout="constrained", sharey=True, squeeze=False
+        rows,
+        columns,
+        figsize=(8, max(5.5, 1.8 * rows)),
+        layout="constrained",
+        sharey=True,
+        squeeze=False,
     )
     yield list(axes.flat)
     with atomic(path) as temporary:
@@ -130,5 +135,5 @@ def _robustness(panels: Sequence[Axes], rows: Sequence[Row]) -> None:
         axes.set_xticks([i + 0.4 - width / 2 for i in range(len(concepts))], concepts)
         axes.set_xlim(-width, len(concepts) - 0.2)
         axes.set_ylim(0, 115)
-        axes.set_ylabel("concept is back (%)")
+        axes.set_ylabel("back (%)")
     _legend(panels)
