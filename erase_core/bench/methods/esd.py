@@ -17,7 +17,7 @@ Where a prompt is a sentence, "nothing" can also be the sentence without the con
 prompt a colour is never gone before everything else is, with the sentence without it a relation is
 not; eta 0 does better with "left of" and worse with "hugging"; a thing takes the rest along either
 way, and 300 steps at 1e-4 cost it the least. Tried on tiger and no better: eta 0 to 3, the sentence
-without it at three rates, bare names for prompts, and the official code's "erase from",
+without it at two rates, bare names for prompts, and the official code's "erase from",
 ``v_o(x_t, sentence) - eta (v_o(x_t, name) - v_o(x_t, null))``. ``esd-x`` and ``esd-x-full`` are
 tuned on tiger alone: twice and five times their rates leave nothing of anything.
 """
