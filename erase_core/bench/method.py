@@ -80,12 +80,14 @@ class Method:
         if not pairs:
             return self
         settings = dict(self.settings)
+        kind = next(iter(self.kinds.values()), {})
         for pair in pairs:
             name, _, text = pair.partition("=")
             if name not in settings:
                 known = ", ".join(settings) or "none"
                 raise EraseError(f"The method {self.name} has no setting {name}; it has {known}.")
-            settings[name] = _value(text, settings[name])
+            like = kind.get(name) if settings[name] is None else settings[name]
+            settings[name] = _value(text, like)
         told = " ".join(pairs)
         return replace(
             self, name=f"{self.name} {told}", label=f"{self.label}, {told}", settings=settings

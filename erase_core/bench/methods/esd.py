@@ -15,11 +15,11 @@ cross-attention, which Flux has not: its double blocks attend over text and imag
 Where a prompt is a sentence, "nothing" can also be the sentence without the concept ("without").
 All are tuned by kind, on MiniFlux's tiger, red, left of and hugging, in part on car and comic. With
 the empty prompt a colour is never gone before everything else is, with the sentence without it a
-relation is not. For ``esd-x-strict`` eta 0 does better with "left of" and worse with "hugging"; a thing takes
-the rest along either way, and 300 steps at 1e-4 cost it the least. Tried on tiger and no better:
-eta 0 to 3, the sentence without it at two rates, bare names for prompts, and the official code's
-"erase from", ``v_o(x_t, sentence) - eta (v_o(x_t, name) - v_o(x_t, null))``. ``esd-x`` leaves
-"hugging" in at eta 0 and 0.5, and both relations at 3e-5 for 200 steps.
+relation is not. For ``esd-x-strict`` eta 0 does better with "left of" and worse with "hugging"; a
+thing takes the rest along either way, and 300 steps at 1e-4 cost it the least. Tried on tiger and
+no better: eta 0 to 3, the sentence without it at two rates, bare names for prompts, and the
+official code's "erase from", ``v_o(x_t, sentence) - eta (v_o(x_t, name) - v_o(x_t, null))``.
+``esd-x`` leaves "hugging" in at eta 0 and 0.5, and both relations at 3e-5 for 200 steps.
 """
 
 from __future__ import annotations
