@@ -153,20 +153,25 @@ class Bench:
             eraser = self._eraser(cell, self.run(cell))
             asked = cases(others(cell.concepts[0]), FRECHET, cell.seed + 6)
             elsewhere = [replace(case, seed=case.seed + 1) for case in asked]
-            reference = self._features(cell, "reference", elsewhere, None)
+            reference = self._reference(cell, elsewhere)
             own = self._features(cell, cell.method, asked, eraser)
             names = {"method": cell.method, "concept": cell.title, "seed": cell.seed}
             row = names | {"fid": frechet(own, reference)}
             write_json(path, row)
         return read_json(path)
 
-    def _features(self, cell: Cell, label: str, asked: list[Case], eraser: Eraser | None) -> Tensor:
-        """The recogniser's features of the cases' pictures, kept."""
-        path = self.folder / "features" / label / f"{cell.title} {cell.seed}.safetensors"
+    def _reference(self, cell: Cell, asked: list[Case]) -> Tensor:
+        """The features of the untouched model's pictures, drawn once for all methods."""
+        path = self.folder / "features" / f"{cell.title} {cell.seed}.safetensors"
         if not path.exists():
-            pictures = self._draw(Exam(cell.title, {"other": asked}), eraser, label)
-            save_tensors(path, {"features": features(self.judge, pictures)})
+            found = self._features(cell, "reference", asked, None)
+            save_tensors(path, {"features": found})
         return read_tensors(path)[0]["features"]
+
+    def _features(self, cell: Cell, label: str, asked: list[Case], eraser: Eraser | None) -> Tensor:
+        """The recogniser's features of the cases' pictures."""
+        pictures = self._draw(Exam(cell.title, {"other": asked}), eraser, label)
+        return features(self.judge, pictures)
 
     def exam(self, cell: Cell) -> Exam:
         """The questions of a cell, the same for every method."""
