@@ -316,6 +316,28 @@ def test_a_saved_eraser_sits_a_longer_exam(tmp_path: Path, capsys: Capture) -> N
     assert (tmp_path / "results.md").exists() and (tmp_path / "sheet-entity.png").exists()
     eraser.unlink()
     assert cell(2) == first
+    assert main([*options, "--exam", "1"]) == 1
+    assert "two pictures or more" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_a_frechet_distance_is_that_of_the_eraser_at_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("erase_core.bench.cell.FRECHET", 4)
+    options = ["--methods", "uce", "--concepts", "dog", "--exam", "2", "--fid"]
+
+    row = tmp_path / "frechet" / "uce" / "dog 0.json"
+
+    def fid() -> float:
+        assert main(["bench", "--out", str(tmp_path), *options]) == 0
+        return float(json.loads(row.read_text())["fid"])
+
+    strong = fid()
+    assert fid() == strong
+    eraser = tmp_path / "cells" / "uce" / "dog 0.safetensors"
+    WeightEdit.zeros(load_miniflux().tree, ["txt_in"]).save(eraser)
+    row.unlink()
+    assert fid() != strong
 
 
 def test_prompt_files_keep_their_seeds(tmp_path: Path) -> None:

@@ -109,6 +109,8 @@ def _run_methods(args: argparse.Namespace) -> int:
 
     if args.beside and not (args.beside / "cells.csv").is_file():
         raise EraseError(f"There is no cells.csv in {args.beside}; check --beside.")
+    if args.exam is not None and args.exam < 2:
+        raise EraseError("A question needs two pictures or more; write e.g. --exam 24.")
     if not args.report:
         _measure(args)
     found = {part: read_rows(args.out, part, args.beside) for part in PARTS}
