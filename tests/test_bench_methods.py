@@ -12,7 +12,7 @@ from safetensors import safe_open
 from tiny import CONFIG, TIGER, WordText, make_tree, same
 
 from erase_core.bench import loop
-from erase_core.bench.method import Eraser, Task, find_method
+from erase_core.bench.method import Eraser, Task, find_method, methods
 from erase_core.bench.methods import esd, mace, uce
 from erase_core.bench.methods.ours import ABLATIONS
 from erase_core.bundle import Bundle
@@ -119,6 +119,9 @@ def test_settings_suit_the_kind_unless_they_are_told() -> None:
     assert told.suited(RED) == plain.suited(RED) | {"null": "empty"}
     tensors = [erase(name, make_task(RED)).tensors() for name in (plain.name, told.name)]
     assert not same(*tensors)
+    by_kind = [method for method in methods().values() if method.kinds]
+    suited = [method.suited(concept) for method in by_kind for concept in (TIGER, RED, HUG)]
+    assert suited and not any(None in settings.values() for settings in suited)
 
 
 def test_esd_trains_what_its_names_say() -> None:
