@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +53,7 @@ def word_maps(
     blocks: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
     steps: Sequence[int] | None = None,
+    on_step: Callable[[int], None] = lambda done: None,
 ) -> WordMaps:
     """Roll a prompt out and average the attention that its words get on the way.
 
@@ -66,6 +67,8 @@ def word_maps(
         One encoded prompt, and its words as token masks (W, L).
     blocks, heads, steps
         Double blocks, heads and steps (0 to S - 1) to average over; None takes all.
+    on_step
+        Hears how many of the S steps are done; what it raises ends the rollout.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def word_maps(
         assert out.velocity is not None
         return out.velocity
 
-    latents = euler(walk, noise.to(device), sigmas)
+    latents = euler(walk, noise.to(device), sigmas, lambda index, *_: on_step(index + 1))
     rows, columns = -(-noise.shape[2] // 2), -(-noise.shape[3] // 2)
     parts = torch.stack(found).reshape(len(found), len(probed), len(tokens), rows, columns)
     return WordMaps(parts, latents)

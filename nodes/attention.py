@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
+import comfy.utils
 import torch
 import torch.nn.functional as F
 from comfy_api.latest import io
@@ -114,6 +115,7 @@ class AttentionMap(io.ComfyNode):
         cond = text.encode([prompt])
         size = host.picture_size(model, width, height)
         host.load(model, 1, size)
+        bar = comfy.utils.ProgressBar(steps)  # which also hears of Cancel
         maps = word_maps(
             tree,
             noise(seed, 1, *size),
@@ -123,6 +125,7 @@ class AttentionMap(io.ComfyNode):
             guidance,
             blocks=_indices("blocks", blocks),
             steps=_indices("at_steps", at_steps),
+            on_step=bar.update_absolute,
         )
         picture = _picture(model, vae, maps, size)
         heats = dict(zip(every, maps.raw, strict=True))

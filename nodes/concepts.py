@@ -14,7 +14,7 @@ from comfy_api.latest import io
 from ..erase_core.concepts.find import describe, find_concept, with_words
 from ..erase_core.concepts.llm import Endpoint, concept_from_llm
 from ..erase_core.concepts.sets import KINDS, Concept, ConceptSet, Kind
-from ..erase_core.concepts.wordnet import concept_from_wordnet
+from ..erase_core.concepts.wordnet import concept_from_wordnet, installed
 from ..erase_core.concepts.wordnet import senses as wordnet_senses
 from ..erase_core.errors import EraseError
 from ..erase_core.files import sha256
@@ -25,6 +25,7 @@ AUTO = "auto"
 SOURCES = [AUTO, "MiniFlux", "WordNet", "by hand"]
 SOCKET = io.Custom("ERASE_CONCEPTS")
 OPEN = object()  # an input that nothing is connected to
+NO_WORDS = "-"  # a list that is to stay empty; the same in web/concepts.js
 BAND_TEXTS = {
     "none": "words that have nothing to do with the concept",
     "far": "distant words",
@@ -69,12 +70,12 @@ class EraseConceptSet(io.ComfyNode):
         wanted = cast(Kind | None, None if kind == AUTO else kind)
         found, origin = find(name, wanted, source, sense.strip(), per_band, seed)
         by_hand = {
-            "none": _split(irrelevant_none),
-            "far": _split(irrelevant_far),
-            "mid": _split(irrelevant_mid),
-            "near": _split(irrelevant_near),
+            "none": _own(irrelevant_none),
+            "far": _own(irrelevant_far),
+            "mid": _own(irrelevant_mid),
+            "near": _own(irrelevant_near),
         }
-        edited = with_words(found, _split(synonyms), by_hand, _lines(sentences))
+        edited = with_words(found, _own(synonyms), by_hand, _lines(sentences))
         return _output([edited], concepts, origin, senses=_senses(edited, origin))
 
 
@@ -172,7 +173,7 @@ class EraseConceptSetIO(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, folder: str, name: str, concepts: Any = OPEN, **others: Any) -> str:
         """Loads again when the file has changed; what is saved changes with its inputs alone."""
-        if concepts is not OPEN:  # connected: the host passes None here
+        if concepts is not OPEN or not isinstance(name, str):  # connected: the host passes None
             return ""
         try:
             return sha256(_file(folder, name))
@@ -220,12 +221,9 @@ def find(
 
 def _senses(concept: Concept, origin: str) -> list[dict[str, Any]]:
     """WordNet's meanings of the name, for the node to show; none where WordNet plays no part."""
-    if origin in ("MiniFlux", "by hand"):
-        return []
-    try:
+    if origin == "WordNet" or (origin == "lists" and installed()):
         return [asdict(sense) for sense in wordnet_senses(concept.name, concept.kind)]
-    except EraseError:  # no WordNet on this machine; the words did not need it
-        return []
+    return []
 
 
 def _output(
@@ -260,10 +258,12 @@ def _name(text: str) -> str:
     return name
 
 
-def _split(text: str) -> tuple[str, ...]:
-    """Words with commas or new lines between them, each once."""
+def _own(text: str) -> tuple[str, ...] | None:
+    """The user's words, each once: commas or new lines stand between them. None of an empty text,
+    which wants those found."""
     words = (" ".join(part.split()) for part in re.split(r"[,\n]", text))
-    return tuple({word.casefold(): word for word in words if word}.values())
+    own = tuple({word.casefold(): word for word in words if word}.values())
+    return () if own == (NO_WORDS,) else own or None
 
 
 def _lines(text: str) -> tuple[str, ...]:
@@ -295,12 +295,12 @@ def _inputs() -> list[Any]:
         ),
         _words(
             "synonyms",
-            "Other names, erased with it. One a line, or with commas; empty: found.",
+            "Other names, erased with it. One a line, or with commas; empty: found; -: none.",
         ),
         *(
             _words(
                 f"irrelevant_{band}",
-                f"Kept: {text}. One a line, or with commas; empty: found.",
+                f"Kept: {text}. One a line, or with commas; empty: found; -: none.",
             )
             for band, text in BAND_TEXTS.items()
         ),

@@ -444,8 +444,10 @@ def free_name(folder: Path, prefix: str) -> Path:
     with atomic(stem.with_name(f".{stem.name}.probe")):
         pass
     stem.with_name(f".{stem.name}.probe").unlink(missing_ok=True)
-    taken = {path.name[: len(stem.name) + 6] for path in stem.parent.glob("*.safetensors")}
-    number = next(n for n in range(1, 100_000) if f"{stem.name}_{n:05}" not in taken)
+    files = stem.parent.glob("*.safetensors")
+    # Windows and macOS do not tell "Tiger" from "tiger".
+    taken = {path.name[: len(stem.name) + 6].casefold() for path in files}
+    number = next(n for n in range(1, 100_000) if f"{stem.name}_{n:05}".casefold() not in taken)
     return stem.with_name(f"{stem.name}_{number:05}.safetensors")
 
 

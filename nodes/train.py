@@ -337,12 +337,16 @@ class _Task:
         return grid(rows, ("before", heading))
 
     def _draw(self, preview: Preview, lora: Any) -> list[Any]:
-        pictures = host.to_pil(host.decode(self.model, self.vae, preview.latents(lora)))
+        stopped = comfy.model_management.throw_exception_if_processing_interrupted
+        latents = preview.latents(lora, lambda done: stopped())
+        pictures = host.to_pil(host.decode(self.model, self.vae, latents))
         self._load()  # the VAE may have pushed the model out
         return pictures
 
     def _rescued(self) -> str:
         """The name of the file with what a run has that ended early, "" if there is nothing."""
+        if not self.trainer.history:
+            return ""  # without reading all of the model's file for its hash
         path = rescue(self.trainer, self.path, *self._base())
         return "" if path is None else host.lora_name(path)
 

@@ -80,6 +80,18 @@ def test_the_latents_are_those_of_a_plain_rollout() -> None:
     torch.testing.assert_close(maps.latents, x)
 
 
+def test_every_step_is_told_and_may_stop_the_rollout() -> None:
+    told: list[int] = []
+    word_maps(make_tree(), START, LEVELS, make_cond(), TOKENS, 3.5, on_step=told.append)
+    assert told == [1, 2, 3]
+
+    def stop(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        word_maps(make_tree(), START, LEVELS, make_cond(), TOKENS, 3.5, on_step=stop)
+
+
 def test_an_adapter_moves_the_maps() -> None:
     tree = make_tree()
 

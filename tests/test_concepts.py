@@ -453,6 +453,19 @@ def test_the_users_words_win_over_those_found() -> None:
     assert with_words(found) == found
 
 
+def test_the_user_can_want_no_words() -> None:
+    found = Concept("tiger", synonyms=("big cat",), irrelevant=Bands(none=("car",), near=("lion",)))
+    edited = with_words(found, (), {"near": (), "mid": None})
+    assert edited.synonyms == () and edited.irrelevant == Bands(none=("car",))
+
+
+def test_a_concept_found_by_a_synonym_takes_the_users_own_words() -> None:
+    found, _ = find_concept("auto")
+    edited = with_words(found, ["Car", "auto"], sentences=["an auto parked in a street"])
+    assert edited.name == "car" and edited.synonyms == ("auto",)
+    assert [line.text for line in build(edited, 1, generator())] == ["a car parked in a street"]
+
+
 def test_a_concept_is_described_line_by_line() -> None:
     text = describe(Concept("tiger", sense="tiger.n.02", irrelevant=Bands(near=("cat", "lion"))))
     assert text[0] == "tiger (entity, tiger.n.02)"

@@ -48,7 +48,9 @@ def test_a_preview_shows_the_concept_and_something_that_stays() -> None:
     preview = Preview.of(run)
     assert len(preview.prompts) == 2
     assert "tiger" in preview.prompts[0] or "big cat" in preview.prompts[0]
-    before = preview.latents()
+    told: list[int] = []
+    before = preview.latents(on_step=told.append)
+    assert told == list(range(1, 17))
     assert before.shape == (2, 16, 4, 6) and torch.equal(before, preview.latents(run.lora))
     for parameter in run.lora.parameters():
         parameter.data += 0.3

@@ -30,6 +30,7 @@ class Server(HTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.queue: list[tuple[int, Any]] = []
         self.asked: list[dict[str, Any]] = []
+        self.body = b""  # of what is no success
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -41,6 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append(body | head)
         code, content = self.server.queue.pop(0)
         reply = json.dumps({"choices": [{"message": {"content": content}}]}).encode()
+        reply = reply if code == 200 else self.server.body
         self.send_response(code)
         self.send_header("Content-Length", str(len(reply)))
         self.end_headers()
@@ -100,6 +102,21 @@ def test_a_refusal_and_silence_are_one_sentence(
         ask()
     monkeypatch.setenv(llm.URL, "http://127.0.0.1:9/v1")
     with pytest.raises(EraseError, match="cannot be reached .* or take the words from WordNet"):
+        ask()
+
+
+def test_a_model_that_refuses_temperature_and_seed_is_asked_without(server: Server) -> None:
+    server.queue = [(400, ""), (200, json.dumps(WORDS))]
+    assert ask().name == "tiger"
+    assert server.asked[1].keys() == server.asked[0].keys() - {"temperature", "seed"}
+
+
+def test_a_refusal_tells_what_the_endpoint_says_but_no_key(server: Server) -> None:
+    server.body = b'{"error": {"message": "The key secret\\n may not use some-model"}}'
+    server.queue = [(403, "")]
+    with pytest.raises(
+        EraseError, match=r"403 .* \(The key \.\.\. may not use some-model\); check"
+    ):
         ask()
 
 

@@ -29,7 +29,7 @@ from erase_core.training import (
     Progress,
     Trainer,
 )
-from erase_core.training.checkpoint import checkpoints
+from erase_core.training.checkpoint import checkpoints, load_checkpoint
 from erase_core.training.guard import Guard
 
 
@@ -130,6 +130,17 @@ def test_resume_with_pictures_and_more_steps(tmp_path: Path) -> None:
     latest = tmp_path / "step-000006"
     result = Trainer.resume(latest, make_tree(), CONFIG, WordText(), steps=8).run()
     assert same(result.lora.state(), whole.lora.state())
+
+
+def test_a_checkpoint_that_was_read_can_be_deleted_by_windows_too(tmp_path: Path) -> None:
+    run(checkpoint_dir=tmp_path)
+    _, snapshot = load_checkpoint(tmp_path)
+    maps = Path("/proc/self/maps")  # Windows keeps what is mapped
+    if maps.exists():
+        assert snapshot.training and str(tmp_path) not in maps.read_text()
+    newest = checkpoints(tmp_path)[-1]
+    (newest / "run.json").unlink()  # the others would not go
+    assert newest not in checkpoints(tmp_path)
 
 
 def test_a_checkpoint_is_plain_files_with_a_lora_that_loads(tmp_path: Path) -> None:

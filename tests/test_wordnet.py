@@ -186,6 +186,19 @@ def test_offline_message_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
         wordnet._wordnet.cache_clear()
 
 
+def test_whether_wordnet_is_there_is_known_without_a_download(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import nltk
+
+    monkeypatch.setattr(wordnet, "_from_nltk", lambda _: None)
+    monkeypatch.setattr(nltk, "download", lambda *_, **__: pytest.fail("it went online"))
+    monkeypatch.setattr(wordnet, "_system_folders", lambda: iter([tmp_path]))
+    assert not wordnet.installed()
+    (tmp_path / "data.noun").touch()
+    assert wordnet.installed()
+
+
 def test_lexnames_are_the_45_of_wordnet_3() -> None:
     names = wordnet.LEXNAMES.split()
     assert len(names) == 45

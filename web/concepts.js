@@ -12,6 +12,8 @@ const LISTS = {
   irrelevant_far: "far",
   irrelevant_none: "none",
 };
+/** The text of a list that is to stay empty; the same in nodes/concepts.py. */
+const NO_WORDS = "-";
 /** Inputs that decide which words are found. */
 const ASKED = ["concept", "kind", "source", "sense", "per_band", "seed"];
 
@@ -67,23 +69,25 @@ export class ConceptPanel {
   /** The words of a list: the user's, else those found. */
   words(name, concept) {
     const own = this.editable ? split(widgetOf(this.node, name)?.value) : [];
+    if (own.length) return { words: own[0] === NO_WORDS && own.length === 1 ? [] : own, own: true };
     const list = LISTS[name];
     const found = list === "erased" ? concept?.synonyms : concept?.irrelevant[list];
-    return own.length ? { words: own, own: true } : { words: found ?? [], own: false };
+    return { words: found ?? [], own: false };
   }
 
+  /** Make a list the user's, one with no words too; null goes back to those found. */
   write(name, words) {
     const widget = widgetOf(this.node, name);
-    widget.value = unique(words).join(", ");
+    widget.value = words ? unique(words).join(", ") || NO_WORDS : "";
     widget.callback?.(widget.value);
     this.render();
   }
 
   render() {
     const told = this.found();
-    const focused = this.inner.contains(document.activeElement) && document.activeElement.dataset.list;
+    const focused = this.inner.querySelector(":focus-visible")?.closest("[data-list]")?.dataset.list;
     this.inner.replaceChildren(...(this.editable ? this.form(told) : this.reading(told)));
-    if (focused) this.inner.querySelector(`input[data-list="${focused}"]`)?.focus();
+    if (focused) this.inner.querySelector(`[data-list="${focused}"] input`)?.focus();
     this.measure();
   }
 
@@ -107,11 +111,12 @@ export class ConceptPanel {
     const title = say(LISTS[name]);
     const linked = this.editable && isLinked(this.node, name);
     const chips = words.map((word) => this.chip(name, word, words, own));
-    const reset = own && el("button.erase-reset", { type: "button", title: say("auto") }, "↺");
-    if (reset) reset.onclick = () => this.write(name, []);
+    const again = `${title}: ${say("auto")}`;
+    const reset = own && el("button.erase-reset", { type: "button", title: say("auto"), "aria-label": again }, "↺");
+    if (reset) reset.onclick = () => this.write(name, null);
     return el(
       `div.erase-list.erase-${LISTS[name]}`,
-      {},
+      { "data-list": name },
       el("div.erase-head", {}, el("span.erase-name", {}, title), reset || null),
       linked
         ? el("div.erase-note", {}, say("linked"))
@@ -135,7 +140,6 @@ export class ConceptPanel {
       type: "text",
       placeholder: say("add"),
       "aria-label": say("addTo", { list: title }),
-      "data-list": name,
       size: 6,
     });
     const add = () => {
@@ -187,7 +191,7 @@ export class ConceptPanel {
     const widget = widgetOf(this.node, "sense");
     widget.value = sense;
     widget.callback?.(sense);
-    runAlone(String(this.node.id));
+    runAlone(this.node);
   }
 
   foot(told) {
@@ -195,7 +199,7 @@ export class ConceptPanel {
     const text = told ? say("found", { source: sources[told.source] ?? told.source }) : say("empty");
     const find = el("button.erase-find", { type: "button", title: say("findHint") }, say("find"));
     find.onclick = () => {
-      if (!runAlone(String(this.node.id))) find.hidden = true;
+      if (!runAlone(this.node)) find.hidden = true;
     };
     return el("div.erase-foot", {}, el("span.erase-note", {}, text), find);
   }

@@ -27,6 +27,12 @@ export function nodeOf(id) {
   return null;
 }
 
+/** What the server calls `node`. */
+function idOf(node) {
+  for (const [id, known] of allNodes()) if (known === node) return id;
+  return String(node.id);
+}
+
 /** Call `after` with the same `this` and arguments whenever `target[name]` was called. */
 export function chain(target, name, after) {
   const before = target[name];
@@ -84,10 +90,10 @@ export function fit(node) {
 export const refreshLists = () => app.refreshComboInNodes?.()?.catch?.(console.warn);
 
 /** Run this node alone, with what it needs; null where the front end cannot. */
-export function runAlone(id) {
+export function runAlone(node) {
   const commands = app.extensionManager?.command?.commands ?? [];
   const able = commands.some((command) => command.id === "Comfy.QueueSelectedOutputNodes");
-  return able ? app.queuePrompt(0, 1, [id]) : null;
+  return able ? app.queuePrompt(0, 1, [idOf(node)]) : null;
 }
 
 /** The language that the user chose, such as "zh". */

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .models import add_model, add_sampling, open_bundle, open_lora, require_vae
 from .output import add_out, check_out, save_picture, say
+from .progress import Bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +86,7 @@ def maps(
         args.guidance,
         lora=lora,
         blocks=args.blocks,
+        on_step=Bar().phase("drawing", args.steps),
     )
 
 

@@ -36,23 +36,24 @@ def find_concept(
 
 def with_words(
     concept: Concept,
-    synonyms: Sequence[str] = (),
-    irrelevant: Mapping[str, Sequence[str]] | None = None,
+    synonyms: Sequence[str] | None = None,
+    irrelevant: Mapping[str, Sequence[str] | None] | None = None,
     sentences: Sequence[str] = (),
 ) -> Concept:
-    """``concept`` with the user's words where there are any; those found give way to them."""
-    names = tuple(synonyms) or concept.synonyms
-    own = {band: tuple((irrelevant or {}).get(band, ())) for band in BANDS}
+    """``concept`` with the user's words, to which those found give way. None, or a band left out,
+    keeps what was found; an empty list wants none."""
+    told = concept.synonyms if synonyms is None else synonyms
+    names = tuple(word for word in told if word.casefold() != concept.name.casefold())
+    own = {band: tuple(words) for band, words in (irrelevant or {}).items() if words is not None}
     taken = {word.casefold() for words in ((concept.name, *names), *own.values()) for word in words}
-    bands = {
-        band: own[band]
-        or tuple(w for w in getattr(concept.irrelevant, band) if w.casefold() not in taken)
+    free = {
+        band: tuple(w for w in getattr(concept.irrelevant, band) if w.casefold() not in taken)
         for band in BANDS
     }
     return replace(
         concept,
         synonyms=names,
-        irrelevant=Bands(**bands),
+        irrelevant=Bands(**free | own),
         sentences=tuple(sentences) or concept.sentences,
     )
 

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,9 @@ ATTEMPTS = 3
 TIMEOUT = 60  # seconds a reply may take
 PAUSE = 1.0  # seconds before the second attempt, doubled for each further one
 _BUSY = (408, 409, 425, 429, 500, 502, 503, 504)
+_REFUSED = (400, 422)
+_OPTIONAL = ("temperature", "seed")  # which some models refuse
+_QUOTED = 200  # letters of what an endpoint says is wrong
 LARGEST = 1 << 20  # bytes of a reply
 
 _SYSTEM = (
@@ -75,21 +79,18 @@ class Endpoint:
     def ask(self, messages: list[dict[str, str]], seed: int) -> str:
         """The content of the reply; EraseError when the endpoint fails or cannot be reached."""
         body = {"model": self.model, "messages": messages, "temperature": 0, "seed": seed}
-        headers = {"Content-Type": "application/json"}
-        if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
-        request = urllib.request.Request(
-            f"{self.url}/chat/completions", json.dumps(body).encode(), headers
-        )
         for attempt in range(ATTEMPTS):
             try:
-                with urllib.request.urlopen(request, timeout=TIMEOUT) as reply:
+                with urllib.request.urlopen(self._request(body), timeout=TIMEOUT) as reply:
                     return _content(reply.read(LARGEST))
             except urllib.error.HTTPError as error:
+                if error.code in _REFUSED and "seed" in body:
+                    body = {name: body[name] for name in body if name not in _OPTIONAL}
+                    continue
                 if error.code not in _BUSY or attempt == ATTEMPTS - 1:
                     raise EraseError(
-                        f"The language model at {self.url} answered {error.code} {error.reason}; "
-                        f"check {URL}, {KEY} and {MODEL}."
+                        f"The language model at {self.url} answered {error.code} {error.reason}"
+                        f"{self._said(error)}; check {URL}, {KEY} and {MODEL}."
                     ) from error
             except OSError as error:
                 if attempt == ATTEMPTS - 1:
@@ -100,6 +101,26 @@ class Endpoint:
                     ) from error
             time.sleep(PAUSE * 2**attempt)
         raise AssertionError("unreachable")
+
+    def _request(self, body: Mapping[str, Any]) -> urllib.request.Request:
+        headers = {"Content-Type": "application/json"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        address = f"{self.url}/chat/completions"
+        return urllib.request.Request(address, json.dumps(body).encode(), headers)
+
+    def _said(self, error: urllib.error.HTTPError) -> str:
+        """What the endpoint says is wrong, in brackets and without the key; "" if nothing."""
+        try:
+            text = error.read(LARGEST).decode(errors="replace")
+        except OSError:
+            return ""
+        with suppress(ValueError, LookupError, TypeError):
+            text = str(json.loads(text)["error"]["message"])
+        plain = " ".join(text.split())
+        if self.key:
+            plain = plain.replace(self.key, "...")
+        return f" ({plain[:_QUOTED]})" if plain else ""
 
 
 def concept_from_llm(

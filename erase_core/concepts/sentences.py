@@ -60,22 +60,29 @@ class Sentence:
 def build(concept: Concept, count: int, generator: torch.Generator) -> list[Sentence]:
     """`count` sentences that contain the concept, varied, the same for the same generator state.
 
-    The concept's own sentences come first when it has any (EraseError for one that lacks the name),
-    else the templates of its kind; all of them are used before any is used twice.
+    The concept's own sentences come first when it has any, a synonym in them giving way to the name
+    (EraseError for one that has neither), else the templates of its kind; all of them are used
+    before any is used twice.
     """
-    own = concept.sentences
-    for text in own:
-        if not word_spans(text, concept.name):
-            raise EraseError(
-                f'concept "{concept.name}": the sentence "{text}" does not contain it; '
-                "write the name into the sentence or remove the sentence."
-            )
+    own = tuple(_about(concept, text) for text in concept.sentences)
     texts = own or tuple(_templates()["templates"][group(concept)])
     order: list[str] = []
     while len(order) < count:
         order += _draw(texts, len(texts), generator)
     lines = order[:count] if own else [_fill(text, concept, generator) for text in order[:count]]
     return [Sentence(line, concept.name, concept.kind) for line in lines]
+
+
+def _about(concept: Concept, text: str) -> str:
+    """A sentence of the user's with the concept's name in it."""
+    word = next((name for name in concept.erased() if word_spans(text, name)), None)
+    if word is None:
+        raise EraseError(
+            f'concept "{concept.name}": the sentence "{text}" does not contain it; '
+            "write the name into the sentence or remove the sentence."
+        )
+    sentence = Sentence(text, word, concept.kind)
+    return text if word == concept.name else replace(sentence, concept.name).text
 
 
 def group(concept: Concept) -> str:

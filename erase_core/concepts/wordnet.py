@@ -60,6 +60,13 @@ class Sense:
     examples: tuple[str, ...]
 
 
+def installed() -> bool:
+    """Whether this machine has a WordNet, so that nothing will be downloaded."""
+    import nltk
+
+    return _from_nltk(nltk) is not None or _system_folder() is not None
+
+
 def senses(word: str, kind: Kind = "entity") -> list[Sense]:
     """The meanings of `word` that a concept of `kind` can have, the likeliest first.
 
@@ -263,7 +270,7 @@ def _from_system(nltk: Any) -> Any:
 
     Such a database has no `lexnames`, and NLTK 3.10 opens files in its data path only.
     """
-    folder = next((f for f in _system_folders() if (f / "data.noun").is_file()), None)
+    folder = _system_folder()
     if folder is None:
         return None
 
@@ -278,6 +285,11 @@ def _from_system(nltk: Any) -> Any:
     if str(folder) not in nltk.data.path:
         nltk.data.path.append(str(folder))
     return Reader(str(folder), None)
+
+
+def _system_folder() -> Path | None:
+    """The first that has a database."""
+    return next((folder for folder in _system_folders() if (folder / "data.noun").is_file()), None)
 
 
 def _system_folders() -> Iterator[Path]:

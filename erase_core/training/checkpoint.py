@@ -91,18 +91,25 @@ def load_checkpoint(folder: Path) -> tuple[Path, Snapshot]:
         raise EraseError(f"{folder} was written by another version; start the run anew.")
     return folder, Snapshot(
         step=run["step"],
-        lora=read_tensors(folder / "lora.safetensors")[0],
-        training=read_tensors(folder / "training.safetensors")[0],
-        states={name: read_tensors(folder / f"{name}.safetensors")[0] for name in run["states"]},
+        lora=_read(folder / "lora.safetensors"),
+        training=_read(folder / "training.safetensors"),
+        states={name: _read(folder / f"{name}.safetensors") for name in run["states"]},
         run=run,
     )
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """A file's tensors in memory of their own: Windows keeps a file that is mapped, and a run
+    deletes the checkpoints that it has left behind."""
+    return {name: tensor.clone() for name, tensor in read_tensors(path)[0].items()}
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in ``folder``, oldest first."""
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    named = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    found = [path for path in named if (path / "run.json").exists()]
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 

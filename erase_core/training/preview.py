@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -38,8 +39,13 @@ class Preview:
         return cls(trainer, tuple(texts), Conditioning.cat(parts))
 
     @torch.no_grad()
-    def latents(self, lora: Lora | None = None) -> Tensor:
-        """One picture a prompt, (B, 16, h, w) on the CPU, from the noise of the run's seed."""
+    def latents(
+        self, lora: Lora | None = None, on_step: Callable[[int], None] = lambda done: None
+    ) -> Tensor:
+        """One picture a prompt, (B, 16, h, w) on the CPU, from the noise of the run's seed.
+
+        ``on_step`` hears how many of the STEPS are done; what it raises ends the drawing.
+        """
         trainer, settings = self.trainer, self.trainer.settings
         start = noise(settings.seed, 1, settings.height, settings.width)
         x = start.expand(len(self.prompts), -1, -1, -1).to(trainer.device)
@@ -50,4 +56,4 @@ class Preview:
         def walk(x: Tensor, sigma: Tensor) -> Tensor:
             return trainer.sampler.velocity(x, sigma, cond, guidance, lora)
 
-        return euler(walk, x, levels).cpu()
+        return euler(walk, x, levels, lambda index, *_: on_step(index + 1)).cpu()

@@ -116,6 +116,21 @@ def test_chips_write_the_words_into_the_workflow(chips: Page) -> None:
     assert value(chips, "irrelevant_near") == ""
 
 
+def test_a_list_can_be_emptied(chips: Page) -> None:
+    erased = chips.tab.locator(".erase-erased")
+    erased.get_by_label("Remove wader").focus()
+    chips.tab.keyboard.press("Enter")
+    assert not erased.locator(".erase-chip").count() and value(chips, "synonyms") == "-"
+    chips.tab.keyboard.type("waterbird,")  # the keyboard is where it was
+    assert value(chips, "synonyms") == "waterbird"
+    erased.get_by_label("Remove waterbird").click()
+    chips.js("() => app.loadGraphData(app.graph.serialize())")
+    chips.tab.wait_for_timeout(500)
+    assert value(chips, "synonyms") == "-"
+    erased.locator(".erase-reset").click()
+    assert value(chips, "synonyms") == ""
+
+
 def test_a_meaning_can_be_chosen(chips: Page) -> None:
     senses = chips.tab.get_by_role("radio")
     assert senses.count() == 2 and senses.first.get_attribute("aria-checked") == "true"
@@ -143,6 +158,23 @@ def test_words_survive_saving_and_loading(chips: Page) -> None:
     chips.tab.wait_for_timeout(500)
     assert "pond" in chips.tab.locator(".erase-far .erase-chip").first.inner_text()
     assert value(chips, "irrelevant_far") == "pond"
+
+
+def test_a_node_in_a_subgraph_runs_alone_too(page: Page) -> None:
+    page.load("MiniFlux erase and compare")
+    inner, outer = page.js(
+        """() => {
+          const node = tests.node('EraseAnythingConceptSet');
+          const { node: outer } = app.graph.convertToSubgraph(new Set([node]));
+          app.canvas.openSubgraph(outer.subgraph, outer);
+          return [outer.subgraph.nodes[0].id, outer.id];
+        }"""
+    )
+    with page.tab.expect_request("**/prompt") as asked:
+        page.tab.locator(".erase-find").click()
+    targets = asked.value.post_data_json["partial_execution_targets"]
+    assert targets == [f"{outer}:{inner}"]
+    page.idle()
 
 
 def test_find_words_runs_the_node_alone(page: Page) -> None:

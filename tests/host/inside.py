@@ -59,7 +59,7 @@ from eraseanything.erase_core.flux.model import Flux  # noqa: E402
 from eraseanything.erase_core.flux.names import file_keys  # noqa: E402
 from eraseanything.erase_core.lora import EraserLora  # noqa: E402
 from eraseanything.erase_core.training import Trainer, TrainSettings  # noqa: E402
-from eraseanything.nodes import host, load  # noqa: E402
+from eraseanything.nodes import concepts, host, load  # noqa: E402
 
 FLUX = BASE / "models" / "diffusion_models" / "miniflux_transformer.safetensors"
 PROMPTS = ["a tiger on a red background", "two cats left of a car, a mosaic"]
@@ -476,6 +476,14 @@ def measure_refusals() -> dict[str, str]:
         "drive": said(lambda: host.inside(BASE, "C:\\x")),
         "empty": said(lambda: host.inside(BASE, " ")),
     }
+
+
+def measure_names() -> dict[str, str]:
+    """Names of files: "Tiger" is "tiger" to Windows; a name that comes from a link is unknown."""
+    (BASE / "names").mkdir()
+    (BASE / "names" / "Tiger_00001.safetensors").touch()
+    linked = concepts.EraseConceptSetIO.fingerprint_inputs(folder="user", name=None)
+    return {"free": host.free_name(BASE / "names", "tiger").name, "linked": linked}
 
 
 def main() -> None:

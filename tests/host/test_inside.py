@@ -111,6 +111,10 @@ def test_what_does_not_fit_is_refused_in_a_sentence(
     assert words in said and said.endswith(".") and "\n" not in said
 
 
+def test_names_of_files(measured: dict[str, Any]) -> None:
+    assert measured["names"] == {"free": "tiger_00002.safetensors", "linked": ""}
+
+
 def test_words_and_pictures_meet_in_clips_joint_space(measured: dict[str, Any]) -> None:
     vision = measured["clip_vision"]
     assert vision["words"] < 1e-5 and vision["pictures"] == [3, 128]
