@@ -55,7 +55,7 @@ class EraserLora:
             alpha_pattern={re.escape(name): scale * rank for name, rank in ranks.items()},
         )
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # CUDA's generators stay as they are
             self._peft = get_peft_model(bare_modules(slots), config)
         self._adapters = self._by_module()
 

@@ -137,7 +137,15 @@ def flux_tree(model: Any) -> Flux:
     """A Flux with the core's names that computes with the MODEL's own layers and can be trained on.
 
     Load the MODEL with :func:`load` before it is used, and again after anything else was loaded.
+    EraseError when it computes in float16: Flux's residuals are beyond its range, which the host's
+    own forward clips, and gradients of the losses below it.
     """
+    dtype = model.model.manual_cast_dtype or model.model.get_dtype()
+    if dtype == torch.float16:
+        raise EraseError(
+            "On this card ComfyUI computes in float16, in which a Flux model cannot be trained; "
+            "start ComfyUI with --bf16-unet, or with --fp32-unet."
+        )
     frame = skeleton(flux_config(model))
     inner = model.model.diffusion_model
     for name, module in list(frame.named_modules()):
@@ -146,7 +154,7 @@ def flux_tree(model: Any) -> Flux:
             parent, _, child = name.rpartition(".")
             setattr(frame.get_submodule(parent), child, wrapper(inner.get_submodule(name)))
     frame.compute_device = model.load_device
-    frame.compute_dtype = model.model.manual_cast_dtype or model.model.get_dtype()
+    frame.compute_dtype = dtype
     return frame
 
 

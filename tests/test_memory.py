@@ -167,6 +167,19 @@ def test_a_run_from_host_memory_ends_in_the_same_lora() -> None:
     assert same(offloaded, make_trainer(settings).run().lora.tensors())
 
 
+def test_parcels_share_pieces_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch rounds pinned memory up to powers of two; all but the last piece are one."""
+    tree = make_deep()
+    size = device_bytes(tree, Placement(away=7)).away
+    monkeypatch.setattr(offload, "PIECE", 2**22)
+    place(tree, CPU, Placement(away=7))
+    parcels = next(m for m in tree.modules() if isinstance(m, HostLinear)).source[0].parcels
+    pieces = {p.bytes.untyped_storage().data_ptr(): p.bytes.untyped_storage() for p in parcels}
+    assert 1 < len(pieces) < 7
+    assert size <= sum(piece.nbytes() for piece in pieces.values()) < 1.5 * size
+    assert same(student(tree, False), student(make_deep(), False))
+
+
 def test_blocks_away_are_spread() -> None:
     assert spread(57, 0) == set()
     assert spread(8, 2) == {0, 4}
@@ -245,6 +258,16 @@ def test_the_peak_is_as_predicted(placement: Placement, checkpointing: bool, pix
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize(
+    "pixels", [384, 544]
+)  # the attention of a probed block in one piece or two
+def test_so_is_that_of_several_probed_blocks(pixels: int, checkpointing: bool) -> None:
+    blocks = (0, 1, 2)
+    said, held = predicted_and_held(Placement(), checkpointing, pixels, attention_blocks=blocks)
+    assert said == pytest.approx(held, rel=0.06)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
     "changes", [{"l_adv": 1.0}, {"targets": IMAGE}, {"l_adv": 1.0, "targets": IMAGE}], ids=str
 )
 def test_so_is_that_of_adversaries_and_of_other_targets(
@@ -311,6 +334,20 @@ def test_the_fastest_way_that_fits_is_taken() -> None:
         assert chosen((needed + 1) / USED) == way
     with pytest.raises(EraseError, match=r"needs .* GB .*smaller batch"):
         chosen(1e6)
+
+
+def test_a_resumed_run_keeps_the_base_that_it_began_with(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, steps=2, checkpoint_every=1)
+    trainer = make_trainer(settings, checkpoint_dir=tmp_path)
+    assert trainer.fp8 is None and {way.fp8 for way, _ in ways(trainer)} == {False, True}
+    trainer.encode()
+    fit(trainer, float("inf"))
+    trainer.run()
+    resumed = Trainer.resume(tmp_path, make_tree(), trainer.config, WordText())
+    assert {way.fp8 for way, _ in ways(resumed)} == {False}
+    assert max(way.away for way, _ in ways(resumed)) == 3  # a smaller card will do all the same
+    resumed.fp8 = True
+    assert {way.fp8 for way, _ in ways(resumed)} == {True}
 
 
 FLUX = FluxConfig()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from ..concepts.sentences import build
+from ..concepts.sentences import build, sides
 from ..concepts.sentences import replace as put
 from ..flux.forward import Conditioning, Lora, tree_device, velocity
 from ..flux.sampling import sigmas
@@ -23,7 +23,7 @@ from .method import Eraser, Task
 GUIDANCE = 3.5  # of distilled models, in rollouts and in training
 BATCH = 8  # states a step, and prompts rolled out together
 STEPS = 16  # of a rollout
-PROMPTS = 48  # with concepts in them, shared out evenly
+PROMPTS = 48  # with a concept in them
 MAX_NORM = 1.0  # of a step's gradient
 
 
@@ -73,11 +73,13 @@ class Model:
 
     def prompts(self, null: NullPrompt) -> tuple[ErasePrompt, ...]:
         """Sentences with a concept or a synonym, each with the prompt that stands for nothing."""
-        settings = TrainSettings(null=null, l_lora=0.0, l_rsc=0.0, erase_rollouts=PROMPTS)
+        count = PROMPTS * len(self.concepts.concepts)
+        settings = TrainSettings(null=null, l_lora=0.0, l_rsc=0.0, erase_rollouts=count)
         return plan_prompts(self.concepts, settings, self.generator).erase
 
     def kept(self, each: int) -> dict[str, list[str]]:
-        """Up to ``each`` sentences for every irrelevant word, with it where a concept was.
+        """Up to ``each`` sentences for every irrelevant word, with it where a concept was; of a
+        relationship as many of its sides alone, too, as ours keeps them.
 
         One that still names something to be erased is left out.
         """
@@ -87,6 +89,9 @@ class Model:
             for word in concept.irrelevant_words():
                 sentences = build(concept, each, self.generator)
                 texts = [put(sentence, word).text for sentence in sentences]
+                if concept.kind == "relationship":
+                    parts = (sides(sentence) for sentence in sentences)
+                    texts += [two[n % len(two)] for n, two in enumerate(parts) if two]
                 clean = [t for t in texts if not any(word_spans(t, name) for name in erased)]
                 found.setdefault(word, []).extend(clean)
         return {word: texts for word, texts in found.items() if texts}

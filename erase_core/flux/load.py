@@ -204,9 +204,12 @@ def _check_keys(path: Path, tree: Flux, state: dict[str, Tensor]) -> None:
 def _cast(
     state: dict[str, Tensor], device: torch.device, dtype: torch.dtype | None
 ) -> dict[str, Tensor]:
-    """Move and cast one tensor after another; fp8 matrices keep their dtype unless one is given."""
+    """Move and cast one tensor after another; fp8 matrices keep their dtype unless one is given.
+
+    Float16 becomes bfloat16: Flux's residuals are beyond its range, and losses' gradients below it.
+    """
     first = state["img_in.weight"].dtype
-    working = dtype or (first if first.itemsize > 1 else torch.bfloat16)
+    working = dtype or (torch.float32 if first == torch.float32 else torch.bfloat16)
     cast = {}
     for key in list(state):
         tensor = state.pop(key)

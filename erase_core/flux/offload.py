@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .frozen import FrozenLinear, put, to_fp8
 
 ALIGNMENT = 256  # bytes between tensors of a parcel start at multiples of this
+PIECE = 2**30  # bytes of host memory that are pinned at once
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,13 @@ def place(tree: nn.Module, device: torch.device, placement: Placement) -> None:
     parcels: list[Parcel] = []
     names = block_names(tree)
     away = spread(len(names), placement.away)
+    shelf = _Shelf(pinned=device.type == "cuda")
     for index, name in enumerate(names):
         block = tree.get_submodule(name)
         if placement.fp8:
             _shrink(block, device)
         if index in away:
-            parcels.append(Parcel(block, pinned=device.type == "cuda"))
+            parcels.append(Parcel(block, shelf, len(away) - len(parcels)))
         else:
             block.to(device)
     belt = Belt(parcels, device) if parcels else None
@@ -73,10 +75,12 @@ def spread(total: int, count: int) -> set[int]:
 
 
 class Weights(NamedTuple):
-    """Bytes on the device: what is always there, and a matrix of fp8 while it is widened."""
+    """Bytes on the device: what is always there, and a matrix of fp8 while it is widened; and those
+    of the blocks in host memory."""
 
     held: int
     widened: int = 0
+    away: int = 0
 
 
 def device_bytes(tree: nn.Module, placement: Placement) -> Weights:
@@ -88,7 +92,7 @@ def device_bytes(tree: nn.Module, placement: Placement) -> Weights:
     away = [sizes[index] for index in spread(len(sizes), placement.away)]
     slots = 2 * max(away, default=0)
     held = outside + sum(sizes) - sum(away) + slots
-    return Weights(held, _widened(blocks, placement.fp8))
+    return Weights(held, _widened(blocks, placement.fp8), sum(away))
 
 
 def _widened(blocks: list[nn.Module], fp8: bool) -> int:
@@ -122,10 +126,28 @@ def _shrink(block: nn.Module, device: torch.device) -> None:
             put(block, name, small)
 
 
-class Parcel:
-    """The Linears of one block, packed into one piece of host memory that travels in one go."""
+class _Shelf:
+    """Host memory for parcels. Torch rounds pinned memory up to powers of two, so that parcels
+    share pieces of PIECE bytes."""
 
-    def __init__(self, block: nn.Module, pinned: bool) -> None:
+    def __init__(self, pinned: bool) -> None:
+        self.pinned = pinned
+        self.room = torch.empty(0, dtype=torch.uint8)
+
+    def take(self, size: int, parcels: int) -> Tensor:
+        """Room for a parcel of ``size`` bytes, the first of as many that are still to come."""
+        if size > len(self.room):
+            piece = max(size, min(PIECE, size * parcels))
+            self.room = torch.empty(piece, dtype=torch.uint8, pin_memory=self.pinned)
+        taken, self.room = self.room[:size], self.room[size:]
+        return taken
+
+
+class Parcel:
+    """The Linears of one block, packed into one piece of host memory that travels in one go;
+    ``parcels`` are still to come, this one among them."""
+
+    def __init__(self, block: nn.Module, shelf: _Shelf, parcels: int) -> None:
         self.block = block
         self.places: dict[str, tuple[int, torch.dtype, torch.Size]] = {}
         size = 0
@@ -134,7 +156,7 @@ class Parcel:
             for end, tensor in (("weight", linear.weight), ("bias", linear.bias)):
                 self.places[f"{name}.{end}"] = (size, tensor.dtype, tensor.shape)
                 size += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
-        self.bytes = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
+        self.bytes = shelf.take(size, parcels)
         for name, linear in linears.items():
             host = _like(linear, HostLinear)
             for end in ("weight", "bias"):

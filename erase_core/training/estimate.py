@@ -21,6 +21,7 @@ BACKWARD = 1.3  # of a forward pass; the base's weights get no gradient
 # tests/test_memory.py compares.
 KEPT_DOUBLE, KEPT_SINGLE, ABOVE = 14.25, 15.06, 10.0
 CHECKPOINTED, ABOVE_CHECKPOINTED, ABOVE_PROBED = 1.02, 28.0, 12.4
+INPUTS_PROBED = 2.05  # q and k of every further probed block, where its pieces are recomputed
 # Adversaries change the vector that modulates every block, so that all which it scales is kept too.
 ATTACKED_DOUBLE, ATTACKED_SINGLE, ABOVE_ATTACKED, ATTACKED_CHECKPOINTED = 4.0, 2.0, 6.0, 4.0
 # So many fewer while an fp8 matrix is widened: the peak lies where a single block's attention and
@@ -32,18 +33,21 @@ PROBE_CHUNK = 1024  # image queries whose attention is computed at once
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of the whole run; bytes of memory where the model computes, for states in RAM, and
-    on disk."""
+    """Seconds of the whole run; bytes of memory where the model computes, for states and for
+    blocks that are away in RAM, and on disk."""
 
     seconds: float
     memory: int
     states: int
+    away: int
     disk: int
 
     def __str__(self) -> str:
+        what = "states and the model's blocks" if self.away else "states"
         return (
             f"about {_time(self.seconds)}, {_size(self.memory)} of memory for the model and its "
-            f"training, {_size(self.states)} of RAM for states, {_size(self.disk)} on disk"
+            f"training, {_size(self.states + self.away)} of RAM for {what}, "
+            f"{_size(self.disk)} on disk"
         )
 
 
@@ -62,6 +66,7 @@ def estimate(trainer: Trainer, weights: Weights) -> Estimate:
         seconds=_passes(trainer) * _seconds(trainer),
         memory=peak_bytes(trainer, weights, settings),
         states=states,
+        away=weights.away,
         disk=lora + checkpoints * (states + 6 * lora),
     )
 
@@ -131,19 +136,22 @@ def _activations(trainer: Trainer, settings: TrainSettings, widened: int) -> int
     doubles, singles = config.depth, config.depth_single_blocks
     row = settings.batch * tokens * config.hidden_size * kept_dtype(trainer.tree).itemsize
     attacked = bool(settings.l_adv)
-    probe = 0
-    if settings.l_attn:  # attention of the probed block in float32
-        queries = min(PROBE_CHUNK, settings.height * settings.width // 256)
-        probe = 4 * settings.batch * config.num_heads * queries * tokens
+    probe, queries = 0, settings.height * settings.width // 256
+    if settings.l_attn:  # attention of a probed block in float32, a piece of it
+        pieced = min(PROBE_CHUNK, queries)
+        probe = 4 * settings.batch * config.num_heads * pieced * tokens
+    whole = queries <= PROBE_CHUNK  # in one piece; several are recomputed, one after the other
     if settings.activation_checkpointing:
         above = ABOVE_CHECKPOINTED + ATTACKED_CHECKPOINTED * attacked
         top = row * (CHECKPOINTED * (doubles + singles) + above)
-        probed = row * (CHECKPOINTED * doubles + ABOVE_PROBED) + PROBES * probe
+        further = 0.0 if whole else INPUTS_PROBED * (len(trainer.blocks) - 1)
+        probed = row * (CHECKPOINTED * doubles + ABOVE_PROBED + further) + PROBES * probe
     else:
         double = KEPT_DOUBLE + ATTACKED_DOUBLE * attacked
         single = KEPT_SINGLE + ATTACKED_SINGLE * attacked
         above = ABOVE + ABOVE_ATTACKED * attacked
-        top = row * (double * doubles + single * singles + above) + probe
+        top = row * (double * doubles + single * singles + above)
+        top += probe * len(trainer.blocks) if whole else 0
         top += _adapted(trainer, settings, tokens)
         probed = 0.0
     return round(max(top, top - FREED * row + widened, probed))

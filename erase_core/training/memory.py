@@ -33,7 +33,7 @@ def fit(trainer: Trainer, budget: float) -> tuple[Placement, Weights]:
         weights = device_bytes(trainer.tree, placement)
         expected = peak_bytes(trainer, weights, settings)
         if expected <= USED * budget:
-            trainer.settings = settings
+            trainer.settings, trainer.fp8 = settings, placement.fp8
             place(trainer.tree, trainer.device, placement)
             return placement, weights
     raise EraseError(
@@ -49,9 +49,14 @@ def free_bytes(device: torch.device) -> float:
 
 
 def ways(trainer: Trainer) -> Iterator[tuple[Placement, bool]]:
-    """Placements and whether activations are checkpointed, from the fastest to the smallest."""
-    if not trainer.settings.activation_checkpointing:
-        yield Placement(), False
-    yield Placement(), True
+    """Placements and whether activations are checkpointed, from the fastest to the smallest.
+
+    A resumed run keeps its base in fp8 or not as it began: its states were made with that one.
+    """
+    if not trainer.fp8:
+        if not trainer.settings.activation_checkpointing:
+            yield Placement(), False
+        yield Placement(), True
+    small = trainer.fp8 is not False
     for away in range(len(block_names(trainer.tree)) + 1):
-        yield Placement(fp8=True, away=away), True
+        yield Placement(fp8=small, away=away), True

@@ -117,6 +117,7 @@ class Trainer:
         self.prompts: EncodedPrompts | None = None
         self.states: Buffer | None = None
         self.guard: Guard | None = None
+        self.fp8: bool | None = None  # whether memory.fit made the base fp8; None: it was not asked
         self._resumed: dict[str, Tensor] = {}  # of a checkpoint, for the adversaries
         self.step = 0
         self.history: list[Losses] = []
@@ -278,6 +279,7 @@ class Trainer:
             "concepts": self.concepts.to_json(),
             "prompts": self.plan.to_json(),
             "guard": {"idle": guard.idle, "means": guard.means},
+            "fp8": self.fp8,
             "history": self.history,
         }
         training = self.lora.state() | {
@@ -293,6 +295,7 @@ class Trainer:
         """Take everything over from a checkpoint."""
         training, run = snapshot.training, snapshot.run
         self.step, self.history = snapshot.step, list(run["history"])
+        self.fp8 = run.get("fp8")
         self.plan = PromptPlan.from_json(run["prompts"])
         self.states = Buffer.from_tensors(snapshot.states)
         try:
