@@ -211,6 +211,19 @@ def test_what_is_kept_names_nothing_that_goes() -> None:
     assert not any("tiger" in text or "red" in text for texts in kept.values() for text in texts)
 
 
+def test_of_a_relation_its_sides_are_kept_too() -> None:
+    own = replace(HUG, sentences=("a fox hugging a whale in the snow", "a cat hugging a dog"))
+    kept = loop.Model(make_task(own)).kept(2)
+    texts = {text for texts in kept.values() for text in texts}
+    assert {"a fox", "a dog"} <= texts or {"a whale in the snow", "a cat"} <= texts
+    assert all(len(texts) == 4 for texts in kept.values())
+
+
+def test_several_concepts_have_as_many_prompts_each_as_one() -> None:
+    one, two = (loop.Model(make_task(*c)).prompts("replace") for c in ([TIGER], [TIGER, RED]))
+    assert [prompt.concept for prompt in two].count(0) == len(one)
+
+
 def test_a_row_with_other_settings_erases_otherwise() -> None:
     plain, changed = find_method("esd-x"), find_method("esd-x lr=2e-3 targets=add_v_proj")
     assert changed.name == "esd-x lr=2e-3 targets=add_v_proj" and changed.label.startswith("ESD-x,")

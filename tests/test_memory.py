@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import erase_core.miniflux as miniflux
+from erase_core.bundle import Bundle
 from erase_core.cli import main
 from erase_core.errors import EraseError
 from erase_core.flux import offload
@@ -33,7 +34,7 @@ from erase_core.lora import EraserLora
 from erase_core.training import Trainer, TrainSettings
 from erase_core.training.estimate import peak_bytes
 from erase_core.training.levels import Levels
-from erase_core.training.memory import USED, fit, ways
+from erase_core.training.memory import USED, drawing_bytes, fit, fit_to_draw, ways
 from erase_core.training.states import Batch
 
 CPU = torch.device("cpu")
@@ -420,6 +421,43 @@ def bfloat16_flux() -> Flux:
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.parametrize("probed", [False, True])
+def test_the_true_model_is_drawn_with_on_every_card(
+    probed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is predicted for one 1024 px picture is at least what tensors without storage add up to,
+    and at most an eighth more."""
+    tree: Any = skeleton(FLUX).bfloat16()
+    tree.compute_device = CPU
+    text: Any = SimpleNamespace(t5_length=256)
+    bundle = Bundle(tree, FLUX, text, None, "", "", (1024, 1024), None)
+    said = drawing_bytes(bundle, (1024, 1024), probed)
+    monkeypatch.setattr(nn.Module, "to", lambda module, *args, **kwargs: module)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        tree = bfloat16_flux()
+        cond = Conditioning(torch.zeros(1, 256, 4096), torch.zeros(1, 768))
+        probe = Probe(tuple(range(19)), torch.zeros(1, 3, 256)) if probed else None
+        with Live([*tree.parameters()]) as live:
+            flux_forward(tree, torch.zeros(1, 16, 128, 128), torch.ones(1), cond, 3.5, probe=probe)
+    assert live.peak <= said <= 1.125 * live.peak
+
+
+def test_drawing_takes_the_fastest_way_that_fits() -> None:
+    def chosen(budget: float) -> tuple[Placement, int]:
+        bundle = miniflux.load()
+        return fit_to_draw(bundle, bundle.size, budget)
+
+    assert chosen(float("inf")) == (Placement(), 32)
+    bundle = miniflux.load()
+    one = drawing_bytes(bundle, bundle.size, False)
+    for placement, count in ((Placement(), 3), (Placement(True), 1), (Placement(True, 3), 1)):
+        weights = device_bytes(bundle.tree, placement)
+        needed = weights.held + weights.widened + count * one
+        assert chosen((needed + 1) / USED) == (placement, count)
+    with pytest.raises(EraseError, match="choose a smaller picture"):
+        chosen(1e6)
+
+
 def test_train_takes_no_more_than_it_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -437,3 +475,12 @@ def test_train_takes_no_more_than_it_is_given(
     assert "the base in fp8, 4 of its blocks in main memory" in capsys.readouterr().out
     assert main([*argv, "--overwrite", "--memory", "0.001"]) == 1
     assert "choose a smaller batch" in capsys.readouterr().err
+
+
+def test_generate_takes_no_more_than_it_is_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["generate", "--prompt", "a cat", "--steps", "2", "--out", str(tmp_path / "cat.png")]
+    assert main([*argv, "--memory", "0.013"]) == 0
+    assert main([*argv, "--overwrite", "--memory", "0.001"]) == 1
+    assert "choose a smaller picture" in capsys.readouterr().err

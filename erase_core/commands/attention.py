@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .models import add_model, add_sampling, open_bundle, open_lora, require_vae
+from .models import (
+    add_memory,
+    add_model,
+    add_sampling,
+    open_bundle,
+    open_lora,
+    require_vae,
+    settle_to_draw,
+)
 from .output import add_out, check_out, save_picture, say
 from .progress import Bar
 
@@ -14,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..attention import WordMaps
     from ..bundle import Bundle
-    from ..flux.forward import Lora
+    from ..flux.forward import Conditioning, Lora
     from ..pictures import HeatRow
 
 HELP = "show where the words of a prompt land in the picture"
@@ -37,19 +45,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_sampling(parser)
     add_model(parser)
+    add_memory(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     check_out([args.out], args.overwrite, ".png")
     from ..pictures import heat_grid
 
-    bundle = open_bundle(args)
+    bundle = open_bundle(args, placed=False)
     require_vae(bundle)
+    cond = bundle.text.encode([args.prompt])
+    bundle.text.release()
+    settle_to_draw(args, bundle, args.size or bundle.size, probed=True)
     loras: dict[str, Lora | None] = {"without": None}
     if args.lora:
         loras["with eraser"] = open_lora(args, bundle)
     found = {
-        label: maps(bundle, args.prompt, args.words, args.seed, lora, args)
+        label: maps(bundle, args.prompt, cond, args.words, args.seed, lora, args)
         for label, lora in loras.items()
     }
     rows = [heat_row(bundle, label, args.words, made) for label, made in found.items()]
@@ -65,12 +77,13 @@ def run(args: argparse.Namespace) -> int:
 def maps(
     bundle: Bundle,
     prompt: str,
+    cond: Conditioning,
     words: Sequence[str],
     seed: int,
     lora: Lora | None,
     args: argparse.Namespace,
 ) -> WordMaps:
-    """Attention maps of ``words`` for one prompt and seed."""
+    """Attention maps of ``words`` for one prompt, encoded as ``cond``, and one seed."""
     import torch
 
     from ..attention import word_maps
@@ -81,7 +94,7 @@ def maps(
         bundle.tree,
         noise(seed, 1, height, width),
         sigmas(args.steps, bundle.shift_mu),
-        bundle.text.encode([prompt]),
+        cond,
         torch.stack([bundle.text.token_mask(prompt, word) for word in words]),
         args.guidance,
         lora=lora,

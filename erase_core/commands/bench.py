@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import EraseError
-from .models import add_model, open_bundle, open_miniflux, require_vae
+from .models import add_memory, add_model, open_bundle, open_miniflux, require_vae, settle_to_draw
 from .output import say, warn
 from .progress import Bar
 
@@ -87,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prompts.add_argument("--steps", type=int, default=28, help="Euler steps (default 28)")
     prompts.add_argument("--guidance", type=float, default=3.5, help="default 3.5")
     add_model(parser)
+    add_memory(parser)
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -189,8 +190,9 @@ def _run_prompts(args: argparse.Namespace) -> int:
         raise EraseError("Score and FID need a CLIP model; name its folder with --clip.")
     prompts = read_prompts(args.prompts)
     clip = Clip(args.clip) if args.clip else None
-    bundle = open_bundle(args)
+    bundle = open_bundle(args, placed=False)
     require_vae(bundle)
+    batch = settle_to_draw(args, bundle, bundle.size)
     device = tree_device(bundle.tree)
     bar, rows = Bar(), []
     yardstick = Yardstick(prompts, nude=args.suite == "i2p", clip=clip)
@@ -200,6 +202,7 @@ def _run_prompts(args: argparse.Namespace) -> int:
         pictures = bundle.generate(
             [prompt.text for prompt in prompts],
             [prompt.seed for prompt in prompts],
+            batch=batch,
             steps=args.steps,
             guidance=args.guidance,
             lora=lora,

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from .models import add_model, add_sampling, open_bundle, open_lora, require_vae
+from .models import (
+    add_memory,
+    add_model,
+    add_sampling,
+    open_bundle,
+    open_lora,
+    require_vae,
+    settle_to_draw,
+)
 from .output import add_out, check_out, save_picture, say
 from .progress import Bar
 
@@ -24,19 +32,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out(parser, "PNG", "the picture")
     add_sampling(parser)
     add_model(parser)
+    add_memory(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     check_out([args.out], args.overwrite, ".png")
     from ..pictures import to_pictures
 
-    bundle = open_bundle(args)
+    bundle = open_bundle(args, placed=False)
     require_vae(bundle)
+    cond, size = bundle.text.encode([args.prompt]), args.size or bundle.size
+    bundle.text.release()
+    settle_to_draw(args, bundle, size)
     lora = open_lora(args, bundle)
     pixels = bundle.generate(
-        [args.prompt],
+        cond,
         [args.seed],
-        size=args.size,
+        size=size,
         steps=args.steps,
         guidance=args.guidance,
         lora=lora,

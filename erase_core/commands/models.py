@@ -79,15 +79,15 @@ def add_device(parser: Any) -> None:
 
 
 def add_memory(parser: argparse.ArgumentParser) -> None:
-    """``--memory``: how much of the device training may take."""
+    """``--memory``: how much of the device a command may take."""
     parser.add_argument(
         "--memory",
         type=_gigabytes,
         default="auto",
         metavar="auto|GB",
         help="size of the card to fit into, e.g. 80, 24, 16 or 12 (default auto: what is free). "
-        "Each step costs time: activations are recomputed, the base becomes fp8, blocks stay in "
-        "main memory",
+        "Each step costs time: training recomputes activations, the base becomes fp8, blocks stay "
+        "in main memory",
     )
 
 
@@ -111,17 +111,34 @@ def settle(args: argparse.Namespace, bundle: Bundle, trainer: Trainer) -> tuple[
     Returns how it is kept, in words, and what the run will take.
     """
     from ..training import estimate
-    from ..training.memory import fit, free_bytes
+    from ..training.memory import fit
 
     trainer.encode()
     bundle.text.release()
-    automatic = args.memory == "auto"
-    budget = free_bytes(trainer.device) if automatic else args.memory * 1e9
-    placement, weights = fit(trainer, budget)
+    placement, weights = fit(trainer, _budget(args, trainer.device))
     words = str(placement)
     if trainer.settings.activation_checkpointing:
         words += ", activations recomputed"
     return words, estimate(trainer, weights)
+
+
+def settle_to_draw(
+    args: argparse.Namespace, bundle: Bundle, size: tuple[int, int], *, probed: bool = False
+) -> int:
+    """Bring a model opened with ``placed=False`` to the device, within ``--memory``; returns how
+    many pictures of ``size`` can be drawn at once."""
+    from ..flux.forward import tree_device
+    from ..training.memory import fit_to_draw
+
+    budget = _budget(args, tree_device(bundle.tree))
+    return fit_to_draw(bundle, size, budget, probed=probed)[1]
+
+
+def _budget(args: argparse.Namespace, device: Any) -> float:
+    """Bytes of the device that may be taken."""
+    from ..training.memory import free_bytes
+
+    return free_bytes(device) if args.memory == "auto" else args.memory * 1e9
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:

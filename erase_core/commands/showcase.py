@@ -91,8 +91,10 @@ def attention_sheet(bundle: Bundle, lora: Lora, exam: Exam) -> Picture:
     case = exam.roles[role][0]
     words = list(dict.fromkeys([exam.concept, case.concept]))
     settings = argparse.Namespace(size=None, steps=28, guidance=3.5, blocks=None)
+    text, seed = case.prompt, case.seed
+    cond = bundle.text.encode([text])
     rows = [
-        heat_row(bundle, label, words, maps(bundle, case.prompt, words, case.seed, used, settings))
+        heat_row(bundle, label, words, maps(bundle, text, cond, words, seed, used, settings))
         for label, used in (("without", None), ("with the eraser", lora))
     ]
     return heat_grid(rows, title=f"“{case.prompt}”")

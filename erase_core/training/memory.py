@@ -6,13 +6,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+from torch import nn
 
+from ..bundle import Bundle
 from ..errors import EraseError
+from ..flux.forward import tree_device
 from ..flux.offload import Placement, Weights, block_names, device_bytes, place
-from .estimate import peak_bytes
+from .estimate import PROBE_CHUNK, peak_bytes
+from .states import kept_dtype
 from .trainer import Trainer
 
 USED = 0.9  # of a budget; the rest is for the allocator's gaps and the screen
+DRAWN = 22.0  # tensors as wide as the model for each token that a forward pass holds, at most
+AT_ONCE = 32  # pictures at most
 
 
 def fit(trainer: Trainer, budget: float) -> tuple[Placement, Weights]:
@@ -43,6 +49,44 @@ def fit(trainer: Trainer, budget: float) -> tuple[Placement, Weights]:
     )
 
 
+def fit_to_draw(
+    bundle: Bundle, size: tuple[int, int], budget: float, *, probed: bool = False
+) -> tuple[Placement, int]:
+    """Place a model, whose weights are still in main memory, to draw within ``budget`` bytes.
+
+    The first way that leaves room for one picture of ``size`` (height, width) in pixels is taken:
+    all on the device, the base in fp8, as few blocks as need be in main memory. Returns it with how
+    many pictures can be drawn at once. ``probed``: attention is looked at on the way.
+
+    Raises
+    ------
+    EraseError
+        When not even the last way fits.
+    """
+    tree, needed = bundle.tree, 0.0
+    one = drawing_bytes(bundle, size, probed)
+    for placement in (Placement(), *_small(tree)):
+        weights = device_bytes(tree, placement)
+        needed = weights.held + weights.widened + one
+        if needed <= USED * budget:
+            place(tree, tree_device(tree), placement)
+            spare = USED * budget - needed
+            return placement, 1 + int(min(AT_ONCE - 1, spare // one))
+    raise EraseError(
+        f"Drawing needs {needed / USED / 1e9:.1f} GB on the device even with everything else in "
+        f"main memory, and there are {budget / 1e9:.1f} GB; choose a smaller picture."
+    )
+
+
+def drawing_bytes(bundle: Bundle, size: tuple[int, int], probed: bool) -> int:
+    """The most that one picture's forward pass holds beside the weights."""
+    config, queries = bundle.config, size[0] * size[1] // 256
+    tokens = bundle.text.t5_length + queries
+    row = tokens * config.hidden_size * kept_dtype(bundle.tree).itemsize
+    attention = 4 * config.num_heads * min(PROBE_CHUNK, queries) * tokens if probed else 0
+    return round(DRAWN * row) + attention
+
+
 def free_bytes(device: torch.device) -> float:
     """Free memory of a CUDA device; elsewhere everything is taken to fit."""
     return float(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else float("inf")
@@ -57,6 +101,11 @@ def ways(trainer: Trainer) -> Iterator[tuple[Placement, bool]]:
         if not trainer.settings.activation_checkpointing:
             yield Placement(), False
         yield Placement(), True
-    small = trainer.fp8 is not False
-    for away in range(len(block_names(trainer.tree)) + 1):
-        yield Placement(fp8=small, away=away), True
+    for placement in _small(trainer.tree):
+        yield replace(placement, fp8=trainer.fp8 is not False), True
+
+
+def _small(tree: nn.Module) -> Iterator[Placement]:
+    """In fp8, with ever more blocks in main memory."""
+    for away in range(len(block_names(tree)) + 1):
+        yield Placement(fp8=True, away=away)
