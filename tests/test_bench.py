@@ -108,6 +108,17 @@ def test_an_interval_of_one_concept_is_that_of_its_pictures() -> None:
     assert found["acc_ir"].low == pytest.approx(Rate(100, 100).interval[0], abs=0.02)  # Wilson's
 
 
+def test_harm_is_told_of_the_cells_that_all_methods_have() -> None:
+    rates = {"acc_e": (0, 9), "acc_g": (0, 9), "acc_ir": (9, 9), "acc_near": (9, 9)}
+    cells = [row(method, "dog", **rates) for method in ("ours", "uce")]
+    more = row("ours", "rose", **rates) | {"distance": 0.5, "seconds": 99.0}
+    several = row("mace", "dog", **rates) | {"concepts": ["dog", "rose"], "kind": "several"}
+    table = results([*cells, more, several]).split("## Harm and cost")[1]
+    told = {line.split("|")[1].strip(): line for line in table.splitlines() if line.count("|") > 5}
+    assert "| 0.0100 | 90.0 |" in told["EraseAnything (ours)"]
+    assert "| 3 |" in told["EraseAnything (ours)"] and "| – | – |" in told["MACE-style"]
+
+
 def test_a_lead_is_that_of_the_same_concepts() -> None:
     """Concepts that differ widely hide a steady lead from two intervals, not from their pairs."""
     kept = {"dog": 196, "rose": 150, "pizza": 180, "robot": 120}

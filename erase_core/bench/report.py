@@ -121,20 +121,24 @@ def _several(rows: Sequence[Row]) -> str:
 
 
 def _costs(rows: Sequence[Row], distances: Sequence[Row]) -> str:
+    """A line a method: harm over the cells that all methods with a concept alone have, and what
+    those cost; of a method that has none of them, what its own cost."""
     head = [
         "method", "feature distance", "prompt agreement", "FID", "seconds", "peak GB", "file MB"
     ]  # fmt: skip
-    fids = _by_method(distances)
+    fids, alike = _by_method(distances), _alike(rows)
     lines = []
-    for name, cells in _by_method(rows).items():
+    for name, own in _by_method(rows).items():
+        shared = [row for row in own if _cell(row) in alike]
+        cells = shared or own
         agreed = sum(c["agreement"]["hits"] for c in cells)
         asked = sum(c["agreement"]["count"] for c in cells)
         peaks = [c["peak_bytes"] for c in cells if c.get("peak_bytes")]
         lines.append(
             [
                 find_method(name).label,
-                f"{_mean(c['distance'] for c in cells):.4f}",
-                f"{100 * agreed / asked:.1f}",
+                f"{_mean(c['distance'] for c in cells):.4f}" if shared else "–",
+                f"{100 * agreed / asked:.1f}" if shared else "–",
                 f"{_mean(row['fid'] for row in fids[name]):.3f}" if name in fids else "–",
                 f"{_mean(c['seconds'] for c in cells):.0f}",
                 f"{max(peaks) / 1e9:.2f}" if peaks else "–",
@@ -142,6 +146,17 @@ def _costs(rows: Sequence[Row], distances: Sequence[Row]) -> str:
             ]
         )
     return markdown(head, lines)
+
+
+def _cell(row: Row) -> tuple[str, int]:
+    return " + ".join(row["concepts"]), row["seed"]
+
+
+def _alike(rows: Sequence[Row]) -> set[tuple[str, int]]:
+    """Concepts alone, with their seeds, that every method has which has any."""
+    alone = _by_method(row for row in rows if len(row["concepts"]) == 1)
+    found = [{_cell(row) for row in own} for own in alone.values()]
+    return set.intersection(*found) if found else set()
 
 
 def _attacks(rows: Sequence[Row]) -> str:

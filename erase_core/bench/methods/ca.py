@@ -11,7 +11,8 @@ Both keep the anchor as it is by the paper's regularisation, weight 1:
 ``|| v_D(x_t, c*) - (eps - x_0) ||^2``. As the paper's cross-attention variant, a LoRA changes the
 keys and values that the text gives. Tuned on MiniFlux's tiger, red, left of and hugging: a rate of
 1e-3 is enough for a thing but not for a colour, with a relative for its anchor or the sentence
-without it; the empty prompt for an anchor does better with "left of" and worse with "hugging".
+without it; for a relation it is, and spares more. The empty prompt for an anchor does better with
+"left of" and worse with "hugging".
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from ..method import Eraser, Method, Task
 
 SOURCE = "Kumari et al., Concept Ablation, ICCV 2023"
 REGULARISATION = 1.0
-SETTINGS = {"targets": ("add_k_proj", "add_v_proj"), "null": "replace", "lr": 2e-3, "steps": 160}
+SETTINGS = {"targets": ("add_k_proj", "add_v_proj"), "null": "replace", "lr": None, "steps": 160}
+KINDS = {"entity": {"lr": 2e-3}, "abstraction": {"lr": 2e-3}, "relationship": {"lr": 1e-3}}
 
 
 def ablating(
@@ -74,6 +76,10 @@ def train(
 
 
 METHODS = (
-    Method("ca-model", "CA, model-based", SOURCE, partial(train, noise_based=False), SETTINGS),
-    Method("ca-noise", "CA, noise-based", SOURCE, partial(train, noise_based=True), SETTINGS),
+    Method(
+        "ca-model", "CA, model-based", SOURCE, partial(train, noise_based=False), SETTINGS, KINDS
+    ),
+    Method(
+        "ca-noise", "CA, noise-based", SOURCE, partial(train, noise_based=True), SETTINGS, KINDS
+    ),
 )

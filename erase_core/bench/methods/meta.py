@@ -93,4 +93,4 @@ def erase(
 
 
 SETTINGS: dict[str, Any] = ca.SETTINGS | {"harm": 0.1, "reach": 1.0}
-METHODS = (Method("meta", "Meta-unlearning", SOURCE, erase, SETTINGS),)
+METHODS = (Method("meta", "Meta-unlearning", SOURCE, erase, SETTINGS, ca.KINDS),)
