@@ -170,11 +170,15 @@ def test_methods_with_fewer_concepts_are_compared_on_those() -> None:
     cells = [
         row("ours", "dog", acc_e=(0, 40), acc_ir=(40, 40)),
         row("ours", "rose", acc_e=(0, 40), acc_ir=(20, 40)),
+        row("ours", "pizza", acc_e=(0, 40), acc_ir=(20, 40)),
+        row("ca-model", "dog", acc_e=(0, 40), acc_ir=(30, 40)),
+        row("ca-model", "rose", acc_e=(0, 40), acc_ir=(20, 40)),
         row("uce", "dog", acc_e=(0, 40), acc_ir=(30, 40)),
     ]
     text = results(cells)
     whole, alike = text.split('All methods, on "dog" alone:')
-    assert "| EraseAnything (ours) | dog, rose |" in whole and "UCE" not in whole
+    assert "| EraseAnything (ours) | dog, pizza, rose |" in whole and "UCE" not in whole
+    assert "| CA, model-based | dog, rose |" in whole
     assert "| EraseAnything (ours) | dog | " in alike and "| UCE | dog | " in alike
 
 

@@ -52,14 +52,14 @@ def _by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def _kind(rows: Sequence[Row], kind: str) -> str:
-    """A kind's tables: the methods that have all concepts, then all methods, where they have more
-    in common than nothing, on the concepts that every method has."""
+    """A kind's tables: the methods that have more concepts than every method has, each with its own
+    (ours' lead is over the same ones), then all methods on those that every method has."""
     found = _by_method(rows)
     names = {method: {row["concepts"][0] for row in own} for method, own in found.items()}
     everything, shared = set.union(*names.values()), set.intersection(*names.values())
     if not shared or shared == everything:
         return _scores(found, kind)
-    whole = {method: own for method, own in found.items() if names[method] == everything}
+    whole = {method: own for method, own in found.items() if names[method] > shared}
     alike = {m: [r for r in own if r["concepts"][0] in shared] for m, own in found.items()}
     told = ", ".join(f'"{name}"' for name in sorted(shared))
     tables = [_scores(whole, kind)] if whole else []

@@ -53,9 +53,10 @@ def solve(weight: Tensor, inputs: Inputs, preserve: float, ridge: float) -> Tens
     return torch.linalg.solve(moments + least, weight.double() @ moved, left=False)
 
 
-def erase(task: Task, preserve: float, ridge: float) -> Eraser:
-    """Edit both Linears."""
+def erase(task: Task, preserve: float, several: float, ridge: float) -> Eraser:
+    """Edit both Linears; ``several`` is the weight of what stays where several concepts go."""
     model = Model(task)
+    weight = preserve if len(task.concepts.concepts) == 1 else several
     prompts = model.prompts("replace")
     concept = model.encode([prompt.sentence.text for prompt in prompts])
     anchor = model.encode([prompt.null for prompt in prompts])
@@ -65,7 +66,7 @@ def erase(task: Task, preserve: float, ridge: float) -> Eraser:
         "vector_in.in_layer": Inputs(concept.pooled, anchor.pooled, kept.pooled),
     }
     changes = {
-        name: solve(task.bundle.tree.get_parameter(f"{name}.weight"), read, preserve, ridge)
+        name: solve(task.bundle.tree.get_parameter(f"{name}.weight"), read, weight, ridge)
         for name, read in inputs.items()
     }
     task.on_step(1, 1)
@@ -90,4 +91,5 @@ def tokens(
     return Inputs(torch.cat(old), torch.cat(new), kept.context.flatten(0, 1))
 
 
-METHODS = (Method("uce", "UCE", SOURCE, erase, {"preserve": 0.05, "ridge": 1e-2}),)
+SETTINGS = {"preserve": 0.05, "several": 0.5, "ridge": 1e-2}
+METHODS = (Method("uce", "UCE", SOURCE, erase, SETTINGS),)
