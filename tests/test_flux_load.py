@@ -111,6 +111,12 @@ def test_dtype_casts_everything(tmp_path: Path, state: State) -> None:
     assert torch.equal(tree.img_in.weight, state["img_in.weight"].bfloat16())
 
 
+def test_float16_is_too_narrow_to_compute_in(tmp_path: Path, state: State) -> None:
+    halves = {name: tensor.half() for name, tensor in state.items()}
+    tree, _ = load_flux(bfl(tmp_path, halves))
+    assert {p.dtype for p in tree.parameters()} == {torch.bfloat16}
+
+
 def run(tree: Flux) -> Tensor:
     g = torch.Generator().manual_seed(1)
     latents = torch.randn(2, 16, 4, 6, generator=g)

@@ -455,6 +455,8 @@ def measure_refusals() -> dict[str, str]:
     packed = unet()  # as ComfyUI-GGUF has it: blocks of bytes under the name of a weight
     blocks = torch.zeros(weight.out_features, 72, dtype=torch.uint8)
     packed.model.diffusion_model.img_in.weight = torch.nn.Parameter(blocks, requires_grad=False)
+    half = unet()  # as on a card without bfloat16
+    half.model.manual_cast_dtype = torch.float16
     kontext = FLUX.with_name("flux1-dev-kontext.safetensors")
     shutil.copy(FLUX, kontext)
     clip = load.load_miniflux_clip()
@@ -468,6 +470,7 @@ def measure_refusals() -> dict[str, str]:
         "gguf": said(lambda: host.flux_config(packed)),
         "kontext": said(lambda: host.flux_config(unet(path=kontext))),
         "fill": said(lambda: host.flux_config(fill)),
+        "half": said(lambda: host.flux_tree(half)),
         "no_t5": said(lambda: host.Text(no_t5, wide)),
         "other_clip": said(lambda: host.Text(clip, wide).encode(["a tiger"])),
         "long": said(lambda: host.Text(clip, standalone().config).encode(["a tiger " * 80])),

@@ -95,6 +95,7 @@ def test_an_error_and_a_cancel_keep_the_work(measured: dict[str, Any]) -> None:
         ("gguf", "integer weights (GGUF"),
         ("kontext", "Kontext, which edits pictures"),
         ("fill", "takes more than a prompt"),
+        ("half", "--bf16-unet"),
         ("no_t5", "load both with DualCLIPLoader"),
         ("other_clip", "belongs to another MODEL"),
         ("long", "longer than 64 T5 tokens"),
