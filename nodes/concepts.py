@@ -171,9 +171,11 @@ class EraseConceptSetIO(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str, name: str, concepts: Any = OPEN, **others: Any) -> str:
+    def fingerprint_inputs(
+        cls, folder: str | None, name: str | None, concepts: Any = OPEN, **others: Any
+    ) -> str:
         """Loads again when the file has changed; what is saved changes with its inputs alone."""
-        if concepts is not OPEN or not isinstance(name, str):  # connected: the host passes None
+        if concepts is not OPEN or None in (folder, name):  # connected: the host passes None here
             return ""
         try:
             return sha256(_file(folder, name))

@@ -140,13 +140,13 @@ def flux_tree(model: Any) -> Flux:
     EraseError when it computes in float16: Flux's residuals are beyond its range, which the host's
     own forward clips, and gradients of the losses below it.
     """
+    frame = skeleton(flux_config(model))
     dtype = model.model.manual_cast_dtype or model.model.get_dtype()
     if dtype == torch.float16:
         raise EraseError(
             "On this card ComfyUI computes in float16, in which a Flux model cannot be trained; "
             "start ComfyUI with --bf16-unet, or with --fp32-unet."
         )
-    frame = skeleton(flux_config(model))
     inner = model.model.diffusion_model
     for name, module in list(frame.named_modules()):
         if isinstance(module, nn.Linear | nn.RMSNorm):

@@ -190,7 +190,7 @@ def _device(args: argparse.Namespace) -> Any:
     import torch
 
     if args.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch before 2.10 asks for it
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # older torch asks for it
         torch.use_deterministic_algorithms(True)
     try:
         device = torch.device(args.device or _best_device())

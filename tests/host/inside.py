@@ -16,6 +16,7 @@ import json
 import shutil
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -428,10 +429,8 @@ async def _nodes() -> Any:
 
 
 def _error(runner: Any) -> str:
-    for name, data in runner.status_messages:
-        if name == "execution_error":
-            return str(data["exception_message"])
-    return ""
+    errors = (data for name, data in runner.status_messages if name == "execution_error")
+    return str(next(errors, {"exception_message": ""})["exception_message"])
 
 
 def measure_refusals() -> dict[str, str]:
@@ -455,29 +454,25 @@ def measure_refusals() -> dict[str, str]:
     packed = unet()  # as ComfyUI-GGUF has it: blocks of bytes under the name of a weight
     blocks = torch.zeros(weight.out_features, 72, dtype=torch.uint8)
     packed.model.diffusion_model.img_in.weight = torch.nn.Parameter(blocks, requires_grad=False)
-    half = unet()  # as on a card without bfloat16
-    half.model.manual_cast_dtype = torch.float16
-    kontext = FLUX.with_name("flux1-dev-kontext.safetensors")
-    shutil.copy(FLUX, kontext)
+    half = unet()
+    for model in half, old:  # as on a card without bfloat16
+        model.model.manual_cast_dtype = torch.float16
+    kontext = shutil.copy(FLUX, FLUX.with_name("flux1-dev-kontext.safetensors"))
     clip = load.load_miniflux_clip()
-    alone = type("Tokenizer", (), {"clip_l": clip.tokenizer.clip_l})()
-    wide = standalone().config.__class__()
     no_t5 = clip.clone()
-    no_t5.tokenizer = alone
-    return {
-        "sd15": said(lambda: host.flux_config(old)),
+    no_t5.tokenizer = type("Tokenizer", (), {"clip_l": clip.tokenizer.clip_l})()
+    names = {"dots": "../out", "absolute": "/etc/x", "drive": "C:\\x", "empty": " "}
+    refused = {what: said(partial(host.inside, BASE, name)) for what, name in names.items()}
+    return refused | {
+        "sd15": said(lambda: host.flux_tree(old)),
         "wan": said(lambda: host.flux_config(video)),
         "gguf": said(lambda: host.flux_config(packed)),
         "kontext": said(lambda: host.flux_config(unet(path=kontext))),
         "fill": said(lambda: host.flux_config(fill)),
         "half": said(lambda: host.flux_tree(half)),
-        "no_t5": said(lambda: host.Text(no_t5, wide)),
-        "other_clip": said(lambda: host.Text(clip, wide).encode(["a tiger"])),
+        "no_t5": said(lambda: host.Text(no_t5, FluxConfig())),
+        "other_clip": said(lambda: host.Text(clip, FluxConfig()).encode(["a tiger"])),
         "long": said(lambda: host.Text(clip, standalone().config).encode(["a tiger " * 80])),
-        "dots": said(lambda: host.inside(BASE, "../out")),
-        "absolute": said(lambda: host.inside(BASE, "/etc/x")),
-        "drive": said(lambda: host.inside(BASE, "C:\\x")),
-        "empty": said(lambda: host.inside(BASE, " ")),
     }
 
 
@@ -485,8 +480,9 @@ def measure_names() -> dict[str, str]:
     """Names of files: "Tiger" is "tiger" to Windows; a name that comes from a link is unknown."""
     (BASE / "names").mkdir()
     (BASE / "names" / "Tiger_00001.safetensors").touch()
-    linked = concepts.EraseConceptSetIO.fingerprint_inputs(folder="user", name=None)
-    return {"free": host.free_name(BASE / "names", "tiger").name, "linked": linked}
+    told = partial(concepts.EraseConceptSetIO.fingerprint_inputs, folder="user", name="none")
+    free = host.free_name(BASE / "names", "tiger").name
+    return {"free": free, "linked": told(name=None) + told(folder=None)}
 
 
 def main() -> None:
