@@ -454,9 +454,8 @@ def measure_refusals() -> dict[str, str]:
     packed = unet()  # as ComfyUI-GGUF has it: blocks of bytes under the name of a weight
     blocks = torch.zeros(weight.out_features, 72, dtype=torch.uint8)
     packed.model.diffusion_model.img_in.weight = torch.nn.Parameter(blocks, requires_grad=False)
-    half = unet()
-    for model in half, old:  # as on a card without bfloat16
-        model.model.manual_cast_dtype = torch.float16
+    half = unet()  # as on a card without bfloat16
+    half.model.manual_cast_dtype = old.model.manual_cast_dtype = torch.float16
     kontext = shutil.copy(FLUX, FLUX.with_name("flux1-dev-kontext.safetensors"))
     clip = load.load_miniflux_clip()
     no_t5 = clip.clone()
