@@ -10,8 +10,8 @@ being the sentence without it. Its weight of L_attn, a sum over queries, counts 
 picture.
 
 Tried: lr 3e-3 (Ho of "tiger" 0.56 for 0.65, "car" 0.66 for 0.58, "red" 0.12 for 0.12, "comic" 0.48
-for 0.82), for relations 3e-4 ("left of" 1.00 for 0.99, "hugging" 0.94 for 0.99): the release's own
-is best.
+for 0.82), for relations 3e-4 ("left of" 1.00 for 0.99, "hugging" 0.94 for 0.99): on average the
+release's own is best.
 """
 
 from __future__ import annotations
