@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,8 @@ import erase_core.miniflux as miniflux
 import erase_core.text.encoders as encoders
 from erase_core.cli import main
 from erase_core.commands import train
-from erase_core.files import read_tensors
+from erase_core.commands.evidence import Evidence
+from erase_core.files import read_tensors, sha256
 from erase_core.flux.config import FluxConfig
 from erase_core.flux.forward import Conditioning, velocity
 from erase_core.flux.load import load_flux
@@ -133,6 +135,9 @@ def test_text_encoders_are_gone_when_rollouts_begin(
     }
     assert main([*argv, *more[command]]) == 0
     assert len(alive) > 20 and not any(alive)
+    if command == "train":
+        told = read_tensors(tmp_path / "tiger.safetensors")[1]
+        assert told["erase.base_sha256"] == sha256(FOLDER / "transformer.safetensors")
 
 
 def test_a_damaged_file_is_told_key_by_key(
@@ -163,6 +168,18 @@ def test_reports_name_files_but_no_folders(tmp_path: Path) -> None:
     assert main(["accept", *argv, "--out", str(out)]) == 1
     error = read(out)["failed"]["error"]
     assert error == "EraseError: There is no file nowhere.safetensors; check the path."
+
+
+def test_a_report_outlives_numbers_that_are_none(tmp_path: Path) -> None:
+    evidence = Evidence("accept", [])
+    with pytest.raises(ZeroDivisionError), evidence.written_to(tmp_path), evidence.stage("compare"):
+        evidence.content["compare"] = {"relative_difference": float("nan"), "of": [float("inf")]}
+        warnings.warn("odd weights", stacklevel=1)
+        raise ZeroDivisionError
+    report = read(tmp_path)
+    assert report["compare"] == {"relative_difference": "nan", "of": ["inf"]}
+    assert report["failed"]["error"].startswith("ZeroDivisionError")
+    assert "odd weights" in (tmp_path / "warnings.log").read_text()
 
 
 def test_encoders_of_another_width_are_refused(

@@ -351,6 +351,14 @@ def test_a_resumed_run_keeps_the_base_that_it_began_with(tmp_path: Path) -> None
     assert {way.fp8 for way, _ in ways(resumed)} == {True}
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="memory can be pinned here")
+def test_blocks_wait_in_pageable_memory_where_none_can_be_pinned() -> None:
+    shelf = offload._Shelf(pinned=True)
+    with pytest.warns(UserWarning, match="pins no more memory"):
+        assert shelf.take(300, 2).shape == (300,)
+    assert shelf.take(300, 1).shape == (300,) and not shelf.pinned
+
+
 FLUX = FluxConfig()
 
 

@@ -13,6 +13,7 @@ import torch
 from tiny import (
     CONFIG,
     SETTINGS,
+    TIGER,
     WordText,
     make_trainer,
     make_tree,
@@ -21,6 +22,7 @@ from tiny import (
     stop_at,
 )
 
+from erase_core.concepts.sets import Bands, ConceptSet
 from erase_core.errors import EraseError
 from erase_core.flux.model import Flux
 from erase_core.lora import EraserLora
@@ -30,6 +32,7 @@ from erase_core.training import (
     Trainer,
 )
 from erase_core.training.checkpoint import checkpoints, load_checkpoint
+from erase_core.training.estimate import state_bytes
 from erase_core.training.guard import Guard
 
 
@@ -130,6 +133,30 @@ def test_resume_with_pictures_and_more_steps(tmp_path: Path) -> None:
     latest = tmp_path / "step-000006"
     result = Trainer.resume(latest, make_tree(), CONFIG, WordText(), steps=8).run()
     assert same(result.lora.state(), whole.lora.state())
+
+
+def test_pictures_stand_for_the_irrelevant_words_of_a_resumed_run_too(tmp_path: Path) -> None:
+    alone = ConceptSet((replace(TIGER, irrelevant=Bands()),))
+    settings = replace(SETTINGS, l_rsc=0.0, null="empty")
+    pictures = KeepPictures(torch.randn(2, 16, 4, 6), ("a rose", "a lion"))
+    run(settings, concepts=alone, pictures=pictures, checkpoint_dir=tmp_path)
+    resumed = Trainer.resume(tmp_path, make_tree(), CONFIG, WordText(), steps=7)
+    assert resumed.states is not None
+    assert state_bytes(resumed) == sum(
+        tensor.nbytes for part in resumed.states.tensors().values() for tensor in part.values()
+    )
+    assert resumed.run().stopped == "done"
+
+
+def test_prompts_of_another_length_do_not_go_on(tmp_path: Path) -> None:
+    class Longer(WordText):
+        def _words(self, prompt: str) -> list[str]:
+            return [*super()._words(prompt), "<pad>"]
+
+    run(checkpoint_dir=tmp_path)
+    resumed = Trainer.resume(tmp_path, make_tree(), CONFIG, Longer(), steps=7)
+    with pytest.raises(EraseError, match="14 tokens, not 15; .*--t5-length 14"):
+        resumed.run()
 
 
 def test_a_checkpoint_that_was_read_can_be_deleted_by_windows_too(tmp_path: Path) -> None:

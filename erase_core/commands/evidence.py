@@ -5,6 +5,7 @@ It names files but no folders, so that it can be shown to anyone.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import time
@@ -77,11 +78,13 @@ class Evidence:
         self._warnings.append(self._plain(line))
 
     def _plain(self, value: Any) -> Any:
-        """``value`` with file names in place of paths."""
+        """``value`` with file names in place of paths, and words for what JSON has no number."""
         if isinstance(value, dict):
             return {self._plain(key): self._plain(inner) for key, inner in value.items()}
         if isinstance(value, list | tuple):
             return [self._plain(inner) for inner in value]
+        if isinstance(value, float) and not math.isfinite(value):
+            return str(value)
         if not isinstance(value, str):
             return value
         for folder in self._folders:

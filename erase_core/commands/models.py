@@ -161,15 +161,15 @@ def size(text: str) -> tuple[int, int]:
     return int(match[2]), int(match[1])
 
 
-def open_bundle(args: argparse.Namespace, *, hashed: bool = False, placed: bool = True) -> Bundle:
-    """The model that ``args`` name, ready to draw.
+def open_bundle(args: argparse.Namespace, *, placed: bool = True) -> Bundle:
+    """The model that ``args`` name, ready to draw, a file without its hash.
 
-    ``hashed`` also computes the hash of a FILE, which takes a while for a big one. Without
-    ``placed`` the transformer stays in main memory until :func:`settle` brings it to its device.
+    Without ``placed`` the transformer stays in main memory until :func:`settle` brings it to its
+    device.
     """
     if args.model == MINIFLUX:
         return open_miniflux(args, placed)
-    return _from_files(args, hashed, placed)
+    return _from_files(args, placed)
 
 
 def open_miniflux(args: argparse.Namespace, placed: bool = True) -> Bundle:
@@ -208,7 +208,7 @@ def _best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _from_files(args: argparse.Namespace, hashed: bool, placed: bool) -> Bundle:
+def _from_files(args: argparse.Namespace, placed: bool) -> Bundle:
     from ..bundle import Bundle
     from ..flux.load import load_flux
     from ..flux.sampling import DEV_SHIFT
@@ -227,7 +227,7 @@ def _from_files(args: argparse.Namespace, hashed: bool, placed: bool) -> Bundle:
         text=text,
         vae=_vae(args.vae),
         name=path.stem,
-        sha256=file_hash(path) if hashed else "",
+        sha256="",
         size=SIZE,
         shift_mu=DEV_SHIFT if config.guidance_embed else None,
     )
@@ -255,7 +255,7 @@ def _check_widths(config: FluxConfig, text: TextEncoders) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a model file; empty for a folder."""
+    """SHA-256 of a model file, a minute for a big one; empty for a folder or a bundled model."""
     from ..files import sha256
 
     return sha256(path) if path.is_file() else ""

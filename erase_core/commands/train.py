@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
 from .concepts import add_source, look_up
 from .keep import read_keep_pictures
-from .models import MINIFLUX, add_memory, add_model, open_bundle, settle
+from .models import MINIFLUX, add_memory, add_model, file_hash, open_bundle, settle
 from .output import add_out, check_out, save_picture, say
 from .progress import Bar, clock
 from .settings import WithDefaults, add_settings, read_settings, refuse_settings
@@ -82,12 +83,13 @@ def run(args: argparse.Namespace) -> int:
         if args.pictures:
             raise EraseError("A checkpoint holds its own pictures; leave --pictures out.")
     bar = Bar()
-    bundle = open_bundle(args, hashed=True, placed=False)
+    bundle = open_bundle(args, placed=False)
     folder = args.resume or args.checkpoints or args.out.with_suffix(".checkpoints")
     trainer = _trainer(args, bundle, folder, bar)
     kept, expected = settle(args, bundle, trainer)
     if not args.json:
         print(f"Training takes {expected}; {kept}.", flush=True)
+    bundle = replace(bundle, sha256=bundle.sha256 or file_hash(Path(args.model)))
     result, path = run_and_save(trainer, bundle, args.out)
     if args.chart and result.history:
         from ..pictures import loss_chart

@@ -7,6 +7,7 @@ number but fp8, which rounds the base's matrices.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -128,7 +129,7 @@ def _shrink(block: nn.Module, device: torch.device) -> None:
 
 class _Shelf:
     """Host memory for parcels. Torch rounds pinned memory up to powers of two, so that parcels
-    share pieces of PIECE bytes."""
+    share pieces of PIECE bytes; where none is left they are not pinned, and a warning says so."""
 
     def __init__(self, pinned: bool) -> None:
         self.pinned = pinned
@@ -137,10 +138,22 @@ class _Shelf:
     def take(self, size: int, parcels: int) -> Tensor:
         """Room for a parcel of ``size`` bytes, the first of as many that are still to come."""
         if size > len(self.room):
-            piece = max(size, min(PIECE, size * parcels))
-            self.room = torch.empty(piece, dtype=torch.uint8, pin_memory=self.pinned)
+            self.room = self._allocate(max(size, min(PIECE, size * parcels)))
         taken, self.room = self.room[:size], self.room[size:]
         return taken
+
+    def _allocate(self, size: int) -> Tensor:
+        if self.pinned:
+            try:
+                return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+            except RuntimeError as error:  # systems pin a part of their memory at most
+                self.pinned = False
+                warnings.warn(
+                    "The system pins no more memory, so that blocks come to the device more "
+                    f"slowly; close other programs for full speed ({error}).",
+                    stacklevel=2,
+                )
+        return torch.empty(size, dtype=torch.uint8)
 
 
 class Parcel:

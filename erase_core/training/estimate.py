@@ -79,7 +79,10 @@ def peak_bytes(trainer: Trainer, weights: Weights, settings: TrainSettings) -> i
 
 
 def state_bytes(trainer: Trainer) -> int:
-    """Bytes of the state buffer."""
+    """Bytes of the state buffer, those of a resumed run as they are."""
+    if trainer.states is not None:
+        kept = trainer.states.tensors().values()
+        return sum(tensor.nbytes for tensors in kept for tensor in tensors.values())
     settings, plan = trainer.settings, trainer.plan
     latent = 16 * (settings.height // 8) * (settings.width // 8) * 2
     kept = 4 if kept_dtype(trainer.tree) == torch.float32 else 2
@@ -125,8 +128,7 @@ def _seconds(trainer: Trainer) -> float:
 
 def _tokens(trainer: Trainer) -> int:
     settings = trainer.settings
-    text = trainer.encode().erase(torch.tensor([0])).cond.context.shape[1]
-    return text + settings.height * settings.width // 256
+    return trainer.encode().length + settings.height * settings.width // 256
 
 
 def _activations(trainer: Trainer, settings: TrainSettings, widened: int) -> int:

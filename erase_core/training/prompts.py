@@ -279,6 +279,11 @@ class EncodedPrompts:
             on_chunk()
         self._cond = Conditioning.cat(parts)
 
+    @property
+    def length(self) -> int:
+        """Tokens of every prompt, the padding among them."""
+        return self._cond.context.shape[1]
+
     def concept(self, rows: Tensor) -> tuple[Conditioning, Tensor]:
         """Erase prompts, and the token masks (B, 1, L) of the concept in them."""
         return self._look_up([self.plan.erase[row].sentence for row in rows.tolist()])

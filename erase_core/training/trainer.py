@@ -75,6 +75,8 @@ class Trainer:
         What to erase, and how.
     pictures
         Stand for the irrelevant set in Eq. 4, instead of rollouts of the base model.
+    plan
+        The prompts of a run that goes on; None writes them.
     checkpoint_dir
         Where checkpoints go; None writes none.
     on_step
@@ -91,6 +93,7 @@ class Trainer:
         settings: TrainSettings,
         *,
         pictures: KeepPictures | None = None,
+        plan: PromptPlan | None = None,
         checkpoint_dir: Path | None = None,
         on_step: Callable[[Progress], None] | None = None,
     ) -> None:
@@ -112,13 +115,14 @@ class Trainer:
         self.lower = torch.optim.AdamW(self.lora.parameters(), lr=settings.lr_low)
         self.upper = torch.optim.AdamW(self.lora.parameters(), lr=settings.lr_up)
         texts = None if pictures is None else tuple(pictures.prompts)
-        self.plan = plan_prompts(concepts, settings, self.generator, texts)
+        self.plan = plan or plan_prompts(concepts, settings, self.generator, texts)
         self.pictures = pictures
         self.prompts: EncodedPrompts | None = None
         self.states: Buffer | None = None
         self.guard: Guard | None = None
         self.fp8: bool | None = None  # whether memory.fit made the base fp8; None: it was not asked
         self._resumed: dict[str, Tensor] = {}  # of a checkpoint, for the adversaries
+        self._text_tokens: int | None = None  # that its states were made with
         self.step = 0
         self.history: list[Losses] = []
 
@@ -147,7 +151,8 @@ class Trainer:
         settings = TrainSettings.from_dict(snapshot.run["settings"])
         settings = replace(settings, steps=steps or settings.steps)
         concepts = ConceptSet.from_json(snapshot.run["concepts"])
-        trainer = cls(tree, config, text, concepts, settings, on_step=on_step)
+        plan = PromptPlan.from_json(snapshot.run["prompts"])
+        trainer = cls(tree, config, text, concepts, settings, plan=plan, on_step=on_step)
         trainer.checkpoint_dir = path.parent
         trainer._restore(snapshot)
         return trainer
@@ -280,6 +285,7 @@ class Trainer:
             "prompts": self.plan.to_json(),
             "guard": {"idle": guard.idle, "means": guard.means},
             "fp8": self.fp8,
+            "text_tokens": self.encode().length,
             "history": self.history,
         }
         training = self.lora.state() | {
@@ -295,8 +301,7 @@ class Trainer:
         """Take everything over from a checkpoint."""
         training, run = snapshot.training, snapshot.run
         self.step, self.history = snapshot.step, list(run["history"])
-        self.fp8 = run.get("fp8")
-        self.plan = PromptPlan.from_json(run["prompts"])
+        self.fp8, self._text_tokens = run.get("fp8"), run.get("text_tokens")
         self.states = Buffer.from_tensors(snapshot.states)
         try:
             self.lora.load_state({name: training[name] for name in self.lora.state()})
@@ -310,7 +315,13 @@ class Trainer:
         self.guard.means = dict(run["guard"]["means"])
 
     def _check_base(self, erase: Rollouts, prompts: EncodedPrompts) -> None:
-        """Refuse to go on over a tree that does not move a kept state as the old one did."""
+        """Refuse to go on with prompts of another length, or over a tree that does not move a kept
+        state as the old one did."""
+        if self._text_tokens not in (None, prompts.length):
+            raise EraseError(
+                f"The run began with prompts of {self._text_tokens} tokens, not {prompts.length}; "
+                f"resume it with --t5-length {self._text_tokens}."
+            )
         cond = prompts.erase(torch.tensor([0])).cond.to(self.device)
         x, sigma = erase.latents[:1, -1].float(), erase.sigmas[-2]
         fresh = self.sampler.velocity(x.to(self.device), sigma.to(self.device), cond, self.guidance)
