@@ -342,9 +342,19 @@ class _Pass:
 
     def heads(self, norm: str, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = qkv.unflatten(-1, (3, -1, HEAD_DIM)).permute(2, 0, 3, 1, 4)
-        q = _normalise(self.tree.get_submodule(f"{norm}.query_norm"), q)
-        k = _normalise(self.tree.get_submodule(f"{norm}.key_norm"), k)
+        q = self.normalise(f"{norm}.query_norm", q)
+        k = self.normalise(f"{norm}.key_norm", k)
         return q.to(v.dtype), k.to(v.dtype), v
+
+    def normalise(self, name: str, x: Tensor) -> Tensor:
+        """A q or k norm, computed again for its backward pass: where it is made of simple
+        operations autograd would keep float32 copies of x, two of each."""
+        norm = self.tree.get_submodule(name)
+        if self.checkpoint or not torch.is_grad_enabled():
+            return _normalise(norm, x)
+        return activation_checkpoint(
+            _normalise, norm, x, use_reentrant=False, preserve_rng_state=False
+        )
 
     def stream_out(
         self, name: str, stream: str, x: Tensor, mixed: Tensor, mod: Sequence[Tensor]
