@@ -81,8 +81,8 @@ def peak_bytes(trainer: Trainer, weights: Weights, settings: TrainSettings) -> i
 def state_bytes(trainer: Trainer) -> int:
     """Bytes of the state buffer, those of a resumed run as they are."""
     if trainer.states is not None:
-        kept = trainer.states.tensors().values()
-        return sum(tensor.nbytes for tensors in kept for tensor in tensors.values())
+        parts = trainer.states.tensors().values()
+        return sum(tensor.nbytes for part in parts for tensor in part.values())
     settings, plan = trainer.settings, trainer.plan
     latent = 16 * (settings.height // 8) * (settings.width // 8) * 2
     kept = 4 if kept_dtype(trainer.tree) == torch.float32 else 2
