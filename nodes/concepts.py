@@ -68,13 +68,18 @@ class EraseConceptSet(io.ComfyNode):
     ) -> io.NodeOutput:
         name = _name(concept)
         wanted = cast(Kind | None, None if kind == AUTO else kind)
-        found, origin = find(name, wanted, source, sense.strip(), per_band, seed)
         by_hand = {
             "none": _own(irrelevant_none),
             "far": _own(irrelevant_far),
             "mid": _own(irrelevant_mid),
             "near": _own(irrelevant_near),
         }
+        try:
+            found, origin = find(name, wanted, source, sense.strip(), per_band, seed)
+        except EraseError:
+            if source != AUTO or sense.strip() or not any(by_hand.values()):
+                raise
+            found, origin = find(name, wanted, "by hand", "", per_band, seed)
         edited = with_words(found, _own(synonyms), by_hand, _lines(sentences))
         return _output([edited], concepts, origin, senses=_senses(edited, origin))
 

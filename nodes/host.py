@@ -98,7 +98,10 @@ def flux_config(model: Any) -> FluxConfig:
     flux2 = getattr(comfy.model_base, "Flux2", ())
     if not isinstance(inner, comfy.model_base.Flux) or isinstance(inner, flux2):
         raise EraseError(f"This MODEL is {kind}, not FLUX.1; {ADVICE}.")
-    weight = inner.diffusion_model.img_in.weight
+    blocks = getattr(inner.diffusion_model, "double_blocks", None)
+    if blocks is None:
+        raise EraseError(f"This MODEL hides its blocks (Nunchaku or the like); {ADVICE}.")
+    weight = blocks[0].img_attn.qkv.weight  # img_in stays as it was in such files
     if weight is None or not weight.is_floating_point():
         raise EraseError(f"This MODEL has integer weights (GGUF or the like); {ADVICE}.")
     config = FluxConfig.from_tree(inner.diffusion_model)
@@ -307,7 +310,10 @@ def conditioning(cond: Conditioning, guidance: float) -> list[list[Any]]:
 
 
 def clip_words(clip: Any, texts: Sequence[str]) -> Tensor:
-    """Texts as CLIP-L's joint space has them: (B, D), to be compared with pictures."""
+    """Texts as CLIP-L's joint space has them: (B, D), to be compared with pictures.
+
+    EraseError when they cannot be told apart, for want of CLIP-L's projection into that space.
+    """
     clip.load_model()
     encoder = clip.cond_stage_model
     encoder.reset_clip_options()
@@ -316,7 +322,14 @@ def clip_words(clip: Any, texts: Sequence[str]) -> Tensor:
     )
     rows = [encoder.clip_l.encode_token_weights(clip.tokenize(t)["l"])[1] for t in texts]
     encoder.reset_clip_options()
-    return torch.cat(rows).float().cpu()
+    found = torch.cat(rows).float().cpu()
+    if not found.isfinite().all() or not found.any() or len(found.unique(dim=0)) < len(set(texts)):
+        raise EraseError(
+            "This CLIP-L file lacks its text projection (text_projection.weight), as the usual "
+            "clip_l.safetensors does; give Erasure Report a CLIP whose CLIP-L is complete, such as "
+            "the model.safetensors of openai/clip-vit-large-patch14."
+        )
+    return found
 
 
 def clip_pictures(clip_vision: Any, images: Tensor, width: int) -> Tensor:

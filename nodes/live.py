@@ -166,7 +166,10 @@ class Live:
         PromptServer.instance.send_sync(EVENT, event, PromptServer.instance.client_id)
 
     def _text(self, text: str) -> None:
-        PromptServer.instance.send_progress_text(text, self.node)
+        """Front ends of before 2026 show it as HTML, so that a name must not hold any."""
+        safe = text.translate({ord("<"): "‹", ord(">"): "›"})
+        server = PromptServer.instance
+        server.send_progress_text(safe, self.node, server.client_id)
 
 
 def _finite(value: float | None) -> float | None:

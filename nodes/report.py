@@ -170,9 +170,11 @@ def _exam(
 
         return _Questions(concept.name, exam.roles, recognise)
     words = WordExam.of(concept, count, seed)
+    labels = host.clip_words(clip, words.labels())
+    blank = torch.zeros(1, 224, 224, 3)  # what does not fit is told before anything is drawn
+    host.clip_pictures(clip_vision, blank, labels.shape[1])
 
     def compare(images: Tensor) -> Marks:
-        labels = host.clip_words(clip, words.labels())
         return words.mark(host.clip_pictures(clip_vision, images, labels.shape[1]), labels)
 
     return _Questions(concept.name, words.roles, compare)

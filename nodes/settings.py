@@ -95,9 +95,15 @@ def plan_for(
     given: Mapping[str, int],
     more: Mapping[str, Any],
 ) -> TrainSettings:
-    """The MODEL's own settings for these concepts, changed by Erase Settings (``more``) and by what
-    Erase Concept was ``given`` (0: unsaid, but for the seed)."""
+    """The MODEL's own settings for these concepts, changed by Erase Settings (``more``; what
+    several concepts raise and it leaves at its default stays raised) and by what Erase Concept was
+    ``given`` (0: unsaid, but for the seed)."""
     several = FLUX_SETTINGS.for_concepts(len(concepts.concepts))
+    more = {
+        name: value
+        for name, value in more.items()
+        if value == getattr(several, name) or value != getattr(FLUX_SETTINGS, name)
+    }
     own = miniflux.train_settings(concepts) if host.is_miniflux(config) else several
     said = {name: value for name, value in given.items() if value or name == "seed"}
     return replace(own, shift_mu=host.shift(model), **more, **said)

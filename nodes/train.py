@@ -258,8 +258,9 @@ class _Task:
         try:
             self.trainer.encode()
             self._load()
-            expected = estimate(self.trainer, Weights(self.model.model_size()))
-            self.live.expect(f"{expected}{_advice(expected.memory, self.model.load_device)}")
+            weights = self.model.model_size()
+            expected = estimate(self.trainer, Weights(weights))
+            self.live.expect(f"{expected}{_advice(expected.memory, weights, self.model)}")
             if self.preview_every and self.vae is not None:
                 self.preview = Preview.of(self.trainer)
                 self.before = self._draw(self.preview, None)
@@ -354,11 +355,15 @@ class _Task:
         return host.base_name(self.model), host.base_hash(self.model)
 
 
-def _advice(memory: int, device: Any) -> str:
-    """What to do when a run wants more memory than the device has."""
-    if memory <= comfy.model_management.get_total_memory(device):
+def _advice(memory: int, weights: int, model: Any) -> str:
+    """What comes of a run that wants more memory, ``weights`` among it, than the device has."""
+    device = model.load_device
+    total = comfy.model_management.get_total_memory(device)
+    if memory <= total:
         return ""
-    return "; that is more than there is: choose an fp8 file or a smaller batch in Erase Settings"
+    if device.type != "cpu" and memory - weights <= total / 2:
+        return "; ComfyUI keeps the part of the model that does not fit in RAM, which is slower"
+    return "; that is more than there is: choose a smaller batch in Erase Settings"
 
 
 def _ending(result: TrainResult, name: str) -> str:

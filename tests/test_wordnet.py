@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from erase_core.concepts import shipped, wordnet
+from erase_core.concepts.find import find_concept
 from erase_core.errors import EraseError
 
 
@@ -114,6 +115,15 @@ def test_concept_from_wordnet() -> None:
     for kind in ("entity", "relationship"):
         with pytest.raises(EraseError, match='does not know "left of" as'):
             wordnet.concept_from_wordnet("left of", kind)  # type: ignore[arg-type]
+
+
+@needs_wordnet
+def test_a_meaning_belongs_to_its_word_and_changes_no_kind() -> None:
+    with pytest.raises(EraseError, match='"tiger.n.02" is no meaning of "car"'):
+        wordnet.concept_from_wordnet("car", "entity", "tiger.n.02")
+    assert wordnet.concept_from_wordnet("Cars", "entity", "car.n.01").sense == "car.n.01"
+    nude, origin = find_concept("nude", None, "bare.s.01")
+    assert (nude.kind, origin) == ("abstraction", "WordNet")
 
 
 @needs_wordnet

@@ -28,7 +28,7 @@ def find_concept(
     """
     found = shipped.find(name)
     if found is None or sense or kind not in (None, found.kind):
-        chosen = kind or "entity"
+        chosen = kind or (found.kind if found else "entity")
         return wordnet.concept_from_wordnet(name, chosen, sense or None, per_band, seed), "WordNet"
     bands = {band: getattr(found.irrelevant, band)[:per_band] for band in BANDS}
     return replace(found, irrelevant=Bands(**bands)), "lists"

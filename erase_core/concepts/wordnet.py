@@ -107,13 +107,19 @@ def concept_from_wordnet(
 ) -> Concept:
     """A concept with synonyms and irrelevant words; `sense` None means the likeliest meaning.
 
-    EraseError when WordNet does not know the word or the sense, or when there is no WordNet.
+    EraseError when WordNet does not know the word or the sense, when the sense is another word's,
+    or when there is no WordNet.
     """
     found = senses(word, kind)
+    known = _wordnet().synsets(_lemma(word))
+    if sense and known and _synset(sense) not in known:
+        raise EraseError(
+            f'"{sense}" is no meaning of "{word}"; choose one of its own, or leave the meaning out.'
+        )
     if sense is None and not found:
         raise EraseError(
-            f'WordNet does not know "{word}" as {kind}; write its synonyms and irrelevant words '
-            "into a concepts file by hand."
+            f'WordNet does not know "{word}" as {kind}; give its irrelevant words by hand, in a '
+            'concepts file or in the node with the source "by hand".'
         )
     chosen = sense or found[0].name
     same = synonyms(word, chosen)
@@ -123,6 +129,10 @@ def concept_from_wordnet(
 
 def _plain(name: str) -> str:
     return name.replace("_", " ")
+
+
+def _lemma(word: str) -> str:
+    return word.strip().lower().replace(" ", "_")
 
 
 def _same(name: str, word: str) -> bool:
@@ -147,7 +157,6 @@ def _ranked(word: str, kind: Kind, parts: str) -> list[Any]:
 
     A synset that is named after the word counts twice: turtle, before turtleneck.
     """
-    name = word.strip().lower().replace(" ", "_")
     likely, uses = _LIKELY[kind].split(), _uses()
 
     def weight(synset: Any) -> int:
@@ -156,7 +165,7 @@ def _ranked(word: str, kind: Kind, parts: str) -> list[Any]:
         total *= 3 * likely.count(synset.lexname().split(".")[1]) or 1
         return -total * (2 if synset.lemmas()[0] in own else 1)
 
-    found = [synset for synset in _wordnet().synsets(name) if synset.pos() in parts]
+    found = [synset for synset in _wordnet().synsets(_lemma(word)) if synset.pos() in parts]
     return sorted((synset for synset in found if not synset.instance_hypernyms()), key=weight)
 
 

@@ -60,7 +60,7 @@ from eraseanything.erase_core.flux.model import Flux  # noqa: E402
 from eraseanything.erase_core.flux.names import file_keys  # noqa: E402
 from eraseanything.erase_core.lora import EraserLora  # noqa: E402
 from eraseanything.erase_core.training import Trainer, TrainSettings  # noqa: E402
-from eraseanything.nodes import concepts, host, load  # noqa: E402
+from eraseanything.nodes import concepts, host, load, settings  # noqa: E402
 
 FLUX = BASE / "models" / "diffusion_models" / "miniflux_transformer.safetensors"
 PROMPTS = ["a tiger on a red background", "two cats left of a car, a mosaic"]
@@ -160,6 +160,14 @@ class _Words:
         return mask
 
 
+def said(make: Any) -> str:
+    try:
+        make()
+    except EraseError as error:
+        return str(error)
+    return ""
+
+
 def measure_clip_vision() -> dict[str, Any]:
     """Words and pictures in CLIP's joint space, through a small vision model of the host's."""
     sizes = {
@@ -176,16 +184,14 @@ def measure_clip_vision() -> dict[str, Any]:
     with torch.inference_mode():
         words = host.clip_words(clip, PROMPTS)
         pictures = host.clip_pictures(vision, torch.rand(3, 64, 64, 3), words.shape[1])
-        try:
-            host.clip_pictures(vision, torch.rand(1, 64, 64, 3), 768)
-            refused = ""
-        except EraseError as error:
-            refused = str(error)
+        refused = said(lambda: host.clip_pictures(vision, torch.rand(1, 64, 64, 3), 768))
     pooled = host.Text(clip, standalone().config).encode(PROMPTS).pooled
+    clip.cond_stage_model.clip_l.transformer.text_projection.weight.data.zero_()  # not in the file
     return {
         "words": relative(words, pooled),  # MiniFlux's projection is the identity
         "pictures": list(pictures.shape),
         "refused": refused,
+        "unprojected": said(lambda: host.clip_words(clip, PROMPTS)),
     }
 
 
@@ -436,13 +442,6 @@ def _error(runner: Any) -> str:
 def measure_refusals() -> dict[str, str]:
     """What models of other kinds are told."""
 
-    def said(make: Any) -> str:
-        try:
-            make()
-        except EraseError as error:
-            return str(error)
-        return ""
-
     sd15 = comfy.supported_models.SD15({"disable_unet_model_creation": True, "in_channels": 4})
     device = torch.device("cpu")
     old = comfy.model_patcher.ModelPatcher(sd15.get_model({}), device, device)
@@ -452,8 +451,10 @@ def measure_refusals() -> dict[str, str]:
     wan = comfy.supported_models.WAN21_T2V({"disable_unet_model_creation": True})
     video = comfy.model_patcher.ModelPatcher(wan.get_model({}), device, device)
     packed = unet()  # as ComfyUI-GGUF has it: blocks of bytes under the name of a weight
-    blocks = torch.zeros(weight.out_features, 72, dtype=torch.uint8)
-    packed.model.diffusion_model.img_in.weight = torch.nn.Parameter(blocks, requires_grad=False)
+    qkv = packed.model.diffusion_model.double_blocks[0].img_attn.qkv
+    qkv.weight = torch.nn.Parameter(torch.zeros(9, 72, dtype=torch.uint8), requires_grad=False)
+    hidden = unet()
+    hidden.model.diffusion_model = torch.nn.ModuleDict({"model": hidden.model.diffusion_model})
     half = unet()  # as on a card without bfloat16
     half.model.manual_cast_dtype = old.model.manual_cast_dtype = torch.float16
     kontext = shutil.copy(FLUX, FLUX.with_name("flux1-dev-kontext.safetensors"))
@@ -466,6 +467,7 @@ def measure_refusals() -> dict[str, str]:
         "sd15": said(lambda: host.flux_tree(old)),
         "wan": said(lambda: host.flux_config(video)),
         "gguf": said(lambda: host.flux_config(packed)),
+        "hidden": said(lambda: host.flux_config(hidden)),
         "kontext": said(lambda: host.flux_config(unet(path=kontext))),
         "fill": said(lambda: host.flux_config(fill)),
         "half": said(lambda: host.flux_tree(half)),
@@ -482,6 +484,15 @@ def measure_names() -> dict[str, str]:
     told = partial(concepts.EraseConceptSetIO.fingerprint_inputs, folder="user", name="none")
     free = host.free_name(BASE / "names", "tiger").name
     return {"free": free, "linked": told(name=None) + told(folder=None)}
+
+
+def measure_plans() -> list[list[int]]:
+    """Rank, rollouts and batch of one concept and of six, Erase Settings connected."""
+    node = {"rank": 8, "erase_rollouts": 48, "keep_rollouts": 50, "batch": 2}
+    words = tuple(Concept(f"thing {n}", "entity") for n in range(6))
+    sets = (ConceptSet(words[:1]), ConceptSet(words))
+    plans = [settings.plan_for(unet(), FluxConfig(), made, {}, node) for made in sets]
+    return [[getattr(plan, name) for name in node] for plan in plans]
 
 
 def main() -> None:

@@ -93,6 +93,7 @@ def test_an_error_and_a_cancel_keep_the_work(measured: dict[str, Any]) -> None:
         ("sd15", "SD15, not FLUX.1"),
         ("wan", "WAN21_T2V, not FLUX.1"),
         ("gguf", "integer weights (GGUF"),
+        ("hidden", "Nunchaku"),
         ("kontext", "Kontext, which edits pictures"),
         ("fill", "takes more than a prompt"),
         ("half", "--bf16-unet"),
@@ -116,8 +117,15 @@ def test_names_of_files(measured: dict[str, Any]) -> None:
     assert measured["names"] == {"free": "tiger_00002.safetensors", "linked": ""}
 
 
+def test_erase_settings_at_their_defaults_leave_several_concepts_what_they_get(
+    measured: dict[str, Any],
+) -> None:
+    assert measured["plans"] == [[8, 48, 50, 2], [16, 48 + 5 * 18, 50, 2]]
+
+
 def test_words_and_pictures_meet_in_clips_joint_space(measured: dict[str, Any]) -> None:
     vision = measured["clip_vision"]
+    assert "lacks its text projection" in vision["unprojected"]
     assert vision["words"] < 1e-5 and vision["pictures"] == [3, 128]
     assert "does not belong to CLIP-L" in vision["refused"]
 

@@ -313,6 +313,15 @@ def test_pictures_of_the_users_stand_for_what_must_stay(server: Client) -> None:
     assert "need the VAE" in server.run(train(steps=2, image_prompts="a", **blind) | more).error
 
 
+def test_what_no_list_knows_takes_the_words_of_the_person(server: Client) -> None:
+    alone = server.run(graphs.concept("Pikachu", source="auto"))
+    assert 'the source "by hand"' in alone.error
+    run = server.run(graphs.concept("Pikachu", source="auto", irrelevant_near="Meowth, Snorlax"))
+    (told,) = run.ui("concept")["eraseanything_concepts"]
+    assert told["source"] == "by hand"
+    assert told["set"]["concepts"][0]["irrelevant"]["near"] == ["Meowth", "Snorlax"]
+
+
 def test_concept_sets_are_filled_edited_merged_saved_and_loaded(server: Client) -> None:
     def graph(**more: Any) -> Graph:
         found = graphs.concept("oak", source="auto", irrelevant_near="maple, birch", **more)
