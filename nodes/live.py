@@ -166,7 +166,7 @@ class Live:
         PromptServer.instance.send_sync(EVENT, event, PromptServer.instance.client_id)
 
     def _text(self, text: str) -> None:
-        """Front ends of before 2026 show it as HTML, so that a name must not hold any."""
+        """The oldest host's front end shows it as HTML, so that a name must not hold any."""
         safe = text.translate({ord("<"): "‹", ord(">"): "›"})
         server = PromptServer.instance
         server.send_progress_text(safe, self.node, server.client_id)

@@ -34,6 +34,7 @@ from ..erase_core.training import (
     save_result,
 )
 from ..erase_core.training.checkpoint import checkpoints
+from ..erase_core.training.memory import USED
 from ..erase_core.training.metadata import final_losses
 from . import host
 from .eraser import Eraser, apply
@@ -361,7 +362,7 @@ def _advice(memory: int, weights: int, model: Any) -> str:
     total = comfy.model_management.get_total_memory(device)
     if memory <= total:
         return ""
-    if device.type != "cpu" and memory - weights <= total / 2:
+    if device.type != "cpu" and memory - weights <= USED * total:
         return "; ComfyUI keeps the part of the model that does not fit in RAM, which is slower"
     return "; that is more than there is: choose a smaller batch in Erase Settings"
 
