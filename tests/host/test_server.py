@@ -313,6 +313,13 @@ def test_pictures_of_the_users_stand_for_what_must_stay(server: Client) -> None:
     assert "need the VAE" in server.run(train(steps=2, image_prompts="a", **blind) | more).error
 
 
+def test_a_name_reaches_the_page_without_markup(server: Client) -> None:
+    named = graphs.concept("<b>tiger", source="by hand", irrelevant_near="lion")
+    run = server.run(train(steps=1) | named)
+    told = b"".join(run.binaries)
+    assert "‹b›tiger".encode() in told and b"<b>" not in told
+
+
 def test_what_no_list_knows_takes_the_words_of_the_person(server: Client) -> None:
     alone = server.run(graphs.concept("Pikachu", source="auto"))
     assert 'the source "by hand"' in alone.error
