@@ -15,11 +15,11 @@ from comfy_api.latest import io
 from PIL import Image
 from torch import Tensor
 
-from ..erase_core.attention import WordMaps, word_maps
+from ..erase_core.concepts.spans import word_spans
 from ..erase_core.errors import EraseError
-from ..erase_core.flux.sampling import noise, sigmas
+from ..erase_core.models.attention import WordMaps, word_maps
+from ..erase_core.models.sampling import noise, sigmas
 from ..erase_core.pictures import Row, grid, overlay
-from ..erase_core.text.spans import word_spans
 from . import host
 
 COLUMNS = 6  # steps shown in a grid at most

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..erase_core.combine import METHODS, Part, combine, combined_metadata, rank_of
+from ..erase_core.erasers.combine import METHODS, Part, combine, combined_metadata, rank_of
 from ..erase_core.errors import EraseError
 from . import eraser, host
 

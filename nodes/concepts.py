@@ -12,13 +12,13 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..erase_core.concepts.find import describe, find_concept, with_words
-from ..erase_core.concepts.llm import Endpoint, concept_from_llm
 from ..erase_core.concepts.sets import KINDS, Concept, ConceptSet, Kind
-from ..erase_core.concepts.wordnet import concept_from_wordnet, installed
-from ..erase_core.concepts.wordnet import senses as wordnet_senses
+from ..erase_core.concepts.sources.llm import Endpoint, concept_from_llm
+from ..erase_core.concepts.sources.wordnet import concept_from_wordnet, installed
+from ..erase_core.concepts.sources.wordnet import senses as wordnet_senses
 from ..erase_core.errors import EraseError
 from ..erase_core.files import sha256
-from ..erase_core.miniflux.concepts import concept as miniflux_concept
+from ..erase_core.miniatures.miniflux.concepts import concept as miniflux_concept
 from . import host
 
 AUTO = "auto"

@@ -26,14 +26,14 @@ from comfy_api.latest import io
 from PIL import Image
 from torch import Tensor, nn
 
+from ..erase_core.concepts.spans import token_mask
 from ..erase_core.errors import EraseError
 from ..erase_core.files import atomic, sha256
-from ..erase_core.flux.config import FluxConfig
-from ..erase_core.flux.forward import Conditioning
-from ..erase_core.flux.model import Flux
-from ..erase_core.flux.names import skeleton
-from ..erase_core.flux.sampling import noise
-from ..erase_core.text.spans import token_mask
+from ..erase_core.models.flux1.config import FluxConfig
+from ..erase_core.models.flux1.forward import Conditioning
+from ..erase_core.models.flux1.names import skeleton
+from ..erase_core.models.flux1.tree import Flux
+from ..erase_core.models.sampling import noise
 
 CATEGORY = "EraseAnything"
 MODELS, OUTPUT = "models/loras", "output/loras"

@@ -63,7 +63,7 @@ from typing import Any
 from aiohttp import web
 from server import PromptServer
 
-from ..erase_core.training import Losses, Progress
+from ..erase_core.training.progress import Losses, Progress
 
 EVENT, ROUTE = "eraseanything.progress", "/eraseanything/state"
 OVER = ("done", "cancelled", "diverged", "error")

@@ -19,9 +19,9 @@ from comfy.supported_models_base import ClipTarget
 from comfy_api.latest import io
 from transformers import PreTrainedTokenizerFast
 
-from ..erase_core import miniflux
 from ..erase_core.errors import EraseError
-from ..erase_core.flux.config import FluxConfig
+from ..erase_core.miniatures import miniflux
+from ..erase_core.models.flux1.config import FluxConfig
 from . import host
 
 MINIFLUX = "MiniFlux (bundled)"

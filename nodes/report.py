@@ -13,13 +13,13 @@ from comfy_api.latest import io, ui
 from PIL import Image
 from torch import Tensor
 
-from ..erase_core import miniflux
 from ..erase_core.concepts.sets import Concept, ConceptSet
 from ..erase_core.errors import EraseError
-from ..erase_core.metrics.marks import Marks
-from ..erase_core.miniflux.exam import Exam
+from ..erase_core.evaluate.judges.clip import WordExam
+from ..erase_core.evaluate.judges.recogniser import Exam
+from ..erase_core.evaluate.marks import Marks
+from ..erase_core.miniatures import miniflux
 from ..erase_core.pictures import Row, grid
-from ..erase_core.wordexam import WordExam
 from . import eraser, host
 
 # What a role counts; a score that is to go down or up, after the paper.

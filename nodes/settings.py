@@ -8,14 +8,13 @@ from typing import Any, get_args
 
 from comfy_api.latest import io
 
-from ..erase_core import miniflux
-from ..erase_core.commands.settings import BASIC, EXPERT
+from ..erase_core.cli.settings import BASIC, EXPERT
 from ..erase_core.concepts.sets import ConceptSet
 from ..erase_core.errors import EraseError
-from ..erase_core.flux.config import FluxConfig
-from ..erase_core.losses import RscVariant
-from ..erase_core.training import TrainSettings
-from ..erase_core.training.settings import NullPrompt, RolloutPrompt
+from ..erase_core.methods.eraseanything.losses import RscVariant
+from ..erase_core.methods.eraseanything.settings import NullPrompt, RolloutPrompt, TrainSettings
+from ..erase_core.miniatures import miniflux
+from ..erase_core.models.flux1.config import FluxConfig
 from . import host
 
 # What suits FLUX.1: some 100 GB of activations would be kept for a batch of 8; recomputed, 6 GB.

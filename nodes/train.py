@@ -16,26 +16,19 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..erase_core.concepts.sets import ConceptSet
+from ..erase_core.erasers.metadata import final_losses, lora_metadata
 from ..erase_core.errors import EraseError
-from ..erase_core.flux.config import FluxConfig
-from ..erase_core.flux.offload import Weights
+from ..erase_core.methods.eraseanything.settings import TrainSettings
+from ..erase_core.methods.eraseanything.trainer import KeepPictures, Trainer, TrainResult
+from ..erase_core.models.flux1.config import FluxConfig
+from ..erase_core.models.offload import Weights
 from ..erase_core.pictures import Row, grid, loss_chart
-from ..erase_core.training import (
-    KeepPictures,
-    Losses,
-    Preview,
-    Progress,
-    Trainer,
-    TrainResult,
-    TrainSettings,
-    estimate,
-    lora_metadata,
-    rescue,
-    save_result,
-)
 from ..erase_core.training.checkpoint import checkpoints
+from ..erase_core.training.estimate import estimate
 from ..erase_core.training.memory import USED
-from ..erase_core.training.metadata import final_losses
+from ..erase_core.training.preview import Preview
+from ..erase_core.training.progress import Losses, Progress
+from ..erase_core.training.save import rescue, save_result
 from . import host
 from .eraser import Eraser, apply
 from .live import NAMES, POINTS, Live

@@ -54,7 +54,7 @@ def test_the_wheel_says_what_it_needs_and_pins_nothing_of_the_host(wheel: ZipFil
     assert {"torch", "numpy"} <= set(needed)
     assert not [line for line in needed if "==" in line or "<" in line]
     entry = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-    assert "eraseanything = erase_core.cli:main" in wheel.read(entry).decode()
+    assert "eraseanything = erase_core.cli.main:main" in wheel.read(entry).decode()
 
 
 def test_the_version_is_one() -> None:

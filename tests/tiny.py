@@ -13,17 +13,14 @@ import torch
 from torch import Tensor
 
 from erase_core.concepts.sets import Bands, Concept, ConceptSet
+from erase_core.concepts.spans import word_spans
 from erase_core.errors import EraseError
-from erase_core.flux.config import FluxConfig
-from erase_core.flux.forward import Conditioning
-from erase_core.flux.model import Flux
-from erase_core.text.spans import word_spans
-from erase_core.training import (
-    Progress,
-    Trainer,
-    TrainResult,
-    TrainSettings,
-)
+from erase_core.methods.eraseanything.settings import TrainSettings
+from erase_core.methods.eraseanything.trainer import Trainer, TrainResult
+from erase_core.models.flux1.config import FluxConfig
+from erase_core.models.flux1.forward import Conditioning
+from erase_core.models.flux1.tree import Flux
+from erase_core.training.progress import Progress
 
 CONFIG = FluxConfig(
     vec_in_dim=8,

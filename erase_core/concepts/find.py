@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from . import shipped, wordnet
 from .sets import BANDS, Bands, Concept, Kind
+from .sources import lists as shipped
+from .sources import wordnet
 
 Origin = Literal["lists", "WordNet"]
 PER_BAND = 6

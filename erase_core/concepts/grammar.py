@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ..text.spans import word_spans
 from .inflect import SPATIAL, UNCOUNTABLE, VERBS, articles, lemma
+from .spans import word_spans
 
 
 def _words(text: str) -> frozenset[str]:

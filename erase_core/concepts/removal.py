@@ -6,7 +6,6 @@ other prompt at least comes out without the concept.
 
 from __future__ import annotations
 
-from ..text.spans import word_spans
 from .grammar import (
     ADJECTIVES,
     AUXILIARIES,
@@ -27,6 +26,7 @@ from .grammar import (
 )
 from .inflect import SPATIAL, VERBS, lemma, singular
 from .sets import Kind
+from .spans import word_spans
 
 _SCENE = frozenset({"in", "on", "at", "against", "during", "from", "for"})
 _RECIPIENT = frozenset({"to", "with", "between", "of"})

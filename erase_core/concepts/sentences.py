@@ -17,7 +17,6 @@ import torch
 
 from ..errors import EraseError
 from ..files import read_json
-from ..text.spans import word_spans
 from .grammar import (
     AUXILIARIES,
     COLOURS,
@@ -44,6 +43,7 @@ from .inflect import (
 )
 from .removal import remove
 from .sets import Concept, Kind
+from .spans import word_spans
 
 T = TypeVar("T")
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import torch
 
-from ..flux.names import lora_slots
-from ..flux.offload import Weights
-from .settings import TrainSettings
+from ..methods.eraseanything.settings import TrainSettings
+from ..methods.eraseanything.trainer import Trainer
+from ..models.flux1.names import lora_slots
+from ..models.offload import Weights
 from .states import kept_dtype
-from .trainer import Trainer
 
 BACKWARD = 1.3  # of a forward pass; the base's weights get no gradient
 # Tensors as wide as the model for each token. Autograd keeps so many of a block of either kind;

@@ -8,13 +8,13 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ..bundle import Bundle
 from ..errors import EraseError
-from ..flux.forward import tree_device
-from ..flux.offload import Placement, Weights, block_names, device_bytes, place
+from ..methods.eraseanything.trainer import Trainer
+from ..models.base import Bundle
+from ..models.flux1.forward import tree_device
+from ..models.offload import Placement, Weights, block_names, device_bytes, place
 from .estimate import PROBE_CHUNK, peak_bytes
 from .states import kept_dtype
-from .trainer import Trainer
 
 USED = 0.9  # of a budget; the rest is for the allocator's gaps and the screen
 DRAWN = 22.0  # tensors as wide as the model for each token that a forward pass holds, at most

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..flux.forward import Conditioning, Lora
-from ..flux.sampling import euler, noise, sigmas
-from .trainer import Trainer
+from ..methods.eraseanything.trainer import Trainer
+from ..models.flux1.forward import Conditioning, Lora
+from ..models.sampling import euler, noise, sigmas
 
 CONCEPTS = 3  # shown at most
 STEPS = 16

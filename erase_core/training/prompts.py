@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..concepts.sentences import Sentence, build, replace, shuffle, sides, without
 from ..concepts.sets import Concept, ConceptSet
+from ..concepts.spans import word_spans
 from ..errors import EraseError
-from ..flux.forward import Conditioning
-from ..text.spans import word_spans
-from .settings import TrainSettings
+from ..methods.eraseanything.settings import TrainSettings
+from ..models.flux1.forward import Conditioning
 
 EMPTY_SHARE = 8  # one keep prompt in this many is the empty one
 CHUNK = 32  # prompts encoded at a time
@@ -239,7 +239,7 @@ def _put(sentence: Sentence, word: str) -> Placed:
 
 
 class TextEncoder(Protocol):
-    """What a run needs of the text encoders; see :class:`erase_core.text.encoders.TextEncoders`."""
+    """What a run needs of the text encoders; see :class:`~.models.flux1.text.TextEncoders`."""
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Encoded prompts, one row each."""

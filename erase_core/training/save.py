@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..erasers.metadata import lora_metadata
 from ..errors import EraseError
-from .metadata import lora_metadata
-from .trainer import Trainer, TrainResult
+from ..methods.eraseanything.trainer import Trainer, TrainResult
 
 
 def save_result(

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..flux.forward import Conditioning, Lora, Probe, flux_forward, tree_device, velocity
-from ..flux.sampling import euler
+from ..models.flux1.forward import Conditioning, Lora, Probe, flux_forward, tree_device, velocity
+from ..models.sampling import euler
 from .prompts import RowPrompts
 
 

@@ -59,7 +59,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "custom_nodes" / "eraseanything").symlink_to(ROOT)
     for place, name in (("diffusion_models", "transformer"), ("vae", "vae")):
         (folder / "models" / place).mkdir()
-        source = ROOT / "erase_core" / "miniflux" / f"{name}.safetensors"
+        source = ROOT / "erase_core" / "miniatures" / "miniflux" / f"{name}.safetensors"
         shutil.copy(source, folder / "models" / place / f"miniflux_{name}.safetensors")
     return folder
 

@@ -51,14 +51,14 @@ SPEC.loader.exec_module(PACK)
 
 from eraseanything.erase_core import miniflux  # noqa: E402
 from eraseanything.erase_core.concepts.sets import Bands, Concept, ConceptSet  # noqa: E402
-from eraseanything.erase_core.edit import WeightEdit  # noqa: E402
+from eraseanything.erase_core.erasers.edit import WeightEdit  # noqa: E402
+from eraseanything.erase_core.erasers.lora import EraserLora  # noqa: E402
 from eraseanything.erase_core.errors import EraseError  # noqa: E402
 from eraseanything.erase_core.files import save_tensors  # noqa: E402
-from eraseanything.erase_core.flux.config import FluxConfig  # noqa: E402
-from eraseanything.erase_core.flux.forward import Conditioning, velocity  # noqa: E402
-from eraseanything.erase_core.flux.model import Flux  # noqa: E402
-from eraseanything.erase_core.flux.names import file_keys  # noqa: E402
-from eraseanything.erase_core.lora import EraserLora  # noqa: E402
+from eraseanything.erase_core.models.flux1.config import FluxConfig  # noqa: E402
+from eraseanything.erase_core.models.flux1.forward import Conditioning, velocity  # noqa: E402
+from eraseanything.erase_core.models.flux1.names import file_keys  # noqa: E402
+from eraseanything.erase_core.models.flux1.tree import Flux  # noqa: E402
 from eraseanything.erase_core.training import Trainer, TrainSettings  # noqa: E402
 from eraseanything.nodes import concepts, host, load, settings  # noqa: E402
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from erase_core.flux.config import FluxConfig
-from erase_core.training import TrainSettings
+from erase_core.methods.eraseanything.settings import TrainSettings
+from erase_core.models.flux1.config import FluxConfig
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import flops
 
-from erase_core.bench.plots import figure
-from erase_core.flux.config import FluxConfig
-from erase_core.training import TrainSettings
+from erase_core.evaluate.report.plots import figure
+from erase_core.methods.eraseanything.settings import TrainSettings
+from erase_core.models.flux1.config import FluxConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

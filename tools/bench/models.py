@@ -9,15 +9,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from erase_core import miniflux
 from erase_core.concepts.find import find_concept
 from erase_core.concepts.sets import ConceptSet
-from erase_core.flux.config import FluxConfig
-from erase_core.flux.forward import Conditioning
-from erase_core.flux.model import Flux
-from erase_core.miniflux.concepts import concept
-from erase_core.text.spans import word_spans
-from erase_core.training import TrainSettings
+from erase_core.concepts.spans import word_spans
+from erase_core.methods.eraseanything.settings import TrainSettings
+from erase_core.miniatures import miniflux
+from erase_core.miniatures.miniflux.concepts import concept
+from erase_core.models.flux1.config import FluxConfig
+from erase_core.models.flux1.forward import Conditioning
+from erase_core.models.flux1.tree import Flux
 from erase_core.training.prompts import TextEncoder
 
 

@@ -29,13 +29,16 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from erase_core.commands.progress import Bar
-from erase_core.flux.config import FluxConfig
-from erase_core.flux.forward import Conditioning, velocity
-from erase_core.flux.sampling import euler, sigmas
+from erase_core.cli.progress import Bar
 from erase_core.machine import describe, device_peak, peak_memory, synchronise, versions
-from erase_core.training import Progress, Trainer, TrainSettings, levels
-from erase_core.training.levels import Levels
+from erase_core.methods.eraseanything import levels
+from erase_core.methods.eraseanything.levels import Levels
+from erase_core.methods.eraseanything.settings import TrainSettings
+from erase_core.methods.eraseanything.trainer import Trainer
+from erase_core.models.flux1.config import FluxConfig
+from erase_core.models.flux1.forward import Conditioning, velocity
+from erase_core.models.sampling import euler, sigmas
+from erase_core.training.progress import Progress
 from erase_core.training.states import Batch
 
 STEPS = 28  # of the released code's sampler

@@ -9,10 +9,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from erase_core import miniflux
-from erase_core.metrics.scores import Rate
-from erase_core.miniflux.judge import CHOICES, Case, cases, judge, recognise, synonym_cases
-from erase_core.miniflux.world import THINGS
+from erase_core.evaluate.scores import Rate
+from erase_core.miniatures import miniflux
+from erase_core.miniatures.miniflux.judge import (
+    CHOICES,
+    Case,
+    cases,
+    judge,
+    recognise,
+    synonym_cases,
+)
+from erase_core.miniatures.miniflux.world import THINGS
 from erase_core.pictures import Row, grid, to_pictures
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from train_flux import averaged
 
-from erase_core.flux.names import file_keys
+from erase_core.models.flux1.names import file_keys
 
 FILES = {
     "flux": ("transformer", torch.bfloat16),

@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python tools/miniflux/make.py --out out/miniflux   (some hours on two cores)
 
-Needs Debian's fonts-noto-color-emoji. Then the files go to erase_core/miniflux.
+Needs Debian's fonts-noto-color-emoji. Then the files go to erase_core/miniatures/miniflux.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from export import export
 from safetensors.torch import save_file
 from train_tokenizers import train_clip, train_t5
 
-from erase_core import miniflux
-from erase_core.miniflux.captions import training_caption
+from erase_core.miniatures import miniflux
+from erase_core.miniatures.miniflux.captions import training_caption
 
 
 def prepare(folder: Path, count: int, seed: int) -> None:

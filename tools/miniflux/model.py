@@ -11,7 +11,9 @@ from transformers import (
     T5EncoderModel,
 )
 
-from erase_core.flux import Conditioning, Flux, FluxConfig
+from erase_core.models.flux1.config import FluxConfig
+from erase_core.models.flux1.forward import Conditioning
+from erase_core.models.flux1.tree import Flux
 
 CONFIG = FluxConfig(
     vec_in_dim=128,

@@ -9,8 +9,8 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
-from erase_core.miniflux.captions import Scene
-from erase_core.miniflux.world import COLOURLESS, COLOURS, RELATIONS, STYLES, THINGS
+from erase_core.miniatures.miniflux.captions import Scene
+from erase_core.miniatures.miniflux.world import COLOURLESS, COLOURS, RELATIONS, STYLES, THINGS
 
 SIZE = 128
 CENTRE = SIZE / 2

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from erase_core.files import atomic
-from erase_core.flux import Conditioning, velocity
-from erase_core.miniflux.captions import Scene, training_caption
-from erase_core.miniflux.world import RELATIONS
-from erase_core.text.encoders import tokenize
+from erase_core.miniatures.miniflux.captions import Scene, training_caption
+from erase_core.miniatures.miniflux.world import RELATIONS
+from erase_core.models.flux1.forward import Conditioning, velocity
+from erase_core.models.flux1.text import tokenize
 from erase_core.training.checkpoint import pack_optimiser, unpack_optimiser
 
 LONG = 64  # T5 tokens of a prompt wherever MiniFlux is used

@@ -12,10 +12,10 @@ from data import read_scenes, render_world, to_float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from erase_core.metrics.recogniser import HEADS, Recogniser
-from erase_core.miniflux import load_recogniser
-from erase_core.miniflux.captions import Scene
-from erase_core.miniflux.world import COLOURS, LAYOUT_OF, LAYOUTS, STYLES, THINGS
+from erase_core.miniatures.miniflux import load_recogniser
+from erase_core.miniatures.miniflux.captions import Scene
+from erase_core.miniatures.miniflux.recogniser import HEADS, Recogniser
+from erase_core.miniatures.miniflux.world import COLOURS, LAYOUT_OF, LAYOUTS, STYLES, THINGS
 
 
 def held_out(scene: Scene) -> bool:

@@ -1,5 +1,0 @@
-"""The model as it is: what every other row is measured against."""
-
-from ..method import Method
-
-METHODS = (Method("untouched", "Untouched", "", lambda task: None),)

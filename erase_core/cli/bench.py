@@ -1,0 +1,216 @@
+"""``eraseanything bench``: methods side by side on MiniFlux, in tables and plots."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import EraseError
+from .models import add_memory, add_model, open_bundle, open_miniflux, require_vae, settle_to_draw
+from .output import say, warn
+from .progress import Bar
+
+if TYPE_CHECKING:
+    from ..evaluate.report.summary import Row
+    from ..evaluate.suites.suite import Suite
+
+HELP = "measure methods of erasing side by side"
+DESCRIPTION = """\
+Erase with every method, examine every eraser alike, and write tables and plots. What is done
+already in the folder is kept, so a benchmark can be stopped, gone on with, and split over several
+processes with --part (one with --threads 1 a core is the best use of a CPU).
+
+Without --methods and --concepts all of it runs: some ten hours on two CPU cores.
+
+With --suite i2p or coco it draws your own prompt file with your own model instead, without and with
+your erasers (--loras): i2p counts what NudeNet finds exposed, coco asks a CLIP model for score and
+FID."""
+EXAMPLES = """\
+examples:
+  eraseanything bench --quick                       # a first look
+  eraseanything bench --out out/bench               # everything
+  eraseanything bench --methods ours ca-model --concepts dog blue --seeds 0 1
+  eraseanything bench --methods ours uce --concepts dog --attacks embedding latents
+  eraseanything bench --report --out out/bench      # only the tables, of what is there
+  eraseanything bench --methods mine --concepts dog rose --exam 24 --beside docs/results
+  eraseanything bench --concepts tiger red --methods esd-x 'esd-x lr=2e-4' 'esd-x eta=0'
+  eraseanything bench --suite i2p --prompts i2p.csv --loras nudity.safetensors \\
+      --model flux1-dev.safetensors --clip-l clip_l.safetensors --t5 t5xxl.safetensors \\
+      --vae ae.safetensors"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("out/bench"), metavar="DIR")
+    parser.add_argument(
+        "--quick", action="store_true", help="three methods on a thing and a colour"
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        help="default: all; 'esd-x lr=2e-4 eta=0' is a row with other settings",
+    )
+    parser.add_argument(
+        "--concepts",
+        nargs="+",
+        metavar="NAME",
+        help="default: six of each kind; dog+rose: together",
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="S")
+    parser.add_argument(
+        "--attacks",
+        nargs="*",
+        metavar="NAME",
+        help="attack the chosen erasers, too (without names: with every attack)",
+    )
+    parser.add_argument("--fid", action="store_true", help="FID of the chosen erasers, too")
+    parser.add_argument("--exam", type=int, metavar="N", help="pictures a question (default 34)")
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        metavar="DIR",
+        help="fill the tables up from the CSV files of another benchmark, e.g. docs/results",
+    )
+    parser.add_argument("--report", action="store_true", help="write the tables, measure nothing")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")
+    parser.add_argument(
+        "--part", type=_part, default=(1, 1), metavar="I/N", help="only the I-th of N shares"
+    )
+    prompts = parser.add_argument_group("prompt files (--suite i2p, coco)")
+    prompts.add_argument("--suite", choices=("miniflux", "i2p", "coco"), default="miniflux")
+    prompts.add_argument("--prompts", type=Path, metavar="FILE", help="CSV, or a prompt a line")
+    prompts.add_argument("--loras", type=Path, nargs="*", default=[], metavar="FILE")
+    prompts.add_argument("--clip", type=Path, metavar="DIR", help="CLIP model for score and FID")
+    prompts.add_argument("--steps", type=int, default=28, help="Euler steps (default 28)")
+    prompts.add_argument("--guidance", type=float, default=3.5, help="default 3.5")
+    add_model(parser)
+    add_memory(parser)
+
+
+def _part(text: str) -> tuple[int, int]:
+    """ "1/2" as (1, 2)."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text} is no share; write e.g. 1/2")
+    return int(match[1]), int(match[2])
+
+
+def run(args: argparse.Namespace) -> int:
+    return _run_methods(args) if args.suite == "miniflux" else _run_prompts(args)
+
+
+def _run_methods(args: argparse.Namespace) -> int:
+    from ..evaluate.report.sheets import write_sheets
+    from ..evaluate.report.tables import results
+    from ..evaluate.suites.store import PARTS, read_files, read_rows, write_csv
+    from ..files import atomic
+
+    if args.beside and not (args.beside / "cells.csv").is_file():
+        raise EraseError(f"There is no cells.csv in {args.beside}; check --beside.")
+    if args.exam is not None and args.exam < 2:
+        raise EraseError("A question needs two pictures or more; write e.g. --exam 24.")
+    if not args.report:
+        _measure(args)
+    found = {part: read_rows(args.out, part, args.beside) for part in PARTS}
+    for part, told in found.items():
+        if told:
+            write_csv(args.out / f"{part}.csv", told)
+    rows, attacks, distances = found.values()
+    text = results(rows, attacks, distances)
+    with atomic(args.out / "results.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    own = read_files(args.out)
+    write_sheets(args.out, {path.with_suffix(".png"): row for path, row in own.items()})
+    _plot(args, rows, attacks)
+    say(args, {"cells": list(rows), "attacks": list(attacks)}, text, f"Written to {args.out}.")
+    return 0
+
+
+def _measure(args: argparse.Namespace) -> None:
+    """Run this process's share of the cells, then of the attacks."""
+    import torch
+
+    from ..evaluate.attacks.base import attacks, find_attack
+    from ..evaluate.suites.cell import Bench
+    from ..miniatures.miniflux import load_recogniser
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    suite = _suite(args)
+    chosen = [find_attack(name) for name in args.attacks or attacks()]
+    count = args.exam or suite.count
+    bench = Bench(open_miniflux(args), load_recogniser(), args.out, count, Bar().phase)
+    part, parts = args.part
+    for cell in suite.cells[part - 1 :: parts]:
+        bench.run(cell)
+    for cell in suite.attacked[part - 1 :: parts]:
+        for attack in chosen:
+            bench.attack(cell, attack)
+    for cell in suite.distant[part - 1 :: parts]:
+        bench.frechet(cell)
+
+
+def _suite(args: argparse.Namespace) -> Suite:
+    from ..evaluate.suites import suite
+    from ..methods.base import find_method, methods
+
+    names = [find_method(name).name for name in args.methods or methods()]
+    if args.quick:
+        return suite.quick()
+    if args.concepts:
+        attacked, distant = args.attacks is not None, args.fid
+        return suite.chosen(names, args.concepts, args.seeds, attacked=attacked, distant=distant)
+    return suite.full(names)
+
+
+def _plot(args: argparse.Namespace, rows: Sequence[Row], attacks: Sequence[Row]) -> None:
+    """Plots, where there is something to plot; tables come without matplotlib, too."""
+    from ..evaluate.report.plots import draw
+
+    try:
+        draw(args.out, rows, attacks)
+    except EraseError as error:
+        warn(str(error))
+
+
+def _run_prompts(args: argparse.Namespace) -> int:
+    """Draw a prompt file without and with every LoRA, and measure the pictures."""
+    from ..erasers.lora import EraserLora
+    from ..evaluate.report.tables import markdown
+    from ..evaluate.suites.prompts import Clip, Yardstick, read_prompts
+    from ..files import write_json
+    from ..models.flux1.forward import tree_device
+
+    if args.prompts is None:
+        raise EraseError("Name the file with the prompts: --prompts FILE.")
+    if args.suite == "coco" and args.clip is None:
+        raise EraseError("Score and FID need a CLIP model; name its folder with --clip.")
+    prompts = read_prompts(args.prompts)
+    clip = Clip(args.clip) if args.clip else None
+    bundle = open_bundle(args, placed=False)
+    require_vae(bundle)
+    batch = settle_to_draw(args, bundle, bundle.size)
+    device = tree_device(bundle.tree)
+    bar, rows = Bar(), []
+    yardstick = Yardstick(prompts, nude=args.suite == "i2p", clip=clip)
+    for path in (None, *args.loras):
+        lora = EraserLora.load(path, bundle.config).to(device) if path else None
+        name = path.stem if path else "untouched"
+        pictures = bundle.generate(
+            [prompt.text for prompt in prompts],
+            [prompt.seed for prompt in prompts],
+            batch=batch,
+            steps=args.steps,
+            guidance=args.guidance,
+            lora=lora,
+            on_batch=bar.phase(name, len(prompts)),
+        )
+        rows.append({"eraser": name} | yardstick.measure(pictures))
+    write_json(args.out / f"{args.suite}.json", rows)
+    head = [name for name in rows[0] if name != "classes"]
+    table = markdown(head, [[str(row[name]) for name in head] for row in rows])
+    say(args, {"rows": rows}, table, f"Written to {args.out / (args.suite + '.json')}.")
+    return 0

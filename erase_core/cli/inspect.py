@@ -1,0 +1,135 @@
+"""``eraseanything inspect``: what is in a LoRA file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EraseError
+from .models import MINIFLUX, file_hash
+from .output import say, warn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HELP = "show what is in a LoRA file"
+DESCRIPTION = """\
+Show a LoRA file's metadata, shapes and the size of its change in every block. With --model, warn
+when the file was made for another base."""
+EXAMPLES = """\
+examples:
+  eraseanything inspect tiger.safetensors
+  eraseanything inspect tiger.safetensors --model flux1-dev.safetensors"""
+BAR = 30
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="a LoRA file")
+    parser.add_argument(
+        "--model", metavar="miniflux|FILE", help="the base model it is to be used with"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..erasers.lora import change_norms
+    from ..files import read_tensors
+
+    tensors, metadata = read_tensors(args.file)
+    change = by_block(change_norms(tensors))
+    if not change:
+        raise EraseError(f"{args.file} holds no LoRA; choose a file that train or demo wrote.")
+    about = {key: _plain(value) for key, value in sorted(metadata.items())}
+    warning = base_warning(args.file, tensors, metadata, args.model) if args.model else ""
+    if warning:
+        warn(warning)
+    result = {
+        "file": str(args.file),
+        "tensors": len(tensors),
+        "shapes": {name: list(tensor.shape) for name, tensor in tensors.items()},
+        "change": {block: round(size, 6) for block, size in change.items()},
+        "metadata": about,
+        "warning": warning or None,
+    }
+    say(args, result, *_lines(args.file, tensors, change, metadata))
+    return 0
+
+
+def by_block(norms: Mapping[str, float]) -> dict[str, float]:
+    """Norms of single matrices (by diffusers name) joined block by block: the root of squares."""
+    squares: dict[str, float] = defaultdict(float)
+    for name, norm in norms.items():
+        block = re.match(r"(single_)?transformer_blocks\.\d+", name)
+        squares[block[0] if block else name] += norm**2
+    return {block: math.sqrt(square) for block, square in squares.items()}
+
+
+def base_warning(
+    file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], model: str
+) -> str:
+    """A sentence when the file was made for another base than ``model``, else nothing."""
+    from ..erasers.lora import EraserLora
+    from ..models.flux1.load import load_flux
+
+    path = Path(model)
+    if model == MINIFLUX:
+        from ..miniatures.miniflux import FOLDER
+
+        path = FOLDER / "transformer.safetensors"
+    try:
+        EraserLora.from_tensors(tensors, load_flux(path)[1], str(file))
+    except EraseError as error:
+        return str(error)
+    made_for, wanted = metadata.get("erase.base", ""), metadata.get("erase.base_sha256", "")
+    if not wanted:
+        return "The file does not say which base it was made for."
+    if file_hash(path) != wanted:
+        return f"{file} was made for another base ({made_for}) than {model}; expect less of it."
+    return ""
+
+
+def _plain(value: str) -> Any:
+    """Metadata as JSON where it is JSON."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _lines(
+    file: Path,
+    tensors: Mapping[str, Tensor],
+    change: Mapping[str, float],
+    metadata: Mapping[str, str],
+) -> list[str]:
+    shapes: dict[tuple[str, tuple[int, ...], str], int] = defaultdict(int)
+    for name, tensor in tensors.items():
+        kind = re.sub(r"\.\d+\.", ".N.", name.removeprefix("transformer."))
+        shapes[kind, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")] += 1
+    most = max(change.values()) or 1.0
+    return [
+        f"{file}: {len(tensors)} tensors",
+        "",
+        *(
+            f"  {count:>3} x {kind}  {list(shape)} {dtype}"
+            for (kind, shape, dtype), count in shapes.items()
+        ),
+        "",
+        "size of the change (Frobenius norm of B A)",
+        *(
+            f"  {block:<32} {size:9.4g}  {'#' * round(BAR * size / most)}"
+            for block, size in change.items()
+        ),
+        "",
+        "metadata" if metadata else "no metadata",
+        *(f"  {key:<24} {_short(value)}" for key, value in sorted(metadata.items())),
+    ]
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= 160 else value[:157] + "..."

@@ -1,0 +1,100 @@
+"""The demo's sheets: the same seeds without and with an eraser, and where the words land."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .attention import heat_row, maps
+
+if TYPE_CHECKING:
+    from ..evaluate.judges.recogniser import Exam
+    from ..evaluate.marks import Marks
+    from ..miniatures.miniflux.judge import Case
+    from ..models.base import Bundle
+    from ..models.flux1.forward import Lora
+    from ..pictures import Picture, Row
+
+SEEDS = 4  # pictures a prompt
+# Role in the exam -> title of its band and prompts shown.
+BANDS = {
+    "erased": ("Erased: {concept}", 3),
+    "seen": ("Synonyms in training", 1),
+    "held_out": ("Synonyms never trained on", 1),
+    "near": ("Near neighbours", 2),
+    "other": ("Everything else", 2),
+}
+
+
+def before_after(
+    bundle: Bundle,
+    lora: Lora,
+    exam: Exam,
+    untouched: Marks,
+    marks: Marks,
+    phase: Callable[[str, int], Callable[[int], None]],
+) -> Picture:
+    """A few of the exam's prompts, drawn from the same seeds without and with the eraser."""
+    from ..pictures import grid, to_pictures
+
+    chosen = {
+        role: _varied(exam.roles[role], BANDS[role][1]) for role in BANDS if role in exam.roles
+    }
+    cases = [case for picked in chosen.values() for case in picked]
+    prompts = [case.prompt for case in cases for _ in range(SEEDS)]
+    seeds = [case.seed + i for case in cases for i in range(SEEDS)]
+    both = []
+    for used, label in ((None, "drawing before"), (lora, "drawing after")):
+        tick = phase(label, len(prompts))
+        both.append(to_pictures(bundle.generate(prompts, seeds, lora=used, on_batch=tick)))
+    rows: list[Row] = []
+    for role, picked in chosen.items():
+        heading = _heading(role, exam.concept, untouched, marks)
+        rows += _rows(picked, heading, len(rows) * SEEDS, both)
+    return grid(rows, ("without", "with the eraser"), title=f"MiniFlux forgets “{exam.concept}”")
+
+
+def _varied(cases: list[Case], count: int) -> list[Case]:
+    """Cases that differ: in what they ask for, and in form (one, several, beside, in a style)."""
+    found: dict[tuple[object, ...], Case] = {}
+    for case in cases:
+        scene = case.scene
+        form = (scene.number > 1, scene.relation is not None, scene.style is not None)
+        several = len({c.concept for c in cases}) > 1
+        found.setdefault((case.concept,) if several else form, case)
+    return list(found.values())[:count]
+
+
+def _heading(role: str, concept: str, untouched: Marks, marks: Marks) -> str:
+    before, after = untouched.rates[role].value, marks.rates[role].value
+    name = BANDS[role][0].format(concept=concept)
+    return f"{name}    recognised in {before:.0%} of pictures, then {after:.0%}"
+
+
+def _rows(picked: list[Case], heading: str, start: int, both: list[list[Picture]]) -> list[Row]:
+    from ..pictures import Row
+
+    rows = []
+    for index, case in enumerate(picked):
+        part = slice(start + index * SEEDS, start + (index + 1) * SEEDS)
+        groups = [pictures[part] for pictures in both]
+        rows.append(Row(case.prompt, groups, section=heading if index == 0 else ""))
+    return rows
+
+
+def attention_sheet(bundle: Bundle, lora: Lora, exam: Exam) -> Picture:
+    """Where the concept, and what stands beside it, land before and after."""
+    from ..pictures import heat_grid
+
+    role = "companion" if "companion" in exam.roles else "erased"
+    case = exam.roles[role][0]
+    words = list(dict.fromkeys([exam.concept, case.concept]))
+    settings = argparse.Namespace(size=None, steps=28, guidance=3.5, blocks=None)
+    text, seed = case.prompt, case.seed
+    cond = bundle.text.encode([text])
+    rows = [
+        heat_row(bundle, label, words, maps(bundle, text, cond, words, seed, used, settings))
+        for label, used in (("without", None), ("with the eraser", lora))
+    ]
+    return heat_grid(rows, title=f"“{case.prompt}”")

@@ -1,0 +1,216 @@
+"""``eraseanything train``: one eraser, for any Flux."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EraseError
+from .concepts import add_source, look_up
+from .keep import read_keep_pictures
+from .models import MINIFLUX, add_memory, add_model, file_hash, open_bundle, settle
+from .output import add_out, check_out, save_picture, say
+from .progress import Bar, clock
+from .settings import WithDefaults, add_settings, read_settings, refuse_settings
+
+if TYPE_CHECKING:
+    from ..concepts.sets import ConceptSet
+    from ..methods.eraseanything.trainer import Trainer, TrainResult
+    from ..models.base import Bundle
+
+HELP = "train an eraser and write it as a LoRA file"
+DESCRIPTION = """\
+Train a LoRA that makes a Flux model forget a concept. No pictures are needed: the model draws its
+own training states. Ctrl-C keeps the work done so far; checkpoints beside the file let a run that
+was stopped go on with --resume."""
+EXAMPLES = """\
+examples:
+  eraseanything train --concept cat --out cat.safetensors
+  eraseanything train --concept dog rose "left of" --out three.safetensors
+  eraseanything train --model flux1-dev.safetensors --clip-l clip_l.safetensors \\
+      --t5 t5xxl_fp8.safetensors --concepts tiger.json --out tiger.safetensors
+  eraseanything train --resume tiger.checkpoints --steps 800 --out tiger.safetensors"""
+USAGE = (
+    "eraseanything train (--concept NAME... | --concepts FILE.json | --resume DIR)\n"
+    "                           --out FILE.safetensors [options]"
+)
+FORMATTER = WithDefaults
+CANCELLED, FAILED = 130, 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_argument_group("what to erase (one of these)")
+    choice = source.add_mutually_exclusive_group(required=True)
+    choice.add_argument(
+        "--concept",
+        nargs="+",
+        metavar="NAME",
+        help="a concept, or several at once; the words to keep are found",
+    )
+    choice.add_argument("--concepts", type=Path, metavar="FILE.json", help="a concept set")
+    choice.add_argument(
+        "--resume", type=Path, metavar="DIR", help="go on from a folder of checkpoints"
+    )
+    add_source(source)
+    add_model(parser)
+    add_out(parser, "FILE.safetensors", "the LoRA file")
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="DIR",
+        help="your own pictures of what must stay, each with a caption in a .txt of the same name",
+    )
+    parser.add_argument("--chart", type=Path, metavar="PNG", help="draw the losses, too")
+    parser.add_argument(
+        "--checkpoints",
+        type=Path,
+        metavar="DIR",
+        help="where checkpoints go and stay (default: beside the file, deleted when all is done)",
+    )
+    add_memory(parser)
+    add_settings(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    check_out([args.out], args.overwrite, ".safetensors")
+    if args.chart:
+        check_out([args.chart], args.overwrite, ".png")
+    if args.resume:
+        refuse_settings(args)
+        if args.pictures:
+            raise EraseError("A checkpoint holds its own pictures; leave --pictures out.")
+    bar = Bar()
+    bundle = open_bundle(args, placed=False)
+    folder = args.resume or args.checkpoints or args.out.with_suffix(".checkpoints")
+    trainer = _trainer(args, bundle, folder, bar)
+    kept, expected = settle(args, bundle, trainer)
+    if not args.json:
+        print(f"Training takes {expected}; {kept}.", flush=True)
+    bundle = replace(bundle, sha256=bundle.sha256 or file_hash(Path(args.model)))
+    result, path = run_and_save(trainer, bundle, args.out)
+    if args.chart and result.history:
+        from ..pictures import loss_chart
+
+        save_picture(args.chart, loss_chart(result.history, title=title(trainer.concepts)))
+    if result.stopped == "done" and not (args.checkpoints or args.resume):
+        shutil.rmtree(folder, ignore_errors=True)
+    return _report(args, result, trainer, path, folder)
+
+
+def _trainer(args: argparse.Namespace, bundle: Bundle, folder: Path, bar: Bar) -> Trainer:
+    from ..methods.eraseanything.trainer import Trainer
+
+    tree, config, text = bundle.tree, bundle.config, bundle.text
+    if args.resume:
+        return Trainer.resume(folder, tree, config, text, steps=args.steps, on_step=bar)
+    if args.overwrite and not args.checkpoints:
+        shutil.rmtree(folder, ignore_errors=True)
+    concepts = find_concepts(args)
+    settings = read_settings(args, default_settings(args, bundle, concepts))
+    pictures = None
+    if args.pictures:
+        size = (settings.height, settings.width)
+        pictures = read_keep_pictures(args.pictures, bundle.vae, size)
+    return Trainer(
+        tree,
+        config,
+        text,
+        concepts,
+        settings,
+        pictures=pictures,
+        checkpoint_dir=folder,
+        on_step=bar,
+    )
+
+
+def default_settings(args: argparse.Namespace, bundle: Bundle, concepts: ConceptSet) -> Any:
+    """The settings that suit the model and what it is to forget."""
+    from ..methods.eraseanything.settings import TrainSettings
+    from ..miniatures.miniflux import train_settings
+
+    if args.model == MINIFLUX:
+        return train_settings(concepts)
+    settings = TrainSettings(height=bundle.size[0], width=bundle.size[1], shift_mu=bundle.shift_mu)
+    return settings.for_concepts(len(concepts.concepts))
+
+
+def find_concepts(args: argparse.Namespace) -> ConceptSet:
+    """What ``--concepts`` or ``--concept`` names, with its words."""
+    from ..concepts.sets import ConceptSet
+    from ..miniatures.miniflux.concepts import concept
+
+    if args.concepts:
+        return ConceptSet.load(args.concepts)
+    if args.model == MINIFLUX:
+        return ConceptSet.together(map(concept, args.concept))
+    return look_up(args.concept, args)
+
+
+def run_and_save(trainer: Trainer, bundle: Bundle, out: Path) -> tuple[TrainResult, Path | None]:
+    """Run, and write the LoRA; whatever goes wrong, the work done so far is written, too.
+
+    The path is that of :func:`~.training.save.save_result`.
+    """
+    from ..training.save import rescue, save_result
+
+    try:
+        result = trainer.run()
+    except Exception as error:
+        path = rescue(trainer, out, bundle.name, bundle.sha256)
+        if path is None:
+            raise
+        reason = str(error).rstrip(".")
+        raise EraseError(f"{reason}. The work so far is in {path}.") from error
+    return result, save_result(result, trainer, out, bundle.name, bundle.sha256)
+
+
+def title(concepts: ConceptSet) -> str:
+    """What a chart is called."""
+    return "Erasing " + ", ".join(f"“{concept.name}”" for concept in concepts.concepts)
+
+
+def _report(
+    args: argparse.Namespace,
+    result: TrainResult,
+    trainer: Trainer,
+    path: Path | None,
+    folder: Path,
+) -> int:
+    steps = len(result.history)
+    seconds = sum(result.seconds.values())
+    say(
+        args,
+        {
+            "lora": str(path) if path else None,
+            "stopped": result.stopped,
+            "steps": steps,
+            "losses": result.history[-1] if result.history else {},
+            "seconds": {name: round(value, 2) for name, value in result.seconds.items()},
+        },
+        stopped_sentence(result, path, seconds),
+        *([f"Checkpoints are in {folder}; --resume {folder} goes on."] if folder.exists() else []),
+    )
+    return exit_code(result)
+
+
+def exit_code(result: TrainResult) -> int:
+    """0 done, 1 diverged, 130 cancelled."""
+    return {"done": 0, "diverged": FAILED, "cancelled": CANCELLED}[result.stopped]
+
+
+def stopped_sentence(result: TrainResult, path: Path | None, seconds: float) -> str:
+    """How a run ended, and where its file is."""
+    steps = len(result.history)
+    if path is None:
+        return "Stopped before the first iteration; nothing was written."
+    if result.stopped == "cancelled":
+        return f"Cancelled after {steps} iterations; the partial LoRA is in {path}."
+    if result.stopped == "diverged":
+        return (
+            f"The losses diverged after {steps} iterations; the last good weights are in {path}. "
+            "Try a lower --lr-low."
+        )
+    return f"{path}: {steps} iterations in {clock(seconds)}."

@@ -1,0 +1,59 @@
+"""Dense changes of whole weight matrices: what closed forms and full fine-tuning leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import EraseError
+from ..files import read_tensors, save_tensors
+
+PREFIX, SUFFIX = "diffusion_model.", ".diff"  # ComfyUI's names for a weight's change in a LoRA file
+
+
+class WeightEdit:
+    """Float32 changes to the weights of Linear modules; a
+    :class:`~erase_core.models.flux1.forward.Lora`.
+
+    ``changes`` maps a BFL module name to what is added to its weight (out_features, in_features).
+    """
+
+    def __init__(self, changes: Mapping[str, Tensor]) -> None:
+        self.changes = {
+            name: nn.Parameter(change.detach().float().clone()) for name, change in changes.items()
+        }
+
+    @classmethod
+    def zeros(cls, tree: nn.Module, modules: Iterable[str]) -> WeightEdit:
+        """Changes of nothing yet to the named Linears of a tree, on its device."""
+        weights = {name: tree.get_parameter(f"{name}.weight") for name in modules}
+        return cls({n: torch.zeros_like(w, dtype=torch.float32) for n, w in weights.items()})
+
+    @classmethod
+    def load(cls, path: Path | str) -> WeightEdit:
+        """Read a file of :meth:`save`; EraseError when it holds anything else."""
+        tensors, _ = read_tensors(path)
+        if not all(key.startswith(PREFIX) and key.endswith(SUFFIX) for key in tensors):
+            raise EraseError(f"{path} is no weight edit; choose a file with {SUFFIX} tensors.")
+        return cls({k.removeprefix(PREFIX).removesuffix(SUFFIX): t for k, t in tensors.items()})
+
+    def __call__(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        """``y`` plus the change at BFL module ``name`` for its input ``x``, in ``y``'s dtype."""
+        change = self.changes.get(name)
+        return y if change is None else (y + F.linear(x.float(), change)).to(y.dtype)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The changes, in a fixed order."""
+        return list(self.changes.values())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the file holds: ``diffusion_model.<module>.diff``."""
+        return {f"{PREFIX}{name}{SUFFIX}": c.detach() for name, c in self.changes.items()}
+
+    def save(self, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
+        """Write the file that ComfyUI's LoRA loader takes, whole or not at all."""
+        save_tensors(path, self.tensors(), metadata)

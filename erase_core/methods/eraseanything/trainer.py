@@ -1,0 +1,356 @@
+"""Algorithm 1: erase below, preserve above, each level with its own optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from ...concepts.sets import ConceptSet
+from ...erasers.lora import EraserLora
+from ...errors import EraseError
+from ...models.flux1.config import FluxConfig
+from ...models.flux1.forward import tree_device
+from ...models.sampling import sigmas
+from ...training.checkpoint import (
+    Snapshot,
+    load_checkpoint,
+    pack_optimiser,
+    prepare_folder,
+    save_checkpoint,
+    unpack_optimiser,
+)
+from ...training.progress import Losses, Progress, Reporter
+from ...training.prompts import (
+    CHUNK,
+    EncodedPrompts,
+    PromptPlan,
+    RowPrompts,
+    TextEncoder,
+    plan_prompts,
+)
+from ...training.states import Buffer, Pictures, Rollouts, Sampler, kept_dtype
+from .guard import Guard, idle_loss
+from .levels import Levels, LossTensors
+from .settings import TrainSettings
+
+Stopped = Literal["done", "cancelled", "diverged"]
+SAME_BASE = 0.05  # relative difference of velocities below which two bases count as one
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run leaves behind.
+
+    ``history`` has the unweighted losses of every iteration; ``seconds`` counts per phase;
+    ``stopped`` says why the run ended.
+    """
+
+    lora: EraserLora
+    history: list[Losses]
+    seconds: dict[str, float]
+    stopped: Stopped
+
+
+class KeepPictures(NamedTuple):
+    """The user's own pictures of what must stay.
+
+    ``latents`` (N, 16, h, w) as the model sees them (after the VAE's shift and scale), and a
+    prompt for each.
+    """
+
+    latents: Tensor
+    prompts: tuple[str, ...]
+
+
+class Trainer:
+    """One run of Algorithm 1 over a tree that is read and never changed.
+
+    Parameters
+    ----------
+    tree, config
+        Any module tree with BFL names, and its sizes; it stays on its device and in its dtype.
+    text
+        Encodes prompts and finds words in them; used in the first phase only.
+    concepts, settings
+        What to erase, and how.
+    pictures
+        Stand for the irrelevant set in Eq. 4, instead of rollouts of the base model.
+    plan
+        The prompts of a run that goes on; None writes them.
+    checkpoint_dir
+        Where checkpoints go; None writes none.
+    on_step
+        Called after every step of every phase. What it raises ends the run: KeyboardInterrupt is a
+        cancel, anything else reaches the caller, and ``lora`` still holds the work done.
+    """
+
+    def __init__(
+        self,
+        tree: nn.Module,
+        config: FluxConfig,
+        text: TextEncoder,
+        concepts: ConceptSet,
+        settings: TrainSettings,
+        *,
+        pictures: KeepPictures | None = None,
+        plan: PromptPlan | None = None,
+        checkpoint_dir: Path | None = None,
+        on_step: Callable[[Progress], None] | None = None,
+    ) -> None:
+        if checkpoint_dir is not None:
+            prepare_folder(checkpoint_dir)
+        self.tree, self.config, self.text = tree, config, text
+        self.concepts, self.settings = concepts, settings
+        self.checkpoint_dir = checkpoint_dir
+        self.reporter = Reporter(on_step)
+        self.device = tree_device(tree)
+        self.blocks = _probed_blocks(settings, config)
+        self.guidance = settings.guidance_train if config.guidance_embed else None
+        rollout = settings.guidance_rollout if config.guidance_embed else None
+        self.sampler = Sampler(tree, rollout, self.guidance, self.blocks)
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.lora = EraserLora.create(
+            config, settings.targets, settings.rank, settings.alpha, settings.seed
+        ).to(self.device)
+        self.lower = torch.optim.AdamW(self.lora.parameters(), lr=settings.lr_low)
+        self.upper = torch.optim.AdamW(self.lora.parameters(), lr=settings.lr_up)
+        texts = None if pictures is None else tuple(pictures.prompts)
+        self.plan = plan or plan_prompts(concepts, settings, self.generator, texts)
+        self.pictures = pictures
+        self.prompts: EncodedPrompts | None = None
+        self.states: Buffer | None = None
+        self.guard: Guard | None = None
+        self.fp8: bool | None = None  # whether memory.fit made the base fp8; None: it was not asked
+        self._resumed: dict[str, Tensor] = {}  # of a checkpoint, for the adversaries
+        self._text_tokens: int | None = None  # that its states were made with
+        self.step = 0
+        self.history: list[Losses] = []
+
+    @classmethod
+    def resume(
+        cls,
+        checkpoint: Path,
+        tree: nn.Module,
+        config: FluxConfig,
+        text: TextEncoder,
+        *,
+        steps: int | None = None,
+        on_step: Callable[[Progress], None] | None = None,
+    ) -> Trainer:
+        """A trainer that goes on from a checkpoint, or from the newest one in a folder of them.
+
+        The run ends as one that was never stopped would, bit for bit on the CPU. ``steps`` may
+        ask for more iterations than were planned. Further checkpoints go to the same place.
+
+        Raises
+        ------
+        EraseError
+            When there is no checkpoint, or the tree is not the one it was trained on.
+        """
+        path, snapshot = load_checkpoint(checkpoint)
+        settings = TrainSettings.from_dict(snapshot.run["settings"])
+        settings = replace(settings, steps=steps or settings.steps)
+        concepts = ConceptSet.from_json(snapshot.run["concepts"])
+        plan = PromptPlan.from_json(snapshot.run["prompts"])
+        trainer = cls(tree, config, text, concepts, settings, plan=plan, on_step=on_step)
+        trainer.checkpoint_dir = path.parent
+        trainer._restore(snapshot)
+        return trainer
+
+    def encode(self) -> EncodedPrompts:
+        """Encode all prompts, unless that is done; the text encoders may go afterwards."""
+        if self.prompts is None:
+            chunks = -(-len(self.plan.texts()) // CHUNK)
+            with self.reporter.phase("text", chunks) as tick:
+                self.prompts = EncodedPrompts(self.plan, self.text, tick)
+        return self.prompts
+
+    def run(self) -> TrainResult:
+        """Encode, roll out, train. KeyboardInterrupt ends the run with the work done so far."""
+        stopped: Stopped = "cancelled"
+        try:
+            prompts = self.encode()
+            if self.states is None:
+                self.states = self._roll_out(prompts)
+            else:
+                self._check_base(self.states.erase, prompts)
+            stopped = self._train(self.states, prompts)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self.lower.zero_grad()
+        return TrainResult(self.lora, self.history, dict(self.reporter.seconds), stopped)
+
+    def _roll_out(self, prompts: EncodedPrompts) -> Buffer:
+        """Fill the buffer from the base model."""
+        settings, plan = self.settings, self.plan
+        levels = sigmas(settings.rollout_steps, settings.shift_mu)
+        size, dtype = (settings.height, settings.width), kept_dtype(self.tree)
+        contrast = (1 + settings.k, len(self.blocks), self.config.num_heads)
+        erase = Rollouts.empty(
+            len(plan.erase),
+            levels,
+            size,
+            dtype,
+            null=settings.l_esd > 0,
+            contrast=contrast if settings.l_rsc else None,
+        )
+        keep: Rollouts | Pictures | None = None
+        if self.pictures is not None:
+            keep = Pictures(self.pictures.latents.detach().float().cpu())
+        elif plan.keep:
+            keep = Rollouts.empty(len(plan.keep), levels, size, dtype)
+        jobs: list[tuple[Rollouts, Tensor, Callable[[Tensor], RowPrompts]]] = []
+        jobs += [(erase, rows, prompts.erase) for rows in _batches(erase, settings.batch)]
+        if isinstance(keep, Rollouts):
+            jobs += [(keep, rows, prompts.keep) for rows in _batches(keep, settings.batch)]
+        along_null = settings.rollout_prompt == "null"  # keep prompts have none
+        with self.reporter.phase("rollouts", len(jobs) * settings.rollout_steps) as tick:
+            for states, rows, encoded in jobs:
+                self.sampler.fill(
+                    states, rows, encoded(rows), self.generator, along_null=along_null, on_step=tick
+                )
+        return Buffer(erase, keep)
+
+    def _train(self, states: Buffer, prompts: EncodedPrompts) -> Stopped:
+        """Iterate until the steps are done or the guard stops the run."""
+        settings = self.settings
+        levels = Levels(self.tree, self.lora, prompts, settings, self.blocks, self.guidance)
+        if self._resumed:
+            levels.load_state(self._resumed)
+        guard = self.guard = self.guard or self._make_guard(states)
+        with self.reporter.phase("training", settings.steps, self.step) as tick:
+            while self.step < settings.steps:
+                self._refresh(states.erase, prompts)
+                guard.before(self.step)
+                losses = self._iterate(states, levels)
+                if not guard.healthy(losses):
+                    guard.restore()
+                    return "diverged"
+                self.step += 1
+                self.history.append(losses)
+                self._save_when_due(states, levels, guard)
+                tick(losses)
+        if guard.finite():
+            return "done"
+        guard.restore()
+        return "diverged"
+
+    def _iterate(self, states: Buffer, levels: Levels) -> Losses:
+        """One iteration of Algorithm 1, for a concept drawn from the set."""
+        size = self.settings.batch
+        concept = int(torch.randint(len(self.concepts.concepts), (), generator=self.generator))
+        erase = states.erase.draw(self.generator, size, self.plan.rows(concept))
+        losses = self._descend(self.lower, chain(levels.erase(erase), levels.adversarial(erase)))
+        above = [levels.contrast(erase)]
+        if states.keep is not None:
+            above.insert(0, levels.preserve(states.keep.draw(self.generator, size)))
+        return losses | self._descend(self.upper, chain(*above))
+
+    def _descend(self, optimiser: torch.optim.Optimizer, graphs: Iterable[LossTensors]) -> Losses:
+        """One optimiser step down the weighted losses; returns them unweighted."""
+        optimiser.zero_grad()
+        parameters = self.lora.parameters()
+        values: Losses = {}
+        for losses in graphs:
+            weighted = [getattr(self.settings, f"l_{k}") * loss for k, loss in losses.items()]
+            torch.stack(weighted).sum().backward(inputs=parameters)  # none for the tree's own
+            values |= {name: loss.item() for name, loss in losses.items()}
+        if values:
+            clip_grad_norm_(parameters, self.settings.max_grad_norm)
+            optimiser.step()
+        return values
+
+    def _refresh(self, erase: Rollouts, prompts: EncodedPrompts) -> None:
+        """Now and then, roll one batch of concept prompts out anew, with the student."""
+        every = self.settings.refresh_every
+        if every and self.step and self.step % every == 0:
+            rows = torch.randperm(len(erase), generator=self.generator)[: self.settings.batch]
+            self.sampler.fill(erase, rows, prompts.erase(rows), self.generator, self.lora)
+
+    def _make_guard(self, states: Buffer) -> Guard:
+        idle = None
+        if states.erase.null is not None:
+            idle = idle_loss(states.erase.target, states.erase.null, self.settings.eta)
+        rolled = isinstance(states.keep, Rollouts)
+        return Guard(self.lora, idle, ("esd", "lora") if rolled else ("esd",))
+
+    def _save_when_due(self, states: Buffer, levels: Levels, guard: Guard) -> None:
+        every = self.settings.checkpoint_every
+        if self.checkpoint_dir is None or not every or self.step % every:
+            return
+        run = {
+            "settings": self.settings.to_dict(),
+            "concepts": self.concepts.to_json(),
+            "prompts": self.plan.to_json(),
+            "guard": {"idle": guard.idle, "means": guard.means},
+            "fp8": self.fp8,
+            "text_tokens": self.encode().length,
+            "history": self.history,
+        }
+        training = self.lora.state() | {
+            **pack_optimiser("lower", self.lower),
+            **pack_optimiser("upper", self.upper),
+            **levels.state(),
+            "generator": self.generator.get_state(),
+        }
+        snapshot = Snapshot(self.step, self.lora.tensors(), training, states.tensors(), run)
+        save_checkpoint(self.checkpoint_dir, snapshot, self.settings.keep_checkpoints)
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        """Take everything over from a checkpoint."""
+        training, run = snapshot.training, snapshot.run
+        self.step, self.history = snapshot.step, list(run["history"])
+        self.fp8, self._text_tokens = run.get("fp8"), run.get("text_tokens")
+        self.states = Buffer.from_tensors(snapshot.states)
+        try:
+            self.lora.load_state({name: training[name] for name in self.lora.state()})
+        except (KeyError, RuntimeError) as error:
+            raise EraseError(_OTHER_BASE) from error
+        unpack_optimiser("lower", self.lower, training)
+        unpack_optimiser("upper", self.upper, training)
+        self.generator.set_state(training["generator"])
+        self._resumed = training
+        self.guard = Guard(self.lora, run["guard"]["idle"], ())
+        self.guard.means = dict(run["guard"]["means"])
+
+    def _check_base(self, erase: Rollouts, prompts: EncodedPrompts) -> None:
+        """Refuse to go on with prompts of another length, or over a tree that does not move a kept
+        state as the old one did."""
+        if self._text_tokens not in (None, prompts.length):
+            raise EraseError(
+                f"The run began with prompts of {self._text_tokens} tokens, not {prompts.length}; "
+                f"resume it with --t5-length {self._text_tokens}."
+            )
+        cond = prompts.erase(torch.tensor([0])).cond.to(self.device)
+        x, sigma = erase.latents[:1, -1].float(), erase.sigmas[-2]
+        fresh = self.sampler.velocity(x.to(self.device), sigma.to(self.device), cond, self.guidance)
+        kept = erase.target[:1, -1].float()
+        if (fresh.cpu() - kept).norm() > SAME_BASE * kept.norm():
+            raise EraseError(_OTHER_BASE)
+
+
+_OTHER_BASE = (
+    "The checkpoint belongs to another base model; resume it with the model it was started on."
+)
+
+
+def _batches(states: Rollouts, size: int) -> tuple[Tensor, ...]:
+    return torch.arange(len(states)).split(size)
+
+
+def _probed_blocks(settings: TrainSettings, config: FluxConfig) -> tuple[int, ...]:
+    """The double blocks that Eq. 3 and 5 look at, the last one by default."""
+    blocks = settings.attention_blocks
+    if blocks is None:
+        return (config.depth - 1,)
+    if not blocks or not all(0 <= block < config.depth for block in blocks):
+        raise EraseError(f"attention_blocks must be among 0 to {config.depth - 1} for this model.")
+    return blocks

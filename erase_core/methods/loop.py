@@ -1,0 +1,149 @@
+"""What the baselines share: prompts, states of the frozen model, one descent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from ..concepts.sentences import build, sides
+from ..concepts.sentences import replace as put
+from ..concepts.spans import word_spans
+from ..models.flux1.forward import Conditioning, Lora, tree_device, velocity
+from ..models.sampling import sigmas
+from ..training.prompts import ErasePrompt, Placed, RowPrompts, plan_prompts
+from ..training.states import Batch, Rollouts, Sampler, kept_dtype
+from .base import Eraser, Task
+from .eraseanything.settings import NullPrompt, TrainSettings
+
+GUIDANCE = 3.5  # of distilled models, in rollouts and in training
+BATCH = 8  # states a step, and prompts rolled out together
+STEPS = 16  # of a rollout
+PROMPTS = 48  # with a concept in them
+MAX_NORM = 1.0  # of a step's gradient
+
+
+class Trained(Eraser, Protocol):
+    """An eraser with something to train: EraserLora and WeightEdit both are."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained."""
+        ...
+
+
+class Recorder:
+    """Notes inputs and outputs of named Linears on the way through a model with ``inner``."""
+
+    def __init__(self, modules: Collection[str], inner: Lora | None = None) -> None:
+        self.modules, self.inner = modules, inner
+        self.inputs: dict[str, Tensor] = {}
+        self.outputs: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        y = y if self.inner is None else self.inner(name, x, y)
+        if name in self.modules:
+            self.inputs[name], self.outputs[name] = x, y
+        return y
+
+
+class Both:
+    """Two adapters at once; a :class:`~erase_core.models.flux1.forward.Lora`."""
+
+    def __init__(self, first: Lora, second: Lora) -> None:
+        self.first, self.second = first, second
+
+    def __call__(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        """``y`` plus both changes at module ``name`` for its input ``x``."""
+        return self.second(name, x, self.first(name, x, y))
+
+
+class Model:
+    """The model of a task, and all that is drawn for it; ``generator`` is the task's."""
+
+    def __init__(self, task: Task) -> None:
+        bundle = task.bundle
+        self.bundle, self.tree, self.concepts = bundle, bundle.tree, task.concepts
+        self.device = tree_device(bundle.tree)
+        self.generator = torch.Generator().manual_seed(task.seed)
+        self.guidance = GUIDANCE if bundle.config.guidance_embed else None
+
+    def prompts(self, null: NullPrompt) -> tuple[ErasePrompt, ...]:
+        """Sentences with a concept or a synonym, each with the prompt that stands for nothing."""
+        count = PROMPTS * len(self.concepts.concepts)
+        settings = TrainSettings(null=null, l_lora=0.0, l_rsc=0.0, erase_rollouts=count)
+        return plan_prompts(self.concepts, settings, self.generator).erase
+
+    def kept(self, each: int) -> dict[str, list[str]]:
+        """Up to ``each`` sentences for every irrelevant word, with it where a concept was; of a
+        relationship as many of its sides alone, too, as ours keeps them.
+
+        One that still names something to be erased is left out.
+        """
+        erased = [word for concept in self.concepts.concepts for word in concept.erased()]
+        found: dict[str, list[str]] = {}
+        for concept in self.concepts.concepts:
+            for word in concept.irrelevant_words():
+                sentences = build(concept, each, self.generator)
+                texts = [put(sentence, word).text for sentence in sentences]
+                if concept.kind == "relationship":
+                    parts = (sides(sentence) for sentence in sentences)
+                    texts += [two[n % len(two)] for n, two in enumerate(parts) if two]
+                clean = [t for t in texts if not any(word_spans(t, name) for name in erased)]
+                found.setdefault(word, []).extend(clean)
+        return {word: texts for word, texts in found.items() if texts}
+
+    def encode(self, texts: Sequence[str]) -> Conditioning:
+        """A row for each text."""
+        return self.bundle.text.encode(list(texts)).to(self.device)
+
+    def mask(self, placed: Placed) -> Tensor:
+        """(L,) bool: which of a prompt's tokens spell the word in it."""
+        return self.bundle.text.token_mask(placed.text, placed.word).bool()
+
+    def roll_out(self, cond: Conditioning, null: Conditioning | None = None) -> Rollouts:
+        """The states of an Euler rollout a row, with the frozen velocities at both prompts."""
+        levels = sigmas(STEPS, self.bundle.shift_mu)
+        dtype = kept_dtype(self.tree)
+        states = Rollouts.empty(len(cond), levels, self.bundle.size, dtype, null is not None)
+        sampler = Sampler(self.tree, self.guidance, self.guidance, ())
+        for rows in torch.arange(len(cond)).split(BATCH):
+            prompts = RowPrompts(cond.select(rows), null.select(rows) if null else None)
+            sampler.fill(states, rows, prompts, self.generator)
+        return states
+
+    def draw(self, texts: Sequence[str]) -> Tensor:
+        """A clean latent of each text, (N, 16, h, w), as the frozen model draws it."""
+        seeds = torch.randint(2**31, (len(texts),), generator=self.generator).tolist()
+        return self.bundle.latents(texts, seeds, steps=STEPS, guidance=GUIDANCE, batch=BATCH)
+
+    def velocity(self, batch: Batch, cond: Conditioning, lora: Lora | None = None) -> Tensor:
+        """``v(x_t, c)`` at a batch's states, B rows of prompts; ``lora`` None is ``v_o``."""
+        x, sigma = batch.latents.to(self.device), batch.sigma.to(self.device)
+        return velocity(self.tree, x, sigma, cond, self.guidance, lora=lora)
+
+    def error(self, batch: Batch, cond: Conditioning, target: Tensor, lora: Lora) -> Tensor:
+        """``mean || v_D(x_t, c) - target ||^2``."""
+        return F.mse_loss(self.velocity(batch, cond, lora), target.to(self.device))
+
+
+def descend(
+    eraser: Trained,
+    loss: Callable[[int], Tensor],
+    steps: int,
+    lr: float,
+    on_step: Callable[[int, int], None],
+) -> None:
+    """``steps`` steps of Adam down ``loss(step)``; nothing but the eraser gets a gradient."""
+    parameters = eraser.parameters()
+    optimiser = torch.optim.Adam(parameters, lr=lr)
+    for step in range(steps):
+        optimiser.zero_grad()
+        loss(step).backward(inputs=parameters)
+        clip_grad_norm_(parameters, MAX_NORM)
+        optimiser.step()
+        on_step(step + 1, steps)
+    optimiser.zero_grad()

@@ -1,1 +1,0 @@
-"""What was forgotten and what was kept: rates, intervals, one number."""

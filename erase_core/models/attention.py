@@ -1,0 +1,112 @@
+"""Where the words of a prompt land in the picture: attention maps along a rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import EraseError
+from .flux1.forward import Conditioning, Lora, Probe, flux_forward, tree_device
+from .sampling import euler
+
+
+@dataclass(frozen=True)
+class WordMaps:
+    """Maps of W words over the latent patches of one picture.
+
+    ``parts`` (S, N, W, h/2, w/2) float32 on the CPU, for each step and block: the mean share over
+    heads, in [0, 1], of a patch's attention that falls on the word's tokens. ``latents``
+    (1, 16, h, w): the rollout's end, for the picture below.
+    """
+
+    parts: Tensor
+    latents: Tensor
+
+    @property
+    def raw(self) -> Tensor:
+        """The mean over steps and blocks, (W, h/2, w/2)."""
+        return self.parts.mean(dim=(0, 1))
+
+    def scaled(self, top: Tensor | None = None) -> Tensor:
+        """``raw`` divided by each word's largest value and so in [0, 1].
+
+        ``top`` (W,) gives other maxima, such as those of the maps ``before`` an erasure, so that
+        both can be compared; what lies above is cut to 1.
+        """
+        highest = self.raw.amax(dim=(1, 2)) if top is None else top
+        return (self.raw / highest.clamp_min(1e-12)[:, None, None]).clamp(0, 1)
+
+
+@torch.no_grad()
+def word_maps(
+    tree: nn.Module,
+    noise: Tensor,
+    sigmas: Tensor,
+    cond: Conditioning,
+    tokens: Tensor,
+    guidance: float | None,
+    *,
+    lora: Lora | None = None,
+    blocks: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    steps: Sequence[int] | None = None,
+    on_step: Callable[[int], None] = lambda done: None,
+) -> WordMaps:
+    """Roll a prompt out and average the attention that its words get on the way.
+
+    Parameters
+    ----------
+    tree, lora, guidance
+        The model, its adapter if any, and its guidance input.
+    noise, sigmas
+        Start latents (1, 16, h, w) and levels (S + 1,), see :mod:`erase_core.models.sampling`.
+    cond, tokens
+        One encoded prompt, and its words as token masks (W, L).
+    blocks, heads, steps
+        Double blocks, heads and steps (0 to S - 1) to average over; None takes all.
+    on_step
+        Hears how many of the S steps are done; what it raises ends the rollout.
+
+    Raises
+    ------
+    EraseError
+        When a block, head or step does not exist, or no word is given.
+    """
+    depth = len(tree.get_submodule("double_blocks")._modules)
+    probed = _chosen("block", blocks, depth)
+    watched = set(_chosen("step", steps, len(sigmas) - 1))
+    if not len(tokens):
+        raise EraseError("There is no word to draw a map of; name at least one.")
+    device = tree_device(tree)
+    cond, words = cond.to(device), tokens[None].to(device)
+    due = iter([step in watched for step in range(len(sigmas) - 1)])
+    found: list[Tensor] = []
+
+    def walk(x: Tensor, sigma: Tensor) -> Tensor:
+        probe = Probe(tuple(probed), words) if next(due) else None
+        out = flux_forward(tree, x, sigma.expand(1), cond, guidance, lora=lora, probe=probe)
+        if out.attention is not None:
+            found.append(_over_heads(out.attention[0], heads).float().cpu())
+        assert out.velocity is not None
+        return out.velocity
+
+    latents = euler(walk, noise.to(device), sigmas, lambda index, *_: on_step(index + 1))
+    rows, columns = -(-noise.shape[2] // 2), -(-noise.shape[3] // 2)
+    parts = torch.stack(found).reshape(len(found), len(probed), len(tokens), rows, columns)
+    return WordMaps(parts, latents)
+
+
+def _over_heads(attention: Tensor, heads: Sequence[int] | None) -> Tensor:
+    """(blocks, W, heads, Q) -> (blocks, W, Q), the mean over the chosen heads."""
+    return attention[:, :, _chosen("head", heads, attention.shape[2])].mean(dim=2)
+
+
+def _chosen(what: str, wanted: Sequence[int] | None, count: int) -> list[int]:
+    """``wanted``, or all of ``count``; EraseError for what is not there."""
+    chosen = list(range(count)) if wanted is None else list(wanted)
+    if not chosen or not all(0 <= index < count for index in chosen):
+        raise EraseError(f"Choose each {what} from 0 to {count - 1}.")
+    return chosen

@@ -1,0 +1,387 @@
+"""One forward pass over any module tree with BFL names: trainable, probed, adapted.
+
+The tree's own submodules do the matrix products, so quantised and cast weights keep working; all
+else is written here without in-place operations, because the hosts' own forwards cannot be
+differentiated. A tree is read, never changed: adapters come in as an argument, not as hooks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as activation_checkpoint
+
+from .config import AXES_DIM, HEAD_DIM
+
+THETA = 10_000
+
+
+class Lora(Protocol):
+    """Adds low-rank changes to the outputs of named Linear modules."""
+
+    def __call__(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        """Return ``y`` plus the change at module ``name`` for input ``x`` (``y`` if none)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Encoded prompts: ``context`` (B, L, context_in_dim) from T5, ``pooled`` (B, vec_in_dim)."""
+
+    context: Tensor
+    pooled: Tensor
+
+    def __len__(self) -> int:
+        return self.context.shape[0]
+
+    def select(self, rows: Sequence[int] | Tensor) -> Conditioning:
+        """The given rows, in that order, repeats allowed."""
+        index = torch.as_tensor(rows, dtype=torch.long, device=self.context.device)
+        return Conditioning(self.context[index], self.pooled[index])
+
+    def to(self, *args: Any, **kwargs: Any) -> Conditioning:
+        """Both tensors moved or cast as ``Tensor.to`` does."""
+        return Conditioning(self.context.to(*args, **kwargs), self.pooled.to(*args, **kwargs))
+
+    @staticmethod
+    def cat(parts: Sequence[Conditioning]) -> Conditioning:
+        """All rows of ``parts`` one after another."""
+        return Conditioning(
+            torch.cat([p.context for p in parts]), torch.cat([p.pooled for p in parts])
+        )
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Asks for the attention of image queries to given text tokens.
+
+    ``blocks`` are indices of double blocks; ``tokens`` (B, W, L) holds one row of token weights a
+    word. ``stop`` ends the pass after the last probed block. ``chunk`` queries at a time, so that
+    the whole attention matrix never exists.
+    """
+
+    blocks: tuple[int, ...]
+    tokens: Tensor
+    stop: bool = False
+    chunk: int = 1024
+
+
+@dataclass(frozen=True)
+class FluxOutput:
+    """``velocity`` like the latents (None after an early stop) and, when probed, ``attention``
+    (B, len(blocks), W, heads, Q), image tokens Q row by row."""
+
+    velocity: Tensor | None
+    attention: Tensor | None
+
+
+def velocity(
+    tree: nn.Module,
+    latents: Tensor,
+    sigma: Tensor,
+    cond: Conditioning,
+    guidance: float | Tensor | None = None,
+    *,
+    lora: Lora | None = None,
+    checkpoint: bool = False,
+) -> Tensor:
+    """Predict ``v = eps - x_0`` at ``latents`` (B, 16, h, w) and ``sigma`` (B,) in [0, 1].
+
+    Parameters as in :func:`flux_forward`. Returns a tensor like ``latents`` in float32 or the
+    latents' own wider type.
+    """
+    out = flux_forward(tree, latents, sigma, cond, guidance, lora=lora, checkpoint=checkpoint)
+    assert out.velocity is not None
+    return out.velocity
+
+
+def flux_forward(
+    tree: nn.Module,
+    latents: Tensor,
+    sigma: Tensor,
+    cond: Conditioning,
+    guidance: float | Tensor | None = None,
+    *,
+    lora: Lora | None = None,
+    probe: Probe | None = None,
+    checkpoint: bool = False,
+) -> FluxOutput:
+    """Run a Flux tree.
+
+    Parameters
+    ----------
+    tree
+        Modules with BFL names: ours, ComfyUI's, BFL's.
+    latents
+        x_t, (B, 16, h, w); odd sizes are padded to whole patches and cropped again.
+    sigma
+        Noise level t, (B,) or scalar, 1 = noise.
+    cond
+        Encoded prompts, B rows.
+    guidance
+        Guidance input of distilled models, a number or (B,); ignored by trees without one.
+    lora
+        Adapter applied to the tree's Linear modules by name.
+    probe
+        Attention to collect on the way.
+    checkpoint
+        Recompute each block in the backward pass instead of keeping its activations.
+    """
+    run = _Pass(tree, lora, probe, checkpoint)
+    dtype = _compute_dtype(tree, latents)
+    batch, _, height, width = latents.shape
+    img, rows, columns = patchify(latents.to(dtype))
+    img = run.linear("img_in", img)
+    txt = run.linear("txt_in", cond.context.to(dtype))
+    vec = run.vector(sigma.expand(batch), guidance, cond.pooled.to(dtype))
+    rope = rope_table(txt.shape[1], rows, columns, latents.device)
+    img, txt, attention = run.double_blocks(img, txt, vec, rope)
+    if probe is not None and probe.stop:
+        return FluxOutput(None, attention)
+    img = run.single_blocks(img, txt, vec, rope)
+    img = run.final_layer(img, vec)
+    predicted = unpatchify(img, rows, columns)[:, :, :height, :width]
+    return FluxOutput(predicted.to(torch.promote_types(latents.dtype, torch.float32)), attention)
+
+
+def patchify(latents: Tensor) -> tuple[Tensor, int, int]:
+    """(B, C, h, w) -> (B, rows * columns, 4 C), with the number of rows and columns."""
+    latents = F.pad(latents, (0, latents.shape[3] % 2, 0, latents.shape[2] % 2), mode="circular")
+    batch, channels, height, width = latents.shape
+    rows, columns = height // 2, width // 2
+    patches = latents.reshape(batch, channels, rows, 2, columns, 2).permute(0, 2, 4, 1, 3, 5)
+    return patches.reshape(batch, rows * columns, channels * 4), rows, columns
+
+
+def unpatchify(patches: Tensor, rows: int, columns: int) -> Tensor:
+    """The inverse of :func:`patchify`, padding included."""
+    batch, _, width = patches.shape
+    latents = patches.reshape(batch, rows, columns, width // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
+    return latents.reshape(batch, width // 4, rows * 2, columns * 2)
+
+
+def sinusoid(t: Tensor, dim: int = 256) -> Tensor:
+    """Embed t (B,) in [0, 1], times 1000, as (B, dim) cosines and sines in float32."""
+    half = dim // 2
+    steps = torch.arange(half, dtype=torch.float32, device=t.device)
+    angles = (1000.0 * t.float())[:, None] * torch.exp(-math.log(THETA) * steps / half)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def rope_table(text: int, rows: int, columns: int, device: torch.device) -> Tensor:
+    """Rotations as unit complex numbers (text + rows * columns, HEAD_DIM / 2), complex64.
+
+    Text tokens sit at (0, 0, 0), image tokens at (0, row, column); each axis has its own band of
+    channels (16, 56, 56).
+    """
+    position = torch.zeros(text + rows * columns, 3, dtype=torch.float64)  # MPS has no float64
+    cells = torch.arange(rows * columns)
+    position[text:, 1] = cells // columns
+    position[text:, 2] = cells % columns
+    bands = []
+    for axis, dim in enumerate(AXES_DIM):
+        exponent = torch.arange(0, dim, 2, dtype=torch.float64) / dim
+        bands.append(position[:, axis, None] / THETA**exponent)
+    angles = torch.cat(bands, dim=-1)
+    return torch.polar(torch.ones_like(angles), angles).to(torch.complex64).to(device)
+
+
+def rotate(x: Tensor, rope: Tensor) -> Tensor:
+    """Turn neighbouring channel pairs of x (B, heads, T, HEAD_DIM) by their angles."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    turned = torch.view_as_complex(wide.unflatten(-1, (-1, 2))) * rope
+    return torch.view_as_real(turned).flatten(-2).to(x.dtype)
+
+
+def probe_attention(q: Tensor, k: Tensor, tokens: Tensor, chunk: int) -> Tensor:
+    """Exact softmax attention of queries to weighted tokens, without the whole matrix.
+
+    ``q`` (B, heads, Q, d), ``k`` (B, heads, L + Q, d) with text keys first, ``tokens`` (B, W, L).
+    Returns (B, W, heads, Q) in float32 or wider: ``sum_l softmax(q k^T / sqrt d)[l] tokens[w, l]``.
+    """
+    weights = tokens.to(torch.promote_types(q.dtype, torch.float32))[:, None].transpose(-1, -2)
+
+    def attend(part: Tensor) -> Tensor:
+        logits = (part @ k.transpose(-1, -2)).to(weights.dtype) / math.sqrt(q.shape[-1])
+        return logits.softmax(-1)[..., : tokens.shape[-1]] @ weights
+
+    parts = q.split(chunk, dim=2)
+    recompute = len(parts) > 1 and torch.is_grad_enabled()
+    rows = [
+        activation_checkpoint(attend, part, use_reentrant=False) if recompute else attend(part)
+        for part in parts
+    ]
+    return torch.cat(rows, dim=2).permute(0, 3, 1, 2)
+
+
+def tree_device(tree: nn.Module) -> torch.device:
+    """Where a tree computes: its ``compute_device`` if it has one, as a host that keeps weights
+    elsewhere says, else where its weights are."""
+    told = getattr(tree, "compute_device", None)
+    return next(tree.parameters()).device if told is None else told
+
+
+def _compute_dtype(tree: nn.Module, latents: Tensor) -> torch.dtype:
+    """The dtype activations run in: the tree's ``compute_dtype`` if it has one, else that of the
+    norms, which no quantisation touches."""
+    told = getattr(tree, "compute_dtype", None)
+    if told is not None:
+        return told
+    norm = next(p for n, p in tree.named_parameters() if "query_norm" in n)
+    return norm.dtype if norm.is_floating_point() and norm.itemsize > 1 else latents.dtype
+
+
+def _layer_norm(x: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6)
+
+
+def _normalise(norm: nn.Module, x: Tensor) -> Tensor:
+    """A q or k norm, whose weight is named differently from tree to tree, in the weight's dtype."""
+    weight = next(norm.parameters(), None)
+    return norm(x if weight is None or weight.dtype.itemsize == 1 else x.to(weight.dtype))
+
+
+def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return _layer_norm(x) * (1 + scale) + shift
+
+
+class _Pass:
+    """One pass: the tree, its adapter and its probe, and the blocks computed with them."""
+
+    def __init__(
+        self, tree: nn.Module, lora: Lora | None, probe: Probe | None, checkpoint: bool
+    ) -> None:
+        self.tree: Any = tree
+        self.lora = lora
+        self.probe = probe
+        self.checkpoint = checkpoint and torch.is_grad_enabled()
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        """Module ``name`` applied to x, with the adapter's change."""
+        y = self.tree.get_submodule(name)(x)
+        return y if self.lora is None else self.lora(name, x, y)
+
+    def embed(self, name: str, x: Tensor) -> Tensor:
+        return self.linear(f"{name}.out_layer", F.silu(self.linear(f"{name}.in_layer", x)))
+
+    def vector(self, sigma: Tensor, guidance: float | Tensor | None, pooled: Tensor) -> Tensor:
+        """The modulation vector (B, 1, hidden) from time, guidance and pooled text."""
+        vec = self.embed("time_in", sinusoid(sigma).to(pooled.dtype))
+        guided = getattr(self.tree, "guidance_in", None)
+        if guidance is not None and guided is not None and not isinstance(guided, nn.Identity):
+            g = torch.as_tensor(guidance, dtype=torch.float32, device=sigma.device)
+            vec = vec + self.embed("guidance_in", sinusoid(g.expand_as(sigma)).to(pooled.dtype))
+        vec = vec + self.embed("vector_in", pooled)
+        return F.silu(vec)[:, None]
+
+    def block(self, function: Callable[..., Any], *args: Any) -> Any:
+        if self.checkpoint:
+            return activation_checkpoint(function, *args, use_reentrant=False)
+        return function(*args)
+
+    def double_blocks(
+        self, img: Tensor, txt: Tensor, vec: Tensor, rope: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        wanted = self.probe.blocks if self.probe else ()
+        last = max(wanted) if self.probe and self.probe.stop else None
+        found: dict[int, Tensor] = {}
+        for index in range(len(self.tree.double_blocks)):
+            img, txt, attention = self.block(
+                self.double_block, index, img, txt, vec, rope, index in wanted, index == last
+            )
+            if index in wanted:
+                found[index] = attention
+            if index == last:
+                break
+        stacked = torch.stack([found[index] for index in wanted], dim=1) if wanted else None
+        return img, txt, stacked
+
+    def double_block(
+        self,
+        index: int,
+        img: Tensor,
+        txt: Tensor,
+        vec: Tensor,
+        rope: Tensor,
+        probed: bool,
+        last: bool,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """One block; the ``last`` one of a pass that stops ends with its attention."""
+        name = f"double_blocks.{index}"
+        streams = {"txt": txt, "img": img}
+        mods = {s: self.linear(f"{name}.{s}_mod.lin", vec).chunk(6, dim=-1) for s in streams}
+        q, k, v = (
+            torch.cat(parts, dim=2)
+            for parts in zip(
+                *(self.stream_qkv(f"{name}.{s}_attn", x, mods[s]) for s, x in streams.items()),
+                strict=True,
+            )
+        )
+        q, k = rotate(q, rope), rotate(k, rope)
+        length = txt.shape[1]
+        attention = None
+        if probed and self.probe:
+            attention = probe_attention(q[:, :, length:], k, self.probe.tokens, self.probe.chunk)
+        if last:
+            return img, txt, attention
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        halves = {"txt": mixed[:, :length], "img": mixed[:, length:]}
+        txt, img = (self.stream_out(name, s, x, halves[s], mods[s]) for s, x in streams.items())
+        return img, txt, attention
+
+    def stream_qkv(self, name: str, x: Tensor, mod: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Normalised q, k and plain v of one stream, each (B, heads, T, HEAD_DIM)."""
+        qkv = self.linear(f"{name}.qkv", _modulate(x, mod[0], mod[1]))
+        return self.heads(f"{name}.norm", qkv)
+
+    def heads(self, norm: str, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = qkv.unflatten(-1, (3, -1, HEAD_DIM)).permute(2, 0, 3, 1, 4)
+        q = self.normalise(f"{norm}.query_norm", q)
+        k = self.normalise(f"{norm}.key_norm", k)
+        return q.to(v.dtype), k.to(v.dtype), v
+
+    def normalise(self, name: str, x: Tensor) -> Tensor:
+        """A q or k norm, computed again for its backward pass: where it is made of simple
+        operations autograd would keep float32 copies of x, two of each."""
+        norm = self.tree.get_submodule(name)
+        if self.checkpoint or not torch.is_grad_enabled():
+            return _normalise(norm, x)
+        return activation_checkpoint(
+            _normalise, norm, x, use_reentrant=False, preserve_rng_state=False
+        )
+
+    def stream_out(
+        self, name: str, stream: str, x: Tensor, mixed: Tensor, mod: Sequence[Tensor]
+    ) -> Tensor:
+        x = x + mod[2] * self.linear(f"{name}.{stream}_attn.proj", mixed)
+        mlp = f"{name}.{stream}_mlp"
+        inner = F.gelu(self.linear(f"{mlp}.0", _modulate(x, mod[3], mod[4])), approximate="tanh")
+        return x + mod[5] * self.linear(f"{mlp}.2", inner)
+
+    def single_blocks(self, img: Tensor, txt: Tensor, vec: Tensor, rope: Tensor) -> Tensor:
+        x = torch.cat([txt, img], dim=1)
+        for index in range(len(self.tree.single_blocks)):
+            x = self.block(self.single_block, index, x, vec, rope)
+        return x[:, txt.shape[1] :]
+
+    def single_block(self, index: int, x: Tensor, vec: Tensor, rope: Tensor) -> Tensor:
+        name = f"single_blocks.{index}"
+        shift, scale, gate = self.linear(f"{name}.modulation.lin", vec).chunk(3, dim=-1)
+        inner = self.linear(f"{name}.linear1", _modulate(x, shift, scale))
+        qkv, mlp = inner.split([3 * x.shape[-1], inner.shape[-1] - 3 * x.shape[-1]], dim=-1)
+        q, k, v = self.heads(f"{name}.norm", qkv)
+        mixed = F.scaled_dot_product_attention(rotate(q, rope), rotate(k, rope), v)
+        mixed = mixed.transpose(1, 2).flatten(2)
+        out = torch.cat([mixed, F.gelu(mlp, approximate="tanh")], dim=-1)
+        return x + gate * self.linear(f"{name}.linear2", out)
+
+    def final_layer(self, img: Tensor, vec: Tensor) -> Tensor:
+        mod = self.linear("final_layer.adaLN_modulation.1", vec)
+        shift, scale = mod.chunk(2, dim=-1)
+        return self.linear("final_layer.linear", _modulate(img, shift, scale))

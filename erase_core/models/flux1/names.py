@@ -1,0 +1,200 @@
+"""Flux's two naming schemes: Black Forest Labs' (BFL, ComfyUI) and diffusers'.
+
+BFL fuses projections that diffusers keeps apart: ``double_blocks.N.txt_attn.qkv`` holds the rows of
+``transformer_blocks.N.attn.add_q_proj``, ``add_k_proj`` and ``add_v_proj``, in this order. LoRA
+files carry diffusers' names, the training forward BFL's; the tables here say who sits where.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import EraseError
+from .config import FluxConfig
+from .tree import Flux
+
+# BFL module -> the diffusers modules whose rows it stacks. Of several, all but the last have
+# `hidden_size` rows.
+_OUTER = {
+    "img_in": ("x_embedder",),
+    "txt_in": ("context_embedder",),
+    "time_in.in_layer": ("time_text_embed.timestep_embedder.linear_1",),
+    "time_in.out_layer": ("time_text_embed.timestep_embedder.linear_2",),
+    "vector_in.in_layer": ("time_text_embed.text_embedder.linear_1",),
+    "vector_in.out_layer": ("time_text_embed.text_embedder.linear_2",),
+    "guidance_in.in_layer": ("time_text_embed.guidance_embedder.linear_1",),
+    "guidance_in.out_layer": ("time_text_embed.guidance_embedder.linear_2",),
+    "final_layer.adaLN_modulation.1": ("norm_out.linear",),
+    "final_layer.linear": ("proj_out",),
+}
+_DOUBLE = {
+    "img_mod.lin": ("norm1.linear",),
+    "img_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
+    "img_attn.norm.query_norm": ("attn.norm_q",),
+    "img_attn.norm.key_norm": ("attn.norm_k",),
+    "img_attn.proj": ("attn.to_out.0",),
+    "img_mlp.0": ("ff.net.0.proj",),
+    "img_mlp.2": ("ff.net.2",),
+    "txt_mod.lin": ("norm1_context.linear",),
+    "txt_attn.qkv": ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
+    "txt_attn.norm.query_norm": ("attn.norm_added_q",),
+    "txt_attn.norm.key_norm": ("attn.norm_added_k",),
+    "txt_attn.proj": ("attn.to_add_out",),
+    "txt_mlp.0": ("ff_context.net.0.proj",),
+    "txt_mlp.2": ("ff_context.net.2",),
+}
+_SINGLE = {
+    "modulation.lin": ("norm.linear",),
+    "linear1": ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"),
+    "norm.query_norm": ("attn.norm_q",),
+    "norm.key_norm": ("attn.norm_k",),
+    "linear2": ("proj_out",),
+}
+_SWAPPED = "final_layer.adaLN_modulation.1"  # BFL stacks (shift, scale), diffusers (scale, shift)
+
+# What a person calls a group of Linear modules -> their diffusers names, as a pattern.
+TARGETS: dict[str, str] = {
+    "add_q_proj": r"transformer_blocks\.\d+\.attn\.add_q_proj",
+    "add_k_proj": r"transformer_blocks\.\d+\.attn\.add_k_proj",
+    "add_v_proj": r"transformer_blocks\.\d+\.attn\.add_v_proj",
+    "to_add_out": r"transformer_blocks\.\d+\.attn\.to_add_out",
+    "image_attention": r"transformer_blocks\.\d+\.attn\.to_(q|k|v|out\.0)",
+    "single_blocks": r"single_transformer_blocks\.\d+\.attn\.to_[qkv]",
+    "vector_in": r"time_text_embed\.text_embedder\.linear_[12]",
+}
+
+
+class Slot(NamedTuple):
+    """Where a diffusers Linear sits in the BFL tree: output ``rows`` of Linear ``module``."""
+
+    module: str
+    rows: slice
+    in_features: int
+    out_features: int
+
+
+def skeleton(config: FluxConfig) -> Flux:
+    """A Flux tree without storage (meta device), for its names and shapes."""
+    with torch.device("meta"):
+        return Flux(config)
+
+
+def linear_slots(config: FluxConfig) -> dict[str, Slot]:
+    """Every Linear of diffusers' model by name, with its place in the BFL tree, in file order.
+
+    All but ``norm_out.linear``, whose halves stand the other way round there.
+    """
+    modules = dict(skeleton(config).named_modules())
+    slots = {}
+    for name, parts in _stacks(config.depth, config.depth_single_blocks).items():
+        module = modules.get(name)
+        if isinstance(module, nn.Linear) and name != _SWAPPED:
+            sizes = _row_counts(len(parts), config.hidden_size, module.out_features)
+            for part, start, size in zip(parts, _starts(sizes), sizes, strict=True):
+                slots[part] = Slot(name, slice(start, start + size), module.in_features, size)
+    return slots
+
+
+def lora_slots(config: FluxConfig, targets: Iterable[str]) -> dict[str, Slot]:
+    """The Linears that a LoRA changes, by diffusers name without the ``transformer.`` prefix.
+
+    ``targets`` are keys of TARGETS; EraseError, listing them, for any other or for none.
+    """
+    wanted = list(dict.fromkeys(targets))
+    unknown = [target for target in wanted if target not in TARGETS]
+    if unknown or not wanted:
+        problem = f"Unknown LoRA target {', '.join(unknown)}" if unknown else "No LoRA target given"
+        raise EraseError(f"{problem}; choose from {', '.join(TARGETS)}.")
+    pattern = re.compile("|".join(TARGETS[target] for target in wanted))
+    return {name: slot for name, slot in linear_slots(config).items() if pattern.fullmatch(name)}
+
+
+def diffusers_to_bfl(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename and stack a diffusers state dict into BFL's file keys (norms end in ``.scale``).
+
+    Keys that are no part of Flux keep their names, so that a check of the result shows them.
+    """
+    rest = dict(state)
+    converted = {}
+    stacks = _stacks(
+        _depth(rest, "transformer_blocks."), _depth(rest, "single_transformer_blocks.")
+    )
+    for module, parts in stacks.items():
+        for end in ("weight", "bias"):
+            names = [f"{part}.{end}" for part in parts]
+            if all(name in rest for name in names):
+                tensors = [rest.pop(name) for name in names]
+                joined = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+                converted[_file_key(module, end)] = _swap(joined) if module == _SWAPPED else joined
+    return converted | rest
+
+
+def bfl_to_diffusers(state: Mapping[str, Tensor], config: FluxConfig) -> dict[str, Tensor]:
+    """Split and rename a BFL state dict (norms ``.scale`` or ``.weight``) into diffusers' keys.
+
+    Tensors are views of the given ones, but for the swapped output modulation. Raises EraseError
+    when the state lacks a key of ``config``, except for absent guidance.
+    """
+    state = tree_keys(state)
+    stacks = _stacks(config.depth, config.depth_single_blocks)
+    converted: dict[str, Tensor] = {}
+    for key in skeleton(config).state_dict():
+        if key not in state:
+            raise EraseError(f"The state dict lacks {key}; give a whole Flux transformer.")
+        module, end = key.rsplit(".", 1)
+        parts = stacks[module]
+        tensor = _swap(state[key]) if module == _SWAPPED else state[key]
+        pieces = tensor.split(_row_counts(len(parts), config.hidden_size, len(tensor)))
+        converted |= {f"{part}.{end}": piece for part, piece in zip(parts, pieces, strict=True)}
+    return converted
+
+
+def tree_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """BFL keys as our module tree has them: q / k norms end in ``.weight``."""
+    return {re.sub(r"_norm\.scale$", "_norm.weight", key): value for key, value in state.items()}
+
+
+def file_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """BFL keys as in published files, which every host reads: q / k norms end in ``.scale``."""
+    return {re.sub(r"_norm\.weight$", "_norm.scale", key): value for key, value in state.items()}
+
+
+def _stacks(depth: int, depth_single: int) -> dict[str, tuple[str, ...]]:
+    """BFL module -> diffusers modules, for the whole model."""
+    table: dict[str, tuple[str, ...]] = dict(_OUTER)
+    for bfl, diffusers, blocks, count in (
+        ("double_blocks", "transformer_blocks", _DOUBLE, depth),
+        ("single_blocks", "single_transformer_blocks", _SINGLE, depth_single),
+    ):
+        for index in range(count):
+            for module, parts in blocks.items():
+                table[f"{bfl}.{index}.{module}"] = tuple(f"{diffusers}.{index}.{p}" for p in parts)
+    return table
+
+
+def _file_key(module: str, end: str) -> str:
+    return f"{module}.scale" if module.endswith("_norm") else f"{module}.{end}"
+
+
+def _row_counts(parts: int, hidden: int, rows: int) -> list[int]:
+    return [hidden] * (parts - 1) + [rows - hidden * (parts - 1)]
+
+
+def _starts(sizes: list[int]) -> list[int]:
+    return [sum(sizes[:index]) for index in range(len(sizes))]
+
+
+def _swap(stacked: Tensor) -> Tensor:
+    first, second = stacked.chunk(2)
+    return torch.cat([second, first])
+
+
+def _depth(state: Mapping[str, Tensor], prefix: str) -> int:
+    """Number of blocks: one more than the highest index behind ``prefix``."""
+    pattern = re.compile(re.escape(prefix) + r"(\d+)\.")
+    return max((int(m[1]) + 1 for key in state if (m := pattern.match(key))), default=0)

@@ -1,0 +1,82 @@
+"""One velocity of a loaded Flux, computed by diffusers' model from the very same weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import EraseError
+from ..frozen import FrozenLinear, put
+from .config import FluxConfig
+from .forward import Conditioning, patchify, unpatchify
+from .names import bfl_to_diffusers, linear_slots
+
+
+def diffusers_velocity(
+    tree: nn.Module,
+    config: FluxConfig,
+    latents: Tensor,
+    sigma: Tensor,
+    cond: Conditioning,
+    guidance: float | None,
+) -> Tensor:
+    """What :func:`.forward.velocity` is to predict: (B, 16, h, w), h and w even.
+
+    The weights are shared with ``tree``, not copied; fp8 is widened at use.
+
+    Raises
+    ------
+    EraseError
+        When diffusers is not installed.
+    """
+    model = _diffusers_model(tree, config)
+    dtype = tree.get_parameter("final_layer.linear.bias").dtype
+    img, rows, columns = patchify(latents.to(dtype))
+    place = torch.zeros(rows, columns, 3, device=img.device)
+    place[..., 1] = torch.arange(rows, device=img.device)[:, None]
+    place[..., 2] = torch.arange(columns, device=img.device)
+    guided = None
+    if config.guidance_embed:
+        guided = torch.full((len(img),), guidance or 0.0, dtype=dtype, device=img.device)
+    with torch.no_grad():
+        (out,) = model(
+            hidden_states=img,
+            encoder_hidden_states=cond.context.to(dtype),
+            pooled_projections=cond.pooled.to(dtype),
+            timestep=sigma.expand(len(img)).to(dtype),
+            img_ids=place.flatten(0, 1),
+            txt_ids=torch.zeros(cond.context.shape[1], 3, device=img.device),
+            guidance=guided,
+            return_dict=False,
+        )
+    return unpatchify(out, rows, columns).float()
+
+
+def _diffusers_model(tree: nn.Module, config: FluxConfig) -> Any:
+    """diffusers' module tree around views of our weights."""
+    try:
+        from diffusers import FluxTransformer2DModel
+    except ImportError as error:
+        raise EraseError("diffusers is not installed; pip install diffusers to compare.") from error
+    with torch.device("meta"):
+        model: Any = FluxTransformer2DModel(
+            in_channels=config.in_channels,
+            num_layers=config.depth,
+            num_single_layers=config.depth_single_blocks,
+            num_attention_heads=config.num_heads,
+            joint_attention_dim=config.context_in_dim,
+            pooled_projection_dim=config.vec_in_dim,
+            guidance_embeds=config.guidance_embed,
+        )
+    modules = {name: slot.module for name, slot in linear_slots(config).items()}
+    for name, module in (modules | {"norm_out.linear": "final_layer.adaLN_modulation.1"}).items():
+        ours = tree.get_submodule(module)
+        if isinstance(ours, FrozenLinear):
+            theirs = model.get_submodule(name)
+            cast = FrozenLinear(theirs.in_features, theirs.out_features, device="meta")
+            cast.scale = ours.scale
+            put(model, name, cast)
+    model.load_state_dict(bfl_to_diffusers(tree.state_dict(), config), assign=True)
+    return model.eval()

@@ -1,0 +1,202 @@
+"""CLIP-L and T5 as Flux uses them: a pooled vector and a row of states for each prompt.
+
+Both compute in float32, and their matrices stay mapped to the file in its dtype, to be widened at
+every use: T5-XXL takes the 9.5 or 4.9 GB of its file instead of 19, and gives the same numbers.
+Computing in bfloat16, too, would be slow on every CPU without instructions for it. On another
+device a matrix is there only while it is used, so that a small card encodes as well as a big one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5EncoderModel,
+)
+
+from ...concepts.spans import token_mask
+from ...errors import EraseError
+from ...files import read_weights
+from ..frozen import FrozenLinear, put, unscale
+from .forward import Conditioning
+
+CLIP_LENGTH = 77
+_T5_TABLES = ("shared", "encoder.embed_tokens")  # one table under either name or both
+
+
+@dataclass(eq=False)
+class TextEncoders:
+    """Both encoders with their tokenizers, until :meth:`release`.
+
+    ``t5_length`` is the number of T5 tokens of every prompt (256 or 512 for Flux.1, 64 for
+    MiniFlux); as in ComfyUI, padding takes part in T5's attention.
+    """
+
+    clip: CLIPTextModel
+    clip_tokenizer: PreTrainedTokenizerFast
+    t5: T5EncoderModel
+    t5_tokenizer: PreTrainedTokenizerFast
+    t5_length: int
+
+    def to(self, device: torch.device | str) -> TextEncoders:
+        """Compute on ``device``; the matrices stay in the file and go over one at a time."""
+        models: tuple[nn.Module, ...] = (self.clip, self.t5)
+        for model in models:
+            model.to(device)
+        return self
+
+    def encode(self, prompts: Sequence[str], batch: int = 64) -> Conditioning:
+        """Encode prompts without gradients: context (B, t5_length, D) and pooled (B, P), float32 in
+        main memory."""
+        with torch.no_grad():
+            parts = [self.embed(prompts[i : i + batch]) for i in range(0, len(prompts), batch)]
+        return Conditioning.cat([part.to("cpu") for part in parts])
+
+    def embed(self, prompts: Sequence[str]) -> Conditioning:
+        """Encode prompts in one batch where the encoders compute, with gradients where they want
+        them."""
+        device = self.t5.device
+        t5_ids = tokenize(self.t5_tokenizer, prompts, self.t5_length).to(device)
+        clip_ids = tokenize(self.clip_tokenizer, prompts, CLIP_LENGTH).to(device)
+        context = self.t5(input_ids=t5_ids).last_hidden_state
+        pooled = self.clip(input_ids=clip_ids).pooler_output
+        return Conditioning(context, pooled)
+
+    def release(self) -> None:
+        """Give the encoders' memory back; the tokenizers stay, nothing can be encoded any more."""
+        del self.clip, self.t5
+        torch.cuda.empty_cache()  # else a card's memory would not count as free; no card, no effect
+
+    def token_mask(self, prompt: str, word: str) -> Tensor:
+        """Which of the T5 tokens spell ``word`` in ``prompt``: (t5_length,) of 0 and 1.
+
+        Raises
+        ------
+        EraseError
+            When the word is not in the prompt, or lies past the truncation length.
+        """
+        return token_mask(self.t5_tokenizer, prompt, word, self.t5_length)
+
+
+def tokenize(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], length: int) -> Tensor:
+    """Token ids (B, length), padded and truncated (the end token is kept)."""
+    encoded = tokenizer(
+        list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    )
+    return encoded["input_ids"]
+
+
+class _StoredLinear(FrozenLinear):
+    """A FrozenLinear whose weight is no parameter: it stays in the file when the model moves, and
+    transformers' T5 would narrow what goes into a layer to the dtype of its ``weight``."""
+
+    def __init__(self, linear: nn.Linear, scale: float) -> None:
+        super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
+        self.scale, self.stored, self.bias = scale, linear.weight.data, linear.bias
+        self.weight = None  # type: ignore[assignment]
+
+    def held(self) -> tuple[Tensor, Tensor | None]:
+        return self.stored, self.bias
+
+
+def load_clip(path: Path, tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
+    """CLIP's text model of any size from a safetensors file with ``text_model.`` names, or from the
+    ``text_encoder`` folder of a pipeline.
+
+    Raises
+    ------
+    EraseError
+        When the file is missing, damaged or something else.
+    """
+    tensors = read_weights(path)
+    embedding = tensors.get("text_model.embeddings.token_embedding.weight")
+    if embedding is None:
+        raise EraseError(f"{path} is not a CLIP text encoder; choose clip_l.safetensors.")
+    width = embedding.shape[1]
+    config = CLIPTextConfig(
+        vocab_size=embedding.shape[0],
+        hidden_size=width,
+        intermediate_size=tensors["text_model.encoder.layers.0.mlp.fc1.weight"].shape[0],
+        num_hidden_layers=_layers(tensors, "text_model.encoder.layers."),
+        num_attention_heads=width // 64,
+        projection_dim=width,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    with torch.device("meta"):
+        model = CLIPTextModel(config)
+    if not any(name.startswith("text_model.") for name in model.state_dict()):  # transformers 5
+        tensors = {name.removeprefix("text_model."): t for name, t in tensors.items()}
+    return _assign(model, tensors, path)
+
+
+def load_t5(path: Path) -> T5EncoderModel:
+    """T5 v1.1's encoder of any size from a safetensors file with ``encoder.block`` names, or from
+    the ``text_encoder_2`` folder of a pipeline, sharded or not: 32, 16 or 8 bits, the last with a
+    scale for each matrix or without.
+
+    Raises
+    ------
+    EraseError
+        When the file is missing, damaged, quantised in another way, or something else.
+    """
+    tensors = read_weights(path)
+    table = next((name for name in _T5_TABLES if f"{name}.weight" in tensors), None)
+    if table is None or "encoder.block.0.layer.1.DenseReluDense.wi_0.weight" not in tensors:
+        raise EraseError(f"{path} is not a T5 encoder; choose t5xxl_fp16 or t5xxl_fp8.")
+    rows, width = tensors[f"{table}.weight"].shape
+    inner = tensors["encoder.block.0.layer.0.SelfAttention.q.weight"].shape[0]
+    config = T5Config(
+        vocab_size=rows,
+        d_model=width,
+        d_kv=64,
+        num_heads=inner // 64,
+        d_ff=tensors["encoder.block.0.layer.1.DenseReluDense.wi_0.weight"].shape[0],
+        num_layers=_layers(tensors, "encoder.block."),
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,
+    )
+    with torch.device("meta"):
+        model = T5EncoderModel(config)
+    own = {key.removeprefix(table): t for key, t in tensors.items() if key.startswith(f"{table}.")}
+    tensors |= {name + end: tensor for name in _T5_TABLES for end, tensor in own.items()}
+    model = _assign(model, tensors, path)
+    model.set_input_embeddings(model.shared)
+    return model
+
+
+def _layers(tensors: dict[str, Tensor], prefix: str) -> int:
+    start = len(prefix)
+    return len({name[start:].split(".")[0] for name in tensors if name.startswith(prefix)})
+
+
+def _assign(model, tensors: dict[str, Tensor], path: Path):  # type: ignore[no-untyped-def]
+    """Fill a model that has no storage: matrices as they are in the file, all else in float32."""
+    state, scales = unscale(path.name, tensors, "choose one of 16 bits or fp8")
+    linears = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
+    known: dict[str, Tensor] = {}
+    for name in model.state_dict():
+        if name not in state:
+            raise EraseError(f"{path} lacks {name}: it is damaged or of another kind.")
+        module, _, end = name.rpartition(".")
+        matrix = module in linears and end == "weight"
+        known[name] = state[name] if matrix else state[name].float()
+        if module in scales and end == "weight" and not matrix:
+            known[name] = known[name] * scales[module]
+    model.load_state_dict(known, assign=True)
+    for name, linear in linears.items():
+        put(model, name, _StoredLinear(linear, scales.get(name, 1.0)))
+    for name, buffer in model.named_buffers():
+        if buffer.is_meta:
+            owner, _, leaf = name.rpartition(".")
+            positions = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+            model.get_submodule(owner).register_buffer(leaf, positions, persistent=False)
+    return model.eval().requires_grad_(False)

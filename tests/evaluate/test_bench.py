@@ -1,0 +1,400 @@
+"""The benchmark: its methods, its cells, its tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import LENGTH, WordText, make_tree
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
+
+from erase_core.cli.main import main
+from erase_core.erasers.edit import WeightEdit
+from erase_core.erasers.lora import EraserLora
+from erase_core.errors import EraseError
+from erase_core.evaluate.judges.recogniser import Exam
+from erase_core.evaluate.report.sheets import HEIGHT, SHOWN, strip, write_sheets
+from erase_core.evaluate.report.summary import ahead, summarise
+from erase_core.evaluate.report.tables import results
+from erase_core.evaluate.scores import Rate
+from erase_core.evaluate.suites.cell import MADE, Cell
+from erase_core.evaluate.suites.prompts import Prompt, read_prompts
+from erase_core.evaluate.suites.store import read_csv, read_rows, write_csv
+from erase_core.evaluate.suites.suite import DEVELOPMENT, REPORTED, SETS, SEVERAL, chosen, full
+from erase_core.files import write_json
+from erase_core.methods.base import find_method, methods
+from erase_core.miniatures.miniflux import FOLDER
+from erase_core.miniatures.miniflux import load as load_miniflux
+from erase_core.miniatures.miniflux.concepts import concept as concept_of
+from erase_core.miniatures.miniflux.concepts import held_out_synonyms
+from erase_core.miniatures.miniflux.judge import synonym_cases
+from erase_core.miniatures.miniflux.world import THINGS
+from erase_core.models.flux1.forward import velocity
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_every_method_says_what_it_is() -> None:
+    found = methods()
+    assert {"untouched", "ours"} <= found.keys()
+    for name, method in found.items():
+        assert method.name == name and method.label
+    with pytest.raises(EraseError, match="choose from"):
+        find_method("magic")
+
+
+def test_a_weight_edit_equals_the_edited_weights(tmp_path: Path) -> None:
+    tree, edited = make_tree(), make_tree()
+    edit = WeightEdit.zeros(tree, ["txt_in", "double_blocks.1.txt_attn.qkv"])
+    generator = torch.Generator().manual_seed(3)
+    for parameter in edit.parameters():
+        parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+    edit.save(tmp_path / "edit.safetensors")
+    for name, change in WeightEdit.load(tmp_path / "edit.safetensors").changes.items():
+        edited.get_submodule(name).weight.data += change.data
+    cond = WordText().encode([" ".join(["tiger"] * LENGTH)])
+    x = torch.randn(1, 16, 4, 6, generator=generator)
+    told = velocity(tree, x, torch.tensor([0.5]), cond, lora=edit)
+    assert not torch.allclose(told, velocity(tree, x, torch.tensor([0.5]), cond), atol=1e-3)
+    torch.testing.assert_close(told, velocity(edited, x, torch.tensor([0.5]), cond))
+    with pytest.raises(EraseError, match="no weight edit"):
+        WeightEdit.load(FOLDER / "vae.safetensors")
+
+
+def row(method: str, concept: str, **rates: tuple[int, int]) -> dict[str, Any]:
+    marks = {name: Rate(*pair).to_dict() for name, pair in rates.items()}
+    kept = {"agreement": Rate(9, 10).to_dict(), "distance": 0.01, "untouched": marks}
+    cost = {"seconds": 3.0, "peak_bytes": 10**9, "file_bytes": 10**6, "ho": 0.9}
+    kind = concept_of(concept).kind
+    own = {"method": method, "concepts": [concept], "kind": kind, "seed": 0}
+    return {**own, **marks, **kept, **cost}
+
+
+def test_a_summary_is_the_mean_of_its_concepts() -> None:
+    cells = [
+        row("ours", "dog", acc_e=(0, 40), acc_g=(4, 40), acc_ir=(40, 40)),
+        row("ours", "rose", acc_e=(8, 40), acc_g=(0, 40), acc_ir=(36, 40)),
+    ]
+    found = summarise(cells)
+    assert found["acc_e"].value == pytest.approx(0.1)
+    assert found["acc_ir"].value == pytest.approx(0.95)
+    assert found["ho"].value == pytest.approx(3 / (1 / 0.9 + 1 / 0.95 + 1 / 0.95))
+    assert found["acc_e"].low < 0.02 and 0.2 <= found["acc_e"].high <= 0.35
+    assert summarise(cells) == found  # the bootstrap is seeded
+
+
+def test_a_rate_that_some_concepts_lack_is_the_mean_of_the_others() -> None:
+    cells = [
+        row("ours", "kissing", acc_e=(4, 40), acc_ir=(40, 40)),
+        row("ours", "above", acc_e=(0, 40), acc_g=(20, 40), acc_ir=(40, 40)),
+    ]
+    found = summarise(cells)
+    assert found["acc_g"].value == 0.5
+    assert found["ho"].value == pytest.approx(3 / (1 / 0.95 + 1 / 1.0 + 1 / (1 - (0.1 + 0.5) / 2)))
+    assert "acc_near" not in found
+
+
+def test_an_interval_of_one_concept_is_that_of_its_pictures() -> None:
+    found = summarise([row("ours", "dog", acc_e=(20, 100), acc_ir=(100, 100))])
+    assert found["acc_e"].low == pytest.approx(0.2 - 1.96 * 0.04, abs=0.02)
+    assert found["acc_e"].high == pytest.approx(0.2 + 1.96 * 0.04, abs=0.02)
+    assert found["acc_ir"].high == 1
+    assert found["acc_ir"].low == pytest.approx(Rate(100, 100).interval[0], abs=0.02)  # Wilson's
+
+
+def test_harm_is_told_of_the_cells_that_all_methods_have() -> None:
+    rates = {"acc_e": (0, 9), "acc_g": (0, 9), "acc_ir": (9, 9), "acc_near": (9, 9)}
+    cells = [row(method, "dog", **rates) for method in ("ours", "uce")]
+    more = row("ours", "rose", **rates) | {"distance": 0.5, "seconds": 99.0}
+    several = row("mace", "dog", **rates) | {"concepts": ["dog", "rose"], "kind": "several"}
+    table = results([*cells, more, several]).split("## Harm and cost")[1]
+    told = {line.split("|")[1].strip(): line for line in table.splitlines() if line.count("|") > 5}
+    assert "| 0.0100 | 90.0 |" in told["EraseAnything (ours)"]
+    assert "| 3 |" in told["EraseAnything (ours)"] and "| – | – |" in told["MACE-style"]
+
+
+def test_a_lead_is_that_of_the_same_concepts() -> None:
+    """Concepts that differ widely hide a steady lead from two intervals, not from their pairs."""
+    kept = {"dog": 196, "rose": 150, "pizza": 180, "robot": 120}
+    ours = [row("ours", n, acc_e=(0, 200), acc_ir=(k, 200)) for n, k in kept.items()]
+    theirs = [row("uce", n, acc_e=(0, 200), acc_ir=(k - 40, 200)) for n, k in kept.items()]
+    lead = ahead(ours, [row("uce", "house", acc_e=(200, 200), acc_ir=(0, 200)), *theirs])
+    first, second = summarise(ours)["ho"], summarise(theirs)["ho"]
+    assert lead and lead.value == pytest.approx(first.value - second.value)
+    assert first.low < second.high and lead.low > 0.05
+    turned = ahead(theirs, ours)
+    assert turned and turned.high < -0.05
+    assert ahead(ours, [row("uce", "house", acc_e=(0, 9), acc_ir=(9, 9))]) is None
+
+
+def test_a_lead_is_told_apart_picture_by_picture() -> None:
+    """Six questions that only one of them misses say more than rates of 0.95 and 0.89 alone."""
+
+    def cell(method: str, misses: set[int]) -> dict[str, Any]:
+        asked = Rate.of([i not in misses for i in range(100)])
+        told = {"acc_ir": asked.to_dict(), "acc_e": Rate.of([False] * 100).to_dict()}
+        return row(method, "dog", acc_e=(0, 100), acc_ir=(0, 100)) | told
+
+    ours, same = cell("ours", set(range(5))), cell("uce", set(range(11)))
+    other = cell("uce", set(range(50, 61)))
+    paired, apart = ahead([ours], [same]), ahead([ours], [other])
+    assert paired and apart and paired.value == apart.value
+    assert paired.low > 0 > apart.low
+    wide = row("uce", "dog", acc_e=(0, 100), acc_ir=(89, 100))
+    unpaired = ahead([row("ours", "dog", acc_e=(0, 100), acc_ir=(95, 100))], [wide])
+    assert unpaired and paired.low > 0 > unpaired.low
+    found = {m["method"]: summarise([m])["acc_ir"] for m in (ours, same)}
+    assert found["uce"] == summarise([wide])["acc_ir"]  # alone, answers change nothing
+
+
+def test_a_concept_with_two_seeds_weighs_as_one_with_one() -> None:
+    one = row("ours", "dog", acc_e=(0, 40), acc_ir=(40, 40))
+    other = row("ours", "dog", acc_e=(0, 40), acc_ir=(20, 40)) | {"seed": 1}
+    rose = row("ours", "rose", acc_e=(0, 40), acc_ir=(10, 40))
+    found = summarise([one, other, rose])["acc_ir"]
+    assert found.value == pytest.approx((0.75 + 0.25) / 2)
+    # One draw of four is rose twice: its lowest tenth, 0.25 - 1.28 sqrt(0.25 0.75 / 40 / 2).
+    assert found.low == pytest.approx(0.19, abs=0.02)
+    # In another it is dog twice: 0.744 + 1.28 sqrt(0.25 / 41 / 4 / 2).
+    assert found.high == pytest.approx(0.78, abs=0.02)
+    assert "| EraseAnything (ours) | dog (x2), rose |" in results([one, other, rose])
+
+
+def test_methods_with_fewer_concepts_are_compared_on_those() -> None:
+    cells = [
+        row("ours", "dog", acc_e=(0, 40), acc_ir=(40, 40)),
+        row("ours", "rose", acc_e=(0, 40), acc_ir=(20, 40)),
+        row("ours", "pizza", acc_e=(0, 40), acc_ir=(20, 40)),
+        row("ca-model", "dog", acc_e=(0, 40), acc_ir=(30, 40)),
+        row("ca-model", "rose", acc_e=(0, 40), acc_ir=(20, 40)),
+        row("uce", "dog", acc_e=(0, 40), acc_ir=(30, 40)),
+    ]
+    text = results(cells)
+    whole, alike = text.split('All methods, on "dog" alone:')
+    assert "| EraseAnything (ours) | dog, pizza, rose |" in whole and "UCE" not in whole
+    assert "| CA, model-based | dog, rose |" in whole
+    assert "| EraseAnything (ours) | dog | " in alike and "| UCE | dog | " in alike
+
+
+def test_tables_and_csv_hold_every_cell(tmp_path: Path) -> None:
+    cells = [
+        row("untouched", "dog", acc_e=(40, 40), acc_ir=(40, 40)),
+        row("ours", "dog", acc_e=(0, 40), acc_ir=(39, 40)),
+        row("ours", "blue", acc_e=(2, 40), acc_ir=(40, 40)),
+    ]
+    attack = {"method": "ours", "attack": "suffix-0", "concept": "dog", "seed": 0}
+    attacks = [
+        attack | {"rate": Rate(1, 16).to_dict()},
+        attack | {"rate": Rate(3, 16).to_dict(), "seed": 1},
+        attack | {"rate": Rate(8, 16).to_dict(), "method": "uce"},
+    ]
+    text = results(cells, attacks)
+    assert "| method | dog | dog, seed 1 | together |" in text
+    assert "| EraseAnything (ours) | 1 of 16 | 3 of 16 | 4 of 32 (12 %) |" in text
+    assert "| UCE | 8 of 16 | – | – |" in text
+    assert "## Entity" in text and "## Abstraction" in text and "## Relationship" not in text
+    assert "| EraseAnything (ours) | dog | 0.0 [0.0, 6" in text
+    assert "| dog | 0.900 | 0.900 |" in text and "| blue | – | 0.900 |" in text
+    assert "12.5 / 91.7 / 18.6" in text
+    write_csv(tmp_path / "cells.csv", cells)
+    with (tmp_path / "cells.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["concepts"] for line in lines] == ["dog", "dog", "blue"]
+    assert lines[1]["acc_ir.value"] == "0.975" and lines[1]["untouched.acc_e.hits"] == "0"
+
+
+def test_a_benchmark_goes_on_from_published_tables(tmp_path: Path) -> None:
+    """What a CSV file tells is what was written; a cell measured anew stands in its place."""
+    told = [
+        row("uce", "dog", acc_e=(4, 40), acc_ir=(30, 40)) | {"settings": {"targets": ["a", "b"]}},
+        row("ours", "left of", acc_e=(0, 40), acc_g=(1, 40), acc_ir=(39, 40)),
+    ]
+    write_csv(tmp_path / "published" / "cells.csv", told)
+    assert read_csv(tmp_path / "published" / "cells.csv") == told
+    assert read_csv(tmp_path / "published" / "attacks.csv") == []
+    fresh = row("uce", "dog", acc_e=(0, 40), acc_ir=(40, 40))
+    write_json(tmp_path / "mine" / "cells" / "uce" / "dog 0.json", fresh)
+    assert read_rows(tmp_path / "mine") == [fresh]
+    both = read_rows(tmp_path / "mine", beside=tmp_path / "published")
+    assert both == [told[1], fresh]  # in the methods' order
+    (tmp_path / "cells.csv").write_text("method,seed\nuce,none\n")
+    with pytest.raises(EraseError, match="no table of a benchmark"):
+        read_csv(tmp_path / "cells.csv")
+
+
+def test_the_published_tables_are_those_of_the_published_cells(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    command = ["bench", "--report", "--out", str(tmp_path), "--beside"]
+    assert main([*command, str(docs / "results")]) == 0
+    told = (tmp_path / "results.md").read_text(encoding="utf-8")
+    lines = [line for line in told.splitlines() if line.startswith("|")]
+    published = set((docs / "RESULTS.md").read_text(encoding="utf-8").splitlines())
+    assert len(lines) > 50 and [line for line in lines if line not in published] == []
+    assert read_csv(tmp_path / "cells.csv") == read_rows(tmp_path, beside=docs / "results")
+    assert main([*command, str(docs)]) == 1  # no cells there
+
+
+def test_nothing_reported_was_tuned_on() -> None:
+    for kind, names in REPORTED.items():
+        assert not set(names) & set(DEVELOPMENT[kind])
+        assert {concept_of(name).kind for name in (*names, *DEVELOPMENT[kind])} == {kind}
+    tuned = {name for names in DEVELOPMENT.values() for name in names}
+    cells = full(methods()).cells
+    assert not tuned & {name for cell in cells for name in cell.concepts}
+    assert len(set(cells)) == len(cells)
+
+
+def test_concepts_joined_by_a_plus_are_one_cell() -> None:
+    cells = chosen(["ours"], ["dog", "dog+rose+bus"], [0]).cells
+    assert [cell.concepts for cell in cells] == [("dog",), ("dog", "rose", "bus")]
+    assert [cell.title for cell in cells] == ["dog", "dog and 2 more"]
+    assert [cell.kind for cell in cells] == ["entity", "several"]
+
+
+@pytest.mark.parametrize("size", SETS)
+def test_a_set_keeps_nothing_that_it_erases(size: int) -> None:
+    concepts = Cell("ours", SEVERAL[:size]).concept_set.concepts
+    assert tuple(concept.name for concept in concepts) == SEVERAL[:size]
+    assert not {word for concept in concepts for word in concept.irrelevant_words()} & set(
+        SEVERAL[:size]
+    )
+    assert all(concept.irrelevant_words() for concept in concepts)
+
+
+def test_an_exam_of_several_asks_for_none_of_them_again() -> None:
+    names = ("dog", "rose", "car")
+    exam = Exam.together(names, 300)
+    for role in ("near", "other"):
+        shown = {THINGS[i].name for case in exam.roles[role] for i in case.scene.things}
+        assert exam.roles[role] and not shown & set(names)
+    assert {case.concept for case in exam.roles["erased"]} == set(names)
+    assert {case.concept for case in exam.roles["held_out"]} == set(names)
+    words = {word for name in names for word in held_out_synonyms(name)}
+    assert all(any(w in case.prompt for w in words) for case in exam.roles["held_out"])
+
+
+def test_a_sheet_shows_every_cell_under_its_concept(tmp_path: Path) -> None:
+    """Pictures of one colour for each role and cell are found again where they belong."""
+    exam = Exam(
+        "dog", {role: [synonym_cases("dog", ["dog"], 1, 0)[0]] * 2 for role in (*SHOWN, "x")}
+    )
+    files, colours = {}, {}
+    for n, (method, concept) in enumerate([("ours", "dog"), ("ours", "rose"), ("uce", "rose")]):
+        pictures = torch.full((8, HEIGHT, HEIGHT, 3), 250, dtype=torch.uint8)
+        pictures[::2, ..., :2] = 20 * n
+        pictures[::2, ..., 2] = torch.tensor([10, 100, 200, 250])[:, None, None]
+        path = tmp_path / f"{method} {concept}.png"
+        strip(exam, pictures).save(path)
+        files[path] = {"method": method, "concepts": [concept], "kind": "entity"}
+        colours[method, concept] = [(20 * n, 20 * n, blue) for blue in (10, 100, 200)]
+    (sheet,) = write_sheets(tmp_path, files)
+    assert sheet.name == "sheet-entity.png"
+    pixels = np.asarray(Image.open(sheet))
+    places = {}
+    for key, wanted in colours.items():
+        for part, colour in enumerate(wanted):
+            ys, xs = (pixels == colour).all(-1).nonzero()
+            assert len(ys) == HEIGHT**2
+            places[(*key, part)] = (ys.min(), xs.min())
+    assert places["ours", "dog", 0][0] == places["ours", "rose", 2][0] < places["uce", "rose", 0][0]
+    assert places["ours", "rose", 1][1] == places["uce", "rose", 1][1]
+    assert places["ours", "dog", 0][1] < places["ours", "dog", 1][1] < places["ours", "rose", 0][1]
+
+
+def test_a_saved_eraser_sits_a_longer_exam(tmp_path: Path, capsys: Capture) -> None:
+    """The command: a cell is kept; asked for more pictures, only they are new."""
+    options = ["bench", "--methods", "uce", "--concepts", "dog", "--out", str(tmp_path), "--json"]
+
+    def cell(count: int) -> dict[str, Any]:
+        assert main([*options, "--exam", str(count)]) == 0
+        (found,) = json.loads(capsys.readouterr().out)["cells"]
+        return dict(found)
+
+    first = cell(2)
+    eraser = tmp_path / "cells" / "uce" / "dog 0.safetensors"
+    made = eraser.stat().st_mtime_ns
+    assert cell(2) == first and first["acc_e"]["count"] == 2 and first["acc_e"]["hits"] == 0
+    more = cell(3)
+    assert more["acc_e"]["count"] == 3 and more["pictures"] > first["pictures"]
+    assert eraser.stat().st_mtime_ns == made
+    assert {more[name] == first[name] for name in MADE} == {True}
+    assert main([*options, "--exam", "3", "--attacks", "misspelling", "paraphrase"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["attack"] for row in found["attacks"]] == ["misspelling", "paraphrase"]
+    assert found["cells"] == [more]
+    assert (tmp_path / "results.md").exists() and (tmp_path / "sheet-entity.png").exists()
+    eraser.unlink()
+    assert cell(2) == first
+    assert main([*options, "--exam", "1"]) == 1
+    assert "two pictures or more" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_a_frechet_distance_is_that_of_the_eraser_at_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("erase_core.evaluate.suites.cell.FRECHET", 4)
+    options = ["--methods", "uce", "--concepts", "dog", "--exam", "2", "--fid"]
+
+    row = tmp_path / "frechet" / "uce" / "dog 0.json"
+
+    def fid() -> float:
+        assert main(["bench", "--out", str(tmp_path), *options]) == 0
+        return float(json.loads(row.read_text())["fid"])
+
+    strong = fid()
+    assert fid() == strong
+    eraser = tmp_path / "cells" / "uce" / "dog 0.safetensors"
+    WeightEdit.zeros(load_miniflux().tree, ["txt_in"]).save(eraser)
+    row.unlink()
+    assert fid() != strong
+
+
+def test_prompt_files_keep_their_seeds(tmp_path: Path) -> None:
+    table = tmp_path / "i2p.csv"
+    table.write_text('prompt,evaluation_seed\n"a cat, sitting",7\n,3\na dog,\n')
+    assert read_prompts(table) == [Prompt("a cat, sitting", 7), Prompt("a dog", 1)]
+    lines = tmp_path / "lines.txt"
+    lines.write_text("a cat\n\na dog\n")
+    assert read_prompts(lines) == [Prompt("a cat", 0), Prompt("a dog", 2)]
+    table.write_text("words\na cat\n")
+    with pytest.raises(EraseError, match="no column named prompt"):
+        read_prompts(table)
+    with pytest.raises(EraseError, match="Cannot read"):
+        read_prompts(tmp_path / "none.txt")
+
+
+def small_clip(folder: Path) -> Path:
+    """A CLIP model with random weights in transformers' layout."""
+    text = {"vocab_size": 2000, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    vision = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "patch_size": 32}
+    heads = {"num_attention_heads": 2}
+    torch.manual_seed(0)
+    config = CLIPConfig(text_config=text | heads, vision_config=vision | heads, projection_dim=16)
+    CLIPModel(config).save_pretrained(folder)
+    CLIPImageProcessor().save_pretrained(folder)
+    PreTrainedTokenizerFast.from_pretrained(FOLDER / "clip_l_tokenizer").save_pretrained(folder)
+    return folder
+
+
+def test_a_prompt_file_is_drawn_and_measured(tmp_path: Path, capsys: Capture) -> None:
+    pytest.importorskip("nudenet")
+    prompts, out = tmp_path / "prompts.txt", tmp_path / "out"
+    prompts.write_text("a rose on a blue background\na pizza\n")
+    lora = EraserLora.create(load_miniflux().config, ["add_v_proj"])
+    torch.nn.init.normal_(lora.parameters()[-1])
+    lora.save(tmp_path / "strong.safetensors")
+    options = ["--suite", "i2p", "--prompts", str(prompts), "--out", str(out), "--steps", "2"]
+    options += ["--clip", str(small_clip(tmp_path / "clip"))]
+    assert main(["bench", *options, "--loras", str(tmp_path / "strong.safetensors"), "--json"]) == 0
+    plain, strong = json.loads(capsys.readouterr().out)["rows"]
+    assert plain["eraser"] == "untouched" and plain["exposed"] == 0 and plain["pictures"] == 2
+    assert plain["fid"] == pytest.approx(0, abs=1e-6) and strong["fid"] > 1e-6
+    assert 0 <= plain["clip_score"] <= 100
+    assert main(["bench", "--suite", "coco", "--prompts", str(prompts)]) == 1
+    assert "--clip" in capsys.readouterr().err

@@ -1,0 +1,268 @@
+"""The baselines: what each leaves behind, and that the closed forms are what they claim."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from tiny import CONFIG, TIGER, WordText, make_tree, same
+
+from erase_core.concepts.sets import Bands, Concept, ConceptSet
+from erase_core.erasers.edit import WeightEdit
+from erase_core.erasers.lora import EraserLora
+from erase_core.errors import EraseError
+from erase_core.methods import esd, loop, mace, uce
+from erase_core.methods.base import Eraser, Task, find_method, methods
+from erase_core.methods.eraseanything.method import ABLATIONS
+from erase_core.methods.eraseanything.trainer import Trainer
+from erase_core.miniatures.miniflux import demo_settings, train_settings
+from erase_core.models.base import Bundle
+from erase_core.models.flux1.forward import velocity
+from erase_core.models.flux1.names import lora_slots
+
+RED = Concept(
+    "red",
+    kind="abstraction",
+    irrelevant=Bands(near=("blue", "green")),
+    sentences=("a photo of a red house", "red , a car"),
+)
+HUG = Concept(
+    "hugging",
+    kind="relationship",
+    irrelevant=Bands(near=("kissing", "above")),
+    sentences=("a fox hugging a whale", "a photo of a bee hugging a car"),
+)
+NAMES = (
+    "esd-x", "esd-x-strict", "esd-x-full", "ca-model", "ca-noise", "eap", "mace", "meta",
+    "released",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps of a rollout, few prompts."""
+    monkeypatch.setattr(loop, "STEPS", 2)
+    monkeypatch.setattr(loop, "PROMPTS", 4)
+    monkeypatch.setattr(mace, "DRAWS", 2)
+    monkeypatch.setattr(mace, "ROLLOUT_STEPS", 2)
+
+
+def make_task(*concepts: Concept, **changes: Any) -> Task:
+    text: Any = WordText()
+    vae: Any = None
+    tree = changes.pop("tree", None) or make_tree()
+    bundle = Bundle(tree, CONFIG, text, vae, "tiny", "", (32, 48))
+    return Task(bundle, ConceptSet(concepts or (TIGER,)), **changes)
+
+
+def erase(name: str, task: Task) -> Eraser:
+    """With three iterations at most."""
+    method = find_method(name)
+    eraser = method.changed(["steps=3"] if "steps" in method.settings else []).erase(task)
+    assert eraser is not None
+    return eraser
+
+
+@pytest.mark.parametrize("name", [*NAMES, "uce"])
+def test_a_method_changes_something_and_repeats_itself(name: str, tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    tree = make_tree()
+    before = {key: tensor.clone() for key, tensor in tree.state_dict().items()}
+    task = make_task(tree=tree, on_step=lambda done, total: steps.append((done, total)))
+    eraser = erase(name, task)
+    assert same(tree.state_dict(), before) and all(p.grad is None for p in tree.parameters())
+    assert steps[-1][0] == steps[-1][1] == len(steps)
+
+    cond = WordText().encode(["a photo of a tiger"])
+    x, sigma = torch.ones(1, 16, 4, 6), torch.tensor([0.5])
+    with torch.no_grad():
+        moved = velocity(tree, x, sigma, cond, 3.5, lora=eraser)
+        assert moved.isfinite().all()
+        assert not torch.equal(moved, velocity(tree, x, sigma, cond, 3.5))
+    assert same(eraser.tensors(), erase(name, make_task()).tensors())
+    assert not same(eraser.tensors(), erase(name, make_task(seed=1)).tensors())
+
+    eraser.save(tmp_path / "eraser.safetensors", {})
+    with safe_open(tmp_path / "eraser.safetensors", "pt") as file:
+        keys = set(file.keys())
+    lora = isinstance(eraser, EraserLora)
+    start, ends = ("transformer.", (".lora_A.weight", ".lora_B.weight"))
+    if not lora:
+        start, ends = "diffusion_model.", (".diff",)
+    assert keys and all(key.startswith(start) and key.endswith(ends) for key in keys)
+    loaded: Any = (
+        EraserLora.load(tmp_path / "eraser.safetensors", CONFIG)
+        if lora
+        else WeightEdit.load(tmp_path / "eraser.safetensors")
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(velocity(tree, x, sigma, cond, 3.5, lora=loaded), moved)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "uce"])
+def test_a_method_takes_several_concepts_of_all_kinds(name: str) -> None:
+    eraser = erase(name, make_task(TIGER, RED, HUG))
+    assert all(tensor.isfinite().all() for tensor in eraser.tensors().values())
+    assert any(tensor.any() for tensor in eraser.tensors().values())
+
+
+def test_settings_suit_the_kind_unless_they_are_told() -> None:
+    plain, told = find_method("esd-x-strict"), find_method("esd-x-strict null=empty")
+    found = [plain.suited(concept) for concept in (TIGER, RED, HUG)]
+    assert [settings["null"] for settings in found] == ["empty", "without", "empty"]
+    assert len({settings["lr"] for settings in found}) == 3
+    assert told.suited(RED) == plain.suited(RED) | {"null": "empty"}
+    for name, other in ((plain.name, told.name), ("released", "released null=replace")):
+        assert not same(*(erase(method, make_task(RED)).tensors() for method in (name, other)))
+    by_kind = [method for method in methods().values() if method.kinds]
+    suited = [method.suited(concept) for method in by_kind for concept in (TIGER, RED, HUG)]
+    assert suited and not any(None in settings.values() for settings in suited)
+
+
+def test_esd_trains_what_its_names_say() -> None:
+    strict = erase("esd-x-strict", make_task())
+    assert isinstance(strict, EraserLora)
+    assert {name.rsplit(".")[-1] for name in strict.slots} == {"add_k_proj", "add_v_proj"}
+    full = erase("esd-x-full", make_task())
+    assert isinstance(full, WeightEdit)
+    modules = {slot.module for slot in lora_slots(CONFIG, esd.ATTENTION).values()}
+    assert full.changes.keys() == modules and len(modules) == 4 * CONFIG.depth
+
+
+def test_uce_is_the_least_squares_solution() -> None:
+    """The same as stacking the weighted equations and solving them by QR."""
+    generator = torch.Generator().manual_seed(5)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    weight, old, new, kept = draw(3, 6), draw(4, 6), draw(4, 6), draw(9, 6)
+    moments = old.T @ old / 4 + 0.5 * kept.T @ kept / 9
+    ridge = 0.1 * moments.diagonal().mean()
+    rows = torch.cat([old / 2, (0.5 / 9) ** 0.5 * kept, ridge**0.5 * torch.eye(6)])
+    goal = torch.cat([(new - old) @ weight.T / 2, torch.zeros(15, 3, dtype=torch.float64)])
+    change = torch.linalg.lstsq(rows, goal).solution.T
+    torch.testing.assert_close(uce.solve(weight, uce.Inputs(old, new, kept), 0.5, 0.1), change)
+
+
+def test_uce_sends_the_concept_to_its_anchor() -> None:
+    """With nothing to keep and no ridge, a concept's word reads exactly as the anchor's."""
+    task = make_task(replace(TIGER, synonyms=()))
+    edit = erase("uce preserve=0 ridge=1e-9", task)
+    text, layer = WordText(), task.bundle.tree.get_submodule("txt_in")
+    tiger, dog = (text.encode([word]).context[0, :1] for word in ("tiger", "dog"))
+    with torch.no_grad():
+        assert not torch.allclose(layer(tiger), layer(dog), atol=1e-2)
+        torch.testing.assert_close(
+            edit("txt_in", tiger, layer(tiger)), layer(dog), atol=1e-3, rtol=1e-3
+        )
+
+
+def test_mace_fuses_by_least_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On its own inputs each concept sees its own change, where inputs don't overlap; on what must
+    stay, none."""
+    monkeypatch.setattr(mace, "RIDGE", 1e-9)
+    axes = torch.eye(6, dtype=torch.float64)
+    spans = [axes[:, :2] @ axes[:, :2].T, axes[:, 2:4] @ axes[:, 2:4].T]
+    prior = {"a": axes[:, 4:] @ axes[:, 4:].T}
+    changes = [{"a": torch.full((3, 6), value)} for value in (1.0, 2.0)]
+    fused = mace.fuse(changes, [{"a": span} for span in spans], prior)["a"]
+    wanted = torch.tensor([1.0, 1, 2, 2, 0, 0], dtype=torch.float64).expand(3, 6)
+    torch.testing.assert_close(fused, wanted, atol=1e-6, rtol=1e-6)
+
+
+def test_a_dense_change_does_what_its_lora_does() -> None:
+    tree = make_tree()
+    eraser = erase("mace", make_task())
+    assert isinstance(eraser, EraserLora)
+    twin = WeightEdit(mace.dense(tree, eraser))
+    x = torch.randn(2, CONFIG.hidden_size)
+    for name in twin.changes:
+        y = torch.zeros(2, tree.get_parameter(f"{name}.weight").shape[0])
+        torch.testing.assert_close(twin(name, x, y), eraser(name, x, y))
+
+
+def test_the_adversary_finds_what_a_student_changes_most() -> None:
+    """A student that answers the blank context only for one word is found out by it."""
+    from erase_core.methods.eap import Adversary
+
+    task = make_task()
+    adversary = Adversary(loop.Model(task))
+    generator = torch.Generator().manual_seed(2)
+    for wrong in range(3):
+        states = adversary.states
+        rows = (adversary.owner == wrong).nonzero().flatten()
+        clean = states.target.clone()
+        states.target[rows] += torch.randn(states.target[rows].shape, generator=generator)
+        adversary.search(EraserLora.create(CONFIG, ["add_q_proj"]))
+        assert adversary.worst == wrong
+        states.target.copy_(clean)
+
+
+def test_what_is_kept_names_nothing_that_goes() -> None:
+    task = make_task(TIGER, replace(RED, sentences=("a red tiger", "a red house")))
+    kept = loop.Model(task).kept(4)
+    assert {"lion", "rose", "blue"} <= kept.keys()
+    assert not any("tiger" in text or "red" in text for texts in kept.values() for text in texts)
+
+
+def test_of_a_relation_its_sides_are_kept_too() -> None:
+    own = replace(HUG, sentences=("a fox hugging a whale in the snow", "a cat hugging a dog"))
+    kept = loop.Model(make_task(own)).kept(2)
+    texts = {text for texts in kept.values() for text in texts}
+    assert {"a fox", "a dog"} <= texts or {"a whale in the snow", "a cat"} <= texts
+    assert all(len(texts) == 4 for texts in kept.values())
+
+
+def test_several_concepts_have_as_many_prompts_each_as_one() -> None:
+    one, two = (loop.Model(make_task(*c)).prompts("replace") for c in ([TIGER], [TIGER, RED]))
+    assert [prompt.concept for prompt in two].count(0) == len(one)
+
+
+def test_a_row_with_other_settings_erases_otherwise() -> None:
+    plain, changed = find_method("esd-x"), find_method("esd-x lr=2e-3 targets=add_v_proj")
+    assert changed.name == "esd-x lr=2e-3 targets=add_v_proj" and changed.label.startswith("ESD-x,")
+    assert changed.settings == {**plain.settings, "lr": 2e-3, "targets": ("add_v_proj",)}
+    eraser = erase(changed.name, make_task())
+    assert isinstance(eraser, EraserLora)
+    assert {name.rsplit(".")[-1] for name in eraser.slots} == {"add_v_proj"}
+    assert find_method("ours null=without l_adv=0.5").settings["null"] == "without"
+    assert find_method("ours targets=add_v_proj").settings["targets"] == ("add_v_proj",)
+    with pytest.raises(EraseError, match="no setting speed; it has .*lr, steps, eta"):
+        find_method("esd-x speed=3")
+    with pytest.raises(EraseError, match='told "fast" where a number belongs'):
+        find_method("esd-x lr=fast")
+    with pytest.raises(EraseError, match="choose from"):
+        find_method("")
+
+
+def test_our_row_is_what_train_does() -> None:
+    """Its own settings where none are said, a row's where they are."""
+    small = ["batch=2", "rollout_steps=2", "erase_rollouts=4", "keep_rollouts=2", "height=32"]
+    small += ["width=48", "rank=4", "steps=3"]
+    told = {pair.split("=")[0]: int(pair.split("=")[1]) for pair in small}
+    task = make_task(seed=3)
+    for name, own in (("ours", train_settings), ("ours-plain", demo_settings)):
+        eraser = find_method(name).changed(small).erase(task)
+        settings = replace(own(task.concepts), **told, seed=3)
+        bundle = task.bundle
+        trainer = Trainer(bundle.tree, bundle.config, bundle.text, task.concepts, settings)
+        assert eraser and same(eraser.tensors(), trainer.run().lora.tensors())
+
+
+@pytest.mark.parametrize("concept", [TIGER, RED, HUG], ids=lambda concept: concept.kind)
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_erases_every_kind(name: str, concept: Concept) -> None:
+    small = ["batch=2", "rollout_steps=2", "erase_rollouts=4", "keep_rollouts=2", "height=32"]
+    eraser = find_method(name).changed([*small, "width=48", "steps=2"]).erase(make_task(concept))
+    assert eraser and any(tensor.any() for tensor in eraser.tensors().values())
+
+
+@pytest.mark.parametrize("name", ["ca-model", "uce", "mace", "released"])
+def test_an_anchor_needs_irrelevant_words(name: str) -> None:
+    with pytest.raises(EraseError, match="irrelevant words"):
+        erase(name, make_task(replace(TIGER, irrelevant=Bands())))

@@ -1,0 +1,495 @@
+"""Blocks in host memory compute the same; what is predicted is what is held."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from tiny import CONCEPTS, LENGTH, SETTINGS, WordText, make_trainer, make_tree, same
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import erase_core.miniatures.miniflux as miniflux
+from erase_core.cli.main import main
+from erase_core.erasers.lora import EraserLora
+from erase_core.errors import EraseError
+from erase_core.methods.eraseanything.levels import Levels
+from erase_core.methods.eraseanything.settings import TrainSettings
+from erase_core.methods.eraseanything.trainer import Trainer
+from erase_core.models import offload
+from erase_core.models.base import Bundle
+from erase_core.models.flux1.config import FluxConfig
+from erase_core.models.flux1.forward import Conditioning, Probe, flux_forward
+from erase_core.models.flux1.names import skeleton
+from erase_core.models.flux1.tree import Flux
+from erase_core.models.frozen import FP8
+from erase_core.models.offload import HostLinear, Placement, device_bytes, place, spread
+from erase_core.training.estimate import peak_bytes
+from erase_core.training.memory import USED, drawing_bytes, fit, fit_to_draw, ways
+from erase_core.training.states import Batch
+
+CPU = torch.device("cpu")
+DEEP = FluxConfig(
+    vec_in_dim=8, context_in_dim=16, hidden_size=128, num_heads=1, depth=3, depth_single_blocks=4
+)
+
+
+def make_deep(dtype: torch.dtype = torch.float32) -> Flux:
+    torch.manual_seed(0)
+    return Flux(DEEP).to(dtype).requires_grad_(False)
+
+
+def student(tree: nn.Module, checkpoint: bool) -> dict[str, Tensor]:
+    """Velocity, attention and gradients of a LoRA everywhere."""
+    g = torch.Generator().manual_seed(1)
+    lora = EraserLora.create(DEEP, ("add_q_proj", "add_k_proj", "single_blocks"), rank=2)
+    for parameter in lora.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=g) * 0.1
+    cond = Conditioning(torch.randn(2, LENGTH, 16, generator=g), torch.randn(2, 8, generator=g))
+    words = torch.zeros(2, 1, LENGTH)
+    words[..., 3] = 1
+    x, probe = torch.randn(2, 16, 4, 6, generator=g), Probe((0, 2), words)
+    out = flux_forward(
+        tree, x, torch.tensor([0.3, 0.8]), cond, 3.5, lora=lora, probe=probe, checkpoint=checkpoint
+    )
+    assert out.velocity is not None and out.attention is not None
+    loss = out.velocity.square().mean() + out.attention.sum()
+    gradients = torch.autograd.grad(loss, lora.parameters())
+    named = {f"gradient {i}": gradient for i, gradient in enumerate(gradients)}
+    return named | {"velocity": out.velocity.detach(), "attention": out.attention.detach()}
+
+
+@pytest.mark.parametrize("away", [1, 3, 7])
+@pytest.mark.parametrize("checkpoint", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_blocks_in_host_memory_change_no_bit(
+    away: int, checkpoint: bool, dtype: torch.dtype
+) -> None:
+    plain = student(make_deep(dtype), checkpoint)
+    tree = make_deep(dtype)
+    place(tree, CPU, Placement(away=away))
+    assert len({m.source[1] for m in tree.modules() if isinstance(m, HostLinear)}) == away
+    assert same(student(tree, checkpoint), plain)
+    assert same(student(tree, checkpoint), plain)  # whatever the slots held
+
+
+def test_fp8_blocks_in_host_memory_compute_as_fp8_blocks_at_hand() -> None:
+    here, away = make_deep(torch.bfloat16), make_deep(torch.bfloat16)
+    place(here, CPU, Placement(fp8=True))
+    place(away, CPU, Placement(fp8=True, away=5))
+    small, plain = student(here, True), student(make_deep(torch.bfloat16), True)
+    assert same(student(away, True), small)
+    difference = (small["velocity"] - plain["velocity"]).norm() / plain["velocity"].norm()
+    assert 0 < difference < 0.05
+    matrices = [p for n, p in away.named_parameters() if "_blocks." in n and p.ndim == 2]
+    assert {p.dtype for p in matrices} == {torch.float8_e4m3fn}
+
+
+def test_the_next_block_is_under_way_while_one_computes() -> None:
+    tree = make_deep()
+    place(tree, CPU, Placement(away=7))
+    layer = next(m for m in tree.modules() if isinstance(m, HostLinear))
+    belt = layer.source[0]
+    sent: list[int] = []
+    send = belt._send
+    belt._send = lambda index, slot: (sent.append(index), send(index, slot))[1]  # type: ignore
+    student(tree, checkpoint=True)
+    assert sent[:7] == list(range(7))  # forward: each once, in order
+    assert sent[7:] == list(range(4, -1, -1))  # backward: the last two are still there
+
+
+class LateStream:
+    """A second stream whose copies arrive as late as they may: when their event is waited for."""
+
+    def __init__(self) -> None:
+        self.copies: list[Callable[[], Any]] = []
+        self.arrived = 0
+        self.behind = False
+
+    def wait_stream(self, other: Any) -> None:
+        self.behind = True  # whatever was computed so far is done, its use of the slot included
+
+    def record_event(self) -> int:
+        return len(self.copies)
+
+    def wait_event(self, event: int) -> None:
+        """What the computing stream does: everything sent up to ``event`` is there."""
+        for copy in self.copies[self.arrived : event]:
+            copy()
+        self.arrived = max(self.arrived, event)
+
+
+class Sending(TorchDispatchMode):
+    """Puts copies off; one that does not wait for what computes would spoil it."""
+
+    def __init__(self, stream: LateStream) -> None:
+        super().__init__()
+        self.stream = stream
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func is not torch.ops.aten.copy_.default:
+            return func(*args, **(kwargs or {}))
+        assert self.stream.behind
+        self.stream.copies.append(partial(func, *args))
+        self.stream.behind = False
+        return args[0]
+
+
+@pytest.mark.parametrize("away", [1, 2, 5, 7])
+def test_blocks_may_arrive_late(away: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CUDA way of sending blocks, with streams that are pretended."""
+    plain, tree = student(make_deep(), True), make_deep()
+    place(tree, CPU, Placement(away=away))
+    stream: Any = LateStream()
+    next(m for m in tree.modules() if isinstance(m, HostLinear)).source[0]._stream = stream
+    monkeypatch.setattr(torch.cuda, "stream", Sending)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    assert same(student(tree, True), plain)
+    assert same(student(tree, True), plain)
+    assert len(stream.copies) >= away
+
+
+def test_a_run_from_host_memory_ends_in_the_same_lora() -> None:
+    tree = make_tree()
+    place(tree, CPU, Placement(away=2))
+    settings = replace(SETTINGS, l_adv=1.0)
+    offloaded = make_trainer(settings, tree=tree).run().lora.tensors()
+    assert same(offloaded, make_trainer(settings).run().lora.tensors())
+
+
+def test_parcels_share_pieces_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch rounds pinned memory up to powers of two; all but the last piece are one."""
+    tree = make_deep()
+    size = device_bytes(tree, Placement(away=7)).away
+    monkeypatch.setattr(offload, "PIECE", 2**22)
+    place(tree, CPU, Placement(away=7))
+    parcels = next(m for m in tree.modules() if isinstance(m, HostLinear)).source[0].parcels
+    pieces = {p.bytes.untyped_storage().data_ptr(): p.bytes.untyped_storage() for p in parcels}
+    assert 1 < len(pieces) < 7
+    assert size <= sum(piece.nbytes() for piece in pieces.values()) < 1.5 * size
+    assert same(student(tree, False), student(make_deep(), False))
+
+
+def test_blocks_away_are_spread() -> None:
+    assert spread(57, 0) == set()
+    assert spread(8, 2) == {0, 4}
+    assert spread(7, 7) == set(range(7))
+
+
+IMAGE = ("add_q_proj", "add_k_proj", "add_v_proj", "image_attention")
+
+# --- prediction ----------------------------------------------------------------------------------
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes of all tensors made while it is on, and remembers the most."""
+
+    def __init__(self, known: list[Tensor]) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.sizes = {tensor.untyped_storage()._cdata: 0 for tensor in known}
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                self._meet(tensor.untyped_storage())
+        return out
+
+    def _meet(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata not in self.sizes:
+            self.sizes[storage._cdata] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._part, storage._cdata)
+
+    def _part(self, key: int) -> None:
+        self.now -= self.sizes.pop(key, 0)
+
+
+def wide_trainer(
+    checkpointing: bool, config: FluxConfig, pixels: int = 256, **changes: Any
+) -> Trainer:
+    torch.manual_seed(0)
+    tree = Flux(config).bfloat16().requires_grad_(False)
+    settings = replace(
+        SETTINGS,
+        steps=1,
+        height=pixels,
+        width=pixels,
+        rollout_steps=1,
+        erase_rollouts=2,
+        keep_rollouts=2,
+        activation_checkpointing=checkpointing,
+        **changes,
+    )
+    return Trainer(tree, config, WordText(), CONCEPTS, settings)
+
+
+@pytest.mark.parametrize(
+    ("placement", "checkpointing", "pixels"),
+    [
+        (Placement(), False, 256),
+        (Placement(), True, 256),
+        (Placement(), True, 384),  # where the probed attention decides
+        (Placement(fp8=True), True, 128),  # where a matrix that is widened does
+        (Placement(fp8=True), True, 256),
+        (Placement(fp8=True, away=3), False, 256),
+        (Placement(fp8=True, away=3), True, 256),
+    ],
+    ids=str,
+)
+def test_the_peak_is_as_predicted(placement: Placement, checkpointing: bool, pixels: int) -> None:
+    said, held = predicted_and_held(placement, checkpointing, pixels)
+    assert said == pytest.approx(held, rel=0.06)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    "pixels", [384, 544]
+)  # the attention of a probed block in one piece or two
+def test_so_is_that_of_several_probed_blocks(pixels: int, checkpointing: bool) -> None:
+    blocks = (0, 1, 2)
+    said, held = predicted_and_held(Placement(), checkpointing, pixels, attention_blocks=blocks)
+    assert said == pytest.approx(held, rel=0.06)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    "changes", [{"l_adv": 1.0}, {"targets": IMAGE}, {"l_adv": 1.0, "targets": IMAGE}], ids=str
+)
+def test_so_is_that_of_adversaries_and_of_other_targets(
+    changes: dict[str, Any], checkpointing: bool
+) -> None:
+    said, held = predicted_and_held(Placement(), checkpointing, 256, **changes)
+    assert said == pytest.approx(held, rel=0.06)
+
+
+def predicted_and_held(
+    placement: Placement, checkpointing: bool, pixels: int, **changes: Any
+) -> tuple[int, int]:
+    """Bytes of an erase step's activations at their peak."""
+    config = replace(DEEP, hidden_size=256, num_heads=2)
+    trainer = wide_trainer(checkpointing, config, pixels, **changes)
+    trainer.encode()
+    weights = device_bytes(trainer.tree, placement)
+    said = peak_bytes(trainer, weights, trainer.settings)
+    place(trainer.tree, CPU, placement)
+    trainer.run()
+    states, levels = trainer.states, trainer_levels(trainer)
+    assert states is not None
+    batch = states.erase.draw(trainer.generator, trainer.settings.batch)
+    with Live([*trainer.tree.parameters(), *slots(trainer.tree)]) as live:
+        trainer._descend(trainer.lower, chain(levels.erase(batch), levels.adversarial(batch)))
+    # What is widened is among the tensors that were counted, weights and slots are not.
+    lora = 4 * sum(p.numel() for p in trainer.lora.parameters())
+    return said - weights.held - 6 * lora, live.peak
+
+
+def slots(tree: nn.Module) -> list[Tensor]:
+    """The room on the device for blocks on their way."""
+    belts = {m.source[0] for m in tree.modules() if isinstance(m, HostLinear)}
+    return [slot.buffer for belt in belts for slot in belt._slots]
+
+
+def trainer_levels(trainer: Trainer) -> Levels:
+    return Levels(
+        trainer.tree,
+        trainer.lora,
+        trainer.encode(),
+        trainer.settings,
+        trainer.blocks,
+        trainer.guidance,
+    )
+
+
+def test_the_fastest_way_that_fits_is_taken() -> None:
+    config = replace(DEEP, hidden_size=256, num_heads=2)
+
+    def chosen(budget: float) -> tuple[Placement, bool]:
+        trainer = wide_trainer(False, config)
+        trainer.encode()
+        placement, weights = fit(trainer, budget)
+        assert peak_bytes(trainer, weights, trainer.settings) <= USED * budget
+        return placement, trainer.settings.activation_checkpointing
+
+    assert chosen(float("inf")) == (Placement(), False)
+    trainer = wide_trainer(False, config)
+    trainer.encode()
+    for way in (Placement(), True), (Placement(True), True), (Placement(True, 6), True):
+        settings = replace(trainer.settings, activation_checkpointing=way[1])
+        needed = peak_bytes(trainer, device_bytes(trainer.tree, way[0]), settings)
+        assert chosen((needed + 1) / USED) == way
+    with pytest.raises(EraseError, match=r"needs .* GB .*smaller batch"):
+        chosen(1e6)
+
+
+def test_a_resumed_run_keeps_the_base_that_it_began_with(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, steps=2, checkpoint_every=1)
+    trainer = make_trainer(settings, checkpoint_dir=tmp_path)
+    assert trainer.fp8 is None and {way.fp8 for way, _ in ways(trainer)} == {False, True}
+    trainer.encode()
+    fit(trainer, float("inf"))
+    trainer.run()
+    resumed = Trainer.resume(tmp_path, make_tree(), trainer.config, WordText())
+    assert {way.fp8 for way, _ in ways(resumed)} == {False}
+    assert max(way.away for way, _ in ways(resumed)) == 3  # a smaller card will do all the same
+    resumed.fp8 = True
+    assert {way.fp8 for way, _ in ways(resumed)} == {True}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="memory can be pinned here")
+def test_blocks_wait_in_pageable_memory_where_none_can_be_pinned() -> None:
+    shelf = offload._Shelf(pinned=True)
+    with pytest.warns(UserWarning, match="pins no more memory"):
+        assert shelf.take(300, 2).shape == (300,)
+    assert shelf.take(300, 1).shape == (300,) and not shelf.pinned
+
+
+FLUX = FluxConfig()
+
+
+class LongText(WordText):
+    """As many tokens as Flux's text encoders give, as wide."""
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        context = torch.zeros(len(prompts), 256, FLUX.context_in_dim)
+        return Conditioning(context, torch.zeros(len(prompts), FLUX.vec_in_dim))
+
+    def token_mask(self, prompt: str, word: str) -> Tensor:
+        return torch.eye(1, 256)[0]
+
+
+@pytest.mark.parametrize(("gigabytes", "bound"), [(80, 72.0), (24, 22.0), (16, 14.5), (12, 11.0)])
+def test_the_true_model_fits_every_card(
+    gigabytes: int, bound: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """19 + 38 blocks at 512 px and the default batch: what is predicted is what tensors without
+    storage add up to when an erase step is taken with them."""
+    tree: Any = skeleton(FLUX).bfloat16()
+    tree.compute_device = CPU
+    trainer = Trainer(tree, FLUX, LongText(), CONCEPTS, TrainSettings())
+    trainer.encode()
+    for placement, on in ways(trainer):
+        settings = replace(trainer.settings, activation_checkpointing=on)
+        weights = device_bytes(tree, placement)
+        said = peak_bytes(trainer, weights, settings)
+        if said <= USED * gigabytes * 1e9:
+            break
+    assert said / 1e9 < bound
+    lora = 4 * sum(p.numel() for p in trainer.lora.parameters())
+    held = weights.held + 6 * lora + counted(trainer, placement, settings, monkeypatch)
+    assert held / 1e9 < bound
+    assert said == pytest.approx(held, rel=0.01)
+
+
+def counted(
+    trainer: Trainer,
+    placement: Placement,
+    settings: TrainSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> int:
+    """Bytes that an erase step holds beyond the weights, taken without storage."""
+    prompts, size = trainer.encode(), settings.height // 8
+    rows: Any = SimpleNamespace(tolist=lambda: [0] * settings.batch)
+    monkeypatch.setattr(nn.Module, "to", lambda module, *args, **kwargs: module)  # all is here
+    monkeypatch.setattr(offload, "to_fp8", lambda weight: (weight.to(FP8), 1.0))  # has no numbers
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        tree = bfloat16_flux()
+        place(tree, CPU, placement)
+        lora = EraserLora.create(FLUX, settings.targets, settings.rank)
+        state = torch.zeros(settings.batch, 16, size, size)
+        batch = Batch(rows, state, torch.zeros(settings.batch), state, state)
+        levels = Levels(tree, lora, prompts, settings, trainer.blocks, trainer.guidance)
+        with Live([*tree.parameters(), *slots(tree)]) as live:
+            for losses in levels.erase(batch):
+                torch.stack(list(losses.values())).sum().backward(inputs=lora.parameters())
+    return live.peak
+
+
+def bfloat16_flux() -> Flux:
+    """Made in bfloat16, for tensors without storage cannot be cast in their modules."""
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        return Flux(FLUX).requires_grad_(False)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("probed", [False, True])
+def test_the_true_model_is_drawn_with_on_every_card(
+    probed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is predicted for one 1024 px picture is at least what tensors without storage add up to,
+    and at most an eighth more."""
+    tree: Any = skeleton(FLUX).bfloat16()
+    tree.compute_device = CPU
+    text: Any = SimpleNamespace(t5_length=256)
+    bundle = Bundle(tree, FLUX, text, None, "", "", (1024, 1024), None)
+    said = drawing_bytes(bundle, (1024, 1024), probed)
+    monkeypatch.setattr(nn.Module, "to", lambda module, *args, **kwargs: module)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        tree = bfloat16_flux()
+        cond = Conditioning(torch.zeros(1, 256, 4096), torch.zeros(1, 768))
+        probe = Probe(tuple(range(19)), torch.zeros(1, 3, 256)) if probed else None
+        with Live([*tree.parameters()]) as live:
+            flux_forward(tree, torch.zeros(1, 16, 128, 128), torch.ones(1), cond, 3.5, probe=probe)
+    assert live.peak <= said <= 1.125 * live.peak
+
+
+def test_drawing_takes_the_fastest_way_that_fits() -> None:
+    def chosen(budget: float) -> tuple[Placement, int]:
+        bundle = miniflux.load()
+        return fit_to_draw(bundle, bundle.size, budget)
+
+    assert chosen(float("inf")) == (Placement(), 32)
+    bundle = miniflux.load()
+    one = drawing_bytes(bundle, bundle.size, False)
+    for placement, count in ((Placement(), 3), (Placement(True), 1), (Placement(True, 3), 1)):
+        weights = device_bytes(bundle.tree, placement)
+        needed = weights.held + weights.widened + count * one
+        assert chosen((needed + 1) / USED) == (placement, count)
+    with pytest.raises(EraseError, match="choose a smaller picture"):
+        chosen(1e6)
+
+
+def test_train_takes_no_more_than_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = replace(
+        miniflux.demo_settings(),
+        steps=2,
+        batch=1,
+        rollout_steps=1,
+        erase_rollouts=2,
+        keep_rollouts=2,
+    )
+    monkeypatch.setattr(miniflux, "train_settings", lambda concepts: short)
+    argv = ["train", "--concept", "cat", "--out", str(tmp_path / "cat.safetensors")]
+    assert main([*argv, "--memory", "0.0108"]) == 0
+    assert "the base in fp8, 4 of its blocks in main memory" in capsys.readouterr().out
+    assert main([*argv, "--overwrite", "--memory", "0.001"]) == 1
+    assert "choose a smaller batch" in capsys.readouterr().err
+
+
+def test_generate_takes_no_more_than_it_is_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["generate", "--prompt", "a cat", "--steps", "2", "--out", str(tmp_path / "cat.png")]
+    assert main([*argv, "--memory", "0.013"]) == 0
+    assert main([*argv, "--overwrite", "--memory", "0.001"]) == 1
+    assert "choose a smaller picture" in capsys.readouterr().err
