@@ -14,6 +14,7 @@ import json  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
+from contextlib import ExitStack  # noqa: E402
 
 from . import __version__  # noqa: E402
 from .commands import (  # noqa: E402
@@ -26,6 +27,7 @@ from .commands import (  # noqa: E402
     inspect,
     train,
 )
+from .commands.signals import as_ctrl_c  # noqa: E402
 from .errors import EraseError  # noqa: E402
 
 COMMANDS = (demo, train, generate, attention, concepts, inspect, accept, bench)
@@ -81,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        return args.run(args)
+        with as_ctrl_c(), ExitStack() as args.held:  # locks, see commands/output.py
+            return args.run(args)
     except KeyboardInterrupt:
         return _fail(args, "Cancelled.", CANCELLED)
     except EraseError as error:

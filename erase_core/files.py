@@ -4,51 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from .errors import EraseError
+from .writing import atomic, reason
 
 _WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors")  # in a folder
-
-
-@contextmanager
-def atomic(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary file path beside `path`; it takes that name on success, else it is deleted.
-
-    A reader therefore sees the old file or the whole new one, never a part. Missing parent folders
-    are made. Raises EraseError, naming `path`, when the file system refuses (full, read-only, ...).
-    """
-    path = Path(path)
-    temporary = path.parent / f".{path.stem[:40]}.{uuid4().hex[:8]}.tmp{path.suffix}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(mode)  # safetensors would leave the file readable by its owner alone
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise EraseError(
-            f"Cannot write {path} ({_reason(error)}); free some space or choose another place."
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _reason(error: Exception) -> str:
-    """The operating system's words for `error`, without the temporary file's name."""
-    text = error.strerror if isinstance(error, OSError) else None
-    return text or str(error)
 
 
 def read_json(path: Path | str) -> Any:
@@ -142,5 +109,5 @@ def sha256(path: Path | str) -> str:
             while piece := file.read(1 << 20):
                 digest.update(piece)
     except OSError as error:
-        raise EraseError(f"Cannot read {path} ({_reason(error)}); check the path.") from error
+        raise EraseError(f"Cannot read {path} ({reason(error)}); check the path.") from error
     return digest.hexdigest()

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..bundle import Bundle
 from ..concepts.sets import ConceptSet
 from ..edit import SUFFIX, WeightEdit
-from ..files import atomic, read_json, read_tensors, save_tensors, write_json
+from ..files import read_json, read_tensors, save_tensors, write_json
 from ..flux.forward import tree_device
 from ..lora import EraserLora
 from ..metrics.recogniser import Recogniser
@@ -22,6 +22,7 @@ from ..metrics.scores import Rate
 from ..miniflux.concepts import concept
 from ..miniflux.exam import Exam
 from ..miniflux.judge import Case, agreement, cases, kind_of, others, recognise
+from ..writing import atomic
 from .attack import Attack, Target
 from .cost import Peak
 from .harm import feature_distance, features, frechet

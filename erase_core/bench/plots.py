@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
-from ..files import atomic
+from ..writing import atomic
 from .attack import find_attack
 from .method import find_method
 from .report import attacked

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..files import atomic
 from ..miniflux.exam import Exam
 from ..pictures.grid import Row, grid
 from ..pictures.sheet import Picture
+from ..writing import atomic
 from .method import find_method
 from .summary import KINDS
 

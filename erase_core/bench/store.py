@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EraseError
-from ..files import atomic, read_json
+from ..files import read_json
+from ..writing import atomic
 from .method import methods
 from .summary import Row
 

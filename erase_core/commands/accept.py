@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     names = (REPORT, PICTURES, LORA, LOG)
-    check_out([args.out / name for name in names], args.overwrite)
+    check_out(args, [args.out / name for name in names])
     fill_from_folder(args)
     given = [Path(p) for p in (args.model, args.clip_l, args.t5, args.vae, args.tokenizers) if p]
     evidence = Evidence("accept", given)

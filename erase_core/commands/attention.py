@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    check_out([args.out], args.overwrite, ".png")
+    check_out(args, [args.out], ".png")
     from ..pictures import heat_grid
 
     bundle = open_bundle(args, placed=False)

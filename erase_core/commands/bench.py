@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import EraseError
 from .models import add_memory, add_model, open_bundle, open_miniflux, require_vae, settle_to_draw
-from .output import say, warn
+from .output import add_overwrite, check_out, say, warn
 from .progress import Bar
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prompts.add_argument("--clip", type=Path, metavar="DIR", help="CLIP model for score and FID")
     prompts.add_argument("--steps", type=int, default=28, help="Euler steps (default 28)")
     prompts.add_argument("--guidance", type=float, default=3.5, help="default 3.5")
+    add_overwrite(prompts)
     add_model(parser)
     add_memory(parser)
 
@@ -106,12 +107,16 @@ def _run_methods(args: argparse.Namespace) -> int:
     from ..bench.report import results
     from ..bench.sheets import write_sheets
     from ..bench.store import PARTS, read_files, read_rows, write_csv
-    from ..files import atomic
+    from ..writing import atomic
 
     if args.beside and not (args.beside / "cells.csv").is_file():
         raise EraseError(f"There is no cells.csv in {args.beside}; check --beside.")
     if args.exam is not None and args.exam < 2:
         raise EraseError("A question needs two pictures or more; write e.g. --exam 24.")
+    if (args.out / "results.md").exists() and not (args.out / "cells").is_dir():
+        raise EraseError(
+            f"{args.out} has tables, but no cells that they were made of; choose another folder."
+        )
     if not args.report:
         _measure(args)
     found = {part: read_rows(args.out, part, args.beside) for part in PARTS}
@@ -188,6 +193,8 @@ def _run_prompts(args: argparse.Namespace) -> int:
         raise EraseError("Name the file with the prompts: --prompts FILE.")
     if args.suite == "coco" and args.clip is None:
         raise EraseError("Score and FID need a CLIP model; name its folder with --clip.")
+    path = args.out / f"{args.suite}.json"
+    check_out(args, [path])
     prompts = read_prompts(args.prompts)
     clip = Clip(args.clip) if args.clip else None
     bundle = open_bundle(args, placed=False)
@@ -196,9 +203,9 @@ def _run_prompts(args: argparse.Namespace) -> int:
     device = tree_device(bundle.tree)
     bar, rows = Bar(), []
     yardstick = Yardstick(prompts, nude=args.suite == "i2p", clip=clip)
-    for path in (None, *args.loras):
-        lora = EraserLora.load(path, bundle.config).to(device) if path else None
-        name = path.stem if path else "untouched"
+    for file in (None, *args.loras):
+        lora = EraserLora.load(file, bundle.config).to(device) if file else None
+        name = file.stem if file else "untouched"
         pictures = bundle.generate(
             [prompt.text for prompt in prompts],
             [prompt.seed for prompt in prompts],
@@ -209,8 +216,8 @@ def _run_prompts(args: argparse.Namespace) -> int:
             on_batch=bar.phase(name, len(prompts)),
         )
         rows.append({"eraser": name} | yardstick.measure(pictures))
-    write_json(args.out / f"{args.suite}.json", rows)
+    write_json(path, rows)
     head = [name for name in rows[0] if name != "classes"]
     table = markdown(head, [[str(row[name]) for name in head] for row in rows])
-    say(args, {"rows": rows}, table, f"Written to {args.out / (args.suite + '.json')}.")
+    say(args, {"rows": rows}, table, f"Written to {path}.")
     return 0

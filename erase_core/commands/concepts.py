@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from ..concepts.find import describe
 
     if args.out:
-        check_out([args.out], args.overwrite, ".json")
+        check_out(args, [args.out], ".json")
     concepts = look_up(args.names, args, args.k, args.seed)
     if not args.out:
         print(json.dumps(concepts.to_json(), indent=None if args.json else 2, ensure_ascii=False))

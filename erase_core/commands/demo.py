@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     folder = args.out or Path("out") / args.concept.replace(" ", "-")
     paths = {name: folder / name for name in FILES}
-    check_out(paths.values(), args.overwrite)
+    check_out(args, paths.values())
     bar = Bar()
     concepts = _concepts(args.concept)
     bundle = open_miniflux(args)
@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     seconds = {"loading": time.perf_counter() - args.started}
     result, lora_path = run_and_save(trainer, bundle, paths["lora.safetensors"])
     seconds |= result.seconds | {"to_lora": time.perf_counter() - args.started}
+    if result.stopped == "done" and trainer.reporter.stopping:
+        raise KeyboardInterrupt  # it came during the last write
     if result.stopped != "done":
         sentence = stopped_sentence(result, lora_path, seconds["to_lora"])
         say(args, {"lora": str(lora_path), "stopped": result.stopped}, sentence)

@@ -34,7 +34,8 @@ class Evidence:
     @contextmanager
     def written_to(self, folder: Path) -> Iterator[None]:
         """Write report and log into ``folder`` at the end, whatever the end is."""
-        from ..files import atomic, write_json
+        from ..files import write_json
+        from ..writing import atomic
 
         with warnings.catch_warnings():
             warnings.simplefilter("default")

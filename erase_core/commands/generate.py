@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    check_out([args.out], args.overwrite, ".png")
+    check_out(args, [args.out], ".png")
     from ..pictures import to_pictures
 
     bundle = open_bundle(args, placed=False)

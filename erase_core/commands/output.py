@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,37 +21,35 @@ def add_out(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:
     add_overwrite(parser)
 
 
-def add_overwrite(parser: argparse.ArgumentParser) -> None:
+def add_overwrite(parser: Any) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
-def check_out(paths: Iterable[Path], overwrite: bool, suffix: str | None = None) -> None:
-    """Refuse, before any work is done, files that cannot or must not be written.
+def check_out(args: argparse.Namespace, paths: Iterable[Path], suffix: str | None = None) -> None:
+    """Claim files for this command; refuse, before any work is done, those that cannot or must not
+    be written. ``args`` has ``overwrite``, and the stack ``held`` that frees them at the end.
 
     Raises
     ------
     EraseError
-        When a file exists and ``overwrite`` is False, its name does not end in ``suffix``, or its
-        folder cannot be made or written to.
+        When a file exists and is not to be overwritten, is a link to nowhere, is being written by
+        another process, its name does not end in ``suffix``, or its folder cannot be written to.
     """
+    from ..writing import claim, landing
+
     for path in paths:
         if suffix and path.suffix.lower() != suffix:
             raise EraseError(f"{path} must end in {suffix}; choose such a name.")
         if path.is_dir():
             raise EraseError(f"{path} is a folder; name a file in it.")
-        if path.exists() and not overwrite:
+        args.held.enter_context(claim(path, args.overwrite))
+        if landing(path).exists() and not args.overwrite:
             raise EraseError(f"{path} exists already; choose another name or add --overwrite.")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EraseError(f"Cannot make the folder {path.parent} ({error.strerror}).") from error
-        if not os.access(path.parent, os.W_OK):
-            raise EraseError(f"The folder {path.parent} is read-only; choose another place.")
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:
     """Write a PNG, whole or not at all."""
-    from ..files import atomic
+    from ..writing import atomic
 
     with atomic(path) as temporary:
         picture.save(temporary, "PNG")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,10 @@ from ..errors import EraseError
 from .concepts import add_source, look_up
 from .keep import read_keep_pictures
 from .models import MINIFLUX, add_memory, add_model, file_hash, open_bundle, settle
-from .output import add_out, check_out, save_picture, say
+from .output import add_out, check_out, save_picture, say, warn
 from .progress import Bar, clock
 from .settings import WithDefaults, add_settings, read_settings, refuse_settings
+from .signals import stopping
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
@@ -25,7 +25,7 @@ HELP = "train an eraser and write it as a LoRA file"
 DESCRIPTION = """\
 Train a LoRA that makes a Flux model forget a concept. No pictures are needed: the model draws its
 own training states. Ctrl-C keeps the work done so far; checkpoints beside the file let a run that
-was stopped go on with --resume."""
+was stopped go on with --resume where it was."""
 EXAMPLES = """\
 examples:
   eraseanything train --concept cat --out cat.safetensors
@@ -75,17 +75,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    check_out([args.out], args.overwrite, ".safetensors")
+    from ..training.run_folder import remove_checkpoints
+
+    check_out(args, [args.out], ".safetensors")
     if args.chart:
-        check_out([args.chart], args.overwrite, ".png")
+        check_out(args, [args.chart], ".png")
     if args.resume:
         refuse_settings(args)
         if args.pictures:
             raise EraseError("A checkpoint holds its own pictures; leave --pictures out.")
-    bar = Bar()
+    folder = _run_folder(args)
     bundle = open_bundle(args, placed=False)
-    folder = args.resume or args.checkpoints or args.out.with_suffix(".checkpoints")
-    trainer = _trainer(args, bundle, folder, bar)
+    trainer = _trainer(args, bundle, folder, Bar())
+    _tell_notices(trainer)
     kept, expected = settle(args, bundle, trainer)
     if not args.json:
         print(f"Training takes {expected}; {kept}.", flush=True)
@@ -96,8 +98,22 @@ def run(args: argparse.Namespace) -> int:
 
         save_picture(args.chart, loss_chart(result.history, title=title(trainer.concepts)))
     if result.stopped == "done" and not (args.checkpoints or args.resume):
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_checkpoints(folder)
     return _report(args, result, trainer, path, folder)
+
+
+def _run_folder(args: argparse.Namespace) -> Path:
+    """The folder of this run's checkpoints, held until the command ends."""
+    from ..training.run_folder import checkpoints, is_checkpoint, own_run_folder
+
+    path = args.resume or args.checkpoints or args.out.with_suffix(".checkpoints")
+    none = EraseError(f"There is no checkpoint in {path}; check the path.")
+    if args.resume and not path.is_dir():
+        raise none
+    folder = args.held.enter_context(own_run_folder(path))
+    if args.resume and not (is_checkpoint(path) or checkpoints(folder)):
+        raise none
+    return folder
 
 
 def _trainer(args: argparse.Namespace, bundle: Bundle, folder: Path, bar: Bar) -> Trainer:
@@ -105,9 +121,7 @@ def _trainer(args: argparse.Namespace, bundle: Bundle, folder: Path, bar: Bar) -
 
     tree, config, text = bundle.tree, bundle.config, bundle.text
     if args.resume:
-        return Trainer.resume(folder, tree, config, text, steps=args.steps, on_step=bar)
-    if args.overwrite and not args.checkpoints:
-        shutil.rmtree(folder, ignore_errors=True)
+        return Trainer.resume(args.resume, tree, config, text, steps=args.steps, on_step=bar)
     concepts = find_concepts(args)
     settings = read_settings(args, default_settings(args, bundle, concepts))
     pictures = None
@@ -122,6 +136,7 @@ def _trainer(args: argparse.Namespace, bundle: Bundle, folder: Path, bar: Bar) -
         settings,
         pictures=pictures,
         checkpoint_dir=folder,
+        replace=args.overwrite and not args.checkpoints,
         on_step=bar,
     )
 
@@ -156,15 +171,23 @@ def run_and_save(trainer: Trainer, bundle: Bundle, out: Path) -> tuple[TrainResu
     """
     from ..training import rescue, save_result
 
-    try:
-        result = trainer.run()
-    except Exception as error:
-        path = rescue(trainer, out, bundle.name, bundle.sha256)
-        if path is None:
-            raise
-        reason = str(error).rstrip(".")
-        raise EraseError(f"{reason}. The work so far is in {path}.") from error
-    return result, save_result(result, trainer, out, bundle.name, bundle.sha256)
+    with stopping(trainer):
+        try:
+            result = trainer.run()
+        except Exception as error:
+            path = rescue(trainer, out, bundle.name, bundle.sha256)
+            if path is None:
+                raise
+            reason = str(error).rstrip(".")
+            raise EraseError(f"{reason}. The work so far is in {path}.") from error
+        finally:
+            _tell_notices(trainer)
+        return result, save_result(result, trainer, out, bundle.name, bundle.sha256)
+
+
+def _tell_notices(trainer: Trainer) -> None:
+    while trainer.notices:
+        warn(trainer.notices.pop(0))
 
 
 def title(concepts: ConceptSet) -> str:
@@ -179,7 +202,9 @@ def _report(
     path: Path | None,
     folder: Path,
 ) -> int:
-    steps = len(result.history)
+    from ..training.run_folder import checkpoints
+
+    steps, kept = len(result.history), checkpoints(folder)
     seconds = sum(result.seconds.values())
     say(
         args,
@@ -191,7 +216,7 @@ def _report(
             "seconds": {name: round(value, 2) for name, value in result.seconds.items()},
         },
         stopped_sentence(result, path, seconds),
-        *([f"Checkpoints are in {folder}; --resume {folder} goes on."] if folder.exists() else []),
+        *([f"Checkpoints are in {folder}; --resume {folder} goes on."] if kept else []),
     )
     return exit_code(result)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import EraseError
+from ..writing import free_name
 from .metadata import lora_metadata
 from .trainer import Trainer, TrainResult
 
@@ -18,7 +19,7 @@ def save_result(
     Raises
     ------
     EraseError
-        When the file cannot be written.
+        When the file cannot be written; then the run has a checkpoint to be resumed from.
     """
     if result.stopped != "done":
         if not result.history:
@@ -26,7 +27,11 @@ def save_result(
         partial = f"{path.stem}.partial-{len(result.history)}{path.suffix}"
         path = free_name(path.with_name(partial))
     metadata = lora_metadata(result, trainer.concepts, trainer.settings, base_name, base_sha256)
-    result.lora.save(path, metadata)
+    try:
+        result.lora.save(path, metadata)
+    except EraseError:
+        trainer.keep()
+        raise
     return path
 
 
@@ -37,12 +42,3 @@ def rescue(trainer: Trainer, path: Path, base_name: str, base_sha256: str) -> Pa
         return save_result(partial, trainer, path, base_name, base_sha256)
     except EraseError:
         return None
-
-
-def free_name(path: Path) -> Path:
-    """``path``, or the first of ``name-2``, ``name-3``, ... that does not exist yet."""
-    number, free = 2, path
-    while free.exists():
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        number += 1
-    return free

@@ -98,6 +98,17 @@ class Rollouts:
             None if self.contrast is None else self.contrast[row, step].float(),
         )
 
+    def like(self, rollouts: int) -> Rollouts:
+        """Room for ``rollouts`` of the same kind."""
+        kept = {n: t.new_zeros(rollouts, *t.shape[1:]) for n, t in self.tensors().items()}
+        return Rollouts(**kept | {"sigmas": self.sigmas})
+
+    def put(self, rows: Tensor, fresh: Rollouts) -> None:
+        """Replace the rollouts ``rows`` (B,) by those of ``fresh``."""
+        for name, tensor in self.tensors().items():
+            if tensor is not self.sigmas:
+                tensor[rows] = getattr(fresh, name)
+
     def tensors(self) -> dict[str, Tensor]:
         """All that is kept, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -18,18 +19,12 @@ from ..flux.config import FluxConfig
 from ..flux.forward import tree_device
 from ..flux.sampling import sigmas
 from ..lora import EraserLora
-from .checkpoint import (
-    Snapshot,
-    load_checkpoint,
-    pack_optimiser,
-    prepare_folder,
-    save_checkpoint,
-    unpack_optimiser,
-)
+from .checkpoint import Snapshot, pack_optimiser, unpack_optimiser
 from .guard import Guard, idle_loss
 from .levels import Levels, LossTensors
 from .progress import Losses, Progress, Reporter
 from .prompts import CHUNK, EncodedPrompts, PromptPlan, RowPrompts, TextEncoder, plan_prompts
+from .run_folder import checkpoints, load_checkpoint, save_checkpoint, step_of
 from .settings import TrainSettings
 from .states import Buffer, Pictures, Rollouts, Sampler, kept_dtype
 
@@ -62,6 +57,14 @@ class KeepPictures(NamedTuple):
     prompts: tuple[str, ...]
 
 
+class _Whole(NamedTuple):
+    """A run after its last whole iteration: what :class:`Snapshot` has of it, on the CPU."""
+
+    step: int
+    training: dict[str, Tensor]
+    means: dict[str, float]
+
+
 class Trainer:
     """One run of Algorithm 1 over a tree that is read and never changed.
 
@@ -78,10 +81,19 @@ class Trainer:
     plan
         The prompts of a run that goes on; None writes them.
     checkpoint_dir
-        Where checkpoints go; None writes none.
+        Where checkpoints go; None writes none. Only one process may use it: see
+        :func:`erase_core.training.run_folder.own_run_folder`.
+    replace
+        The run takes the place of another whose checkpoints are there. They stay until this one
+        has its first.
     on_step
         Called after every step of every phase. What it raises ends the run: KeyboardInterrupt is a
         cancel, anything else reaches the caller, and ``lora`` still holds the work done.
+
+    Raises
+    ------
+    EraseError
+        When ``checkpoint_dir`` holds another run's checkpoints, and it is not to be replaced.
     """
 
     def __init__(
@@ -95,13 +107,24 @@ class Trainer:
         pictures: KeepPictures | None = None,
         plan: PromptPlan | None = None,
         checkpoint_dir: Path | None = None,
+        replace: bool = False,
         on_step: Callable[[Progress], None] | None = None,
     ) -> None:
-        if checkpoint_dir is not None:
-            prepare_folder(checkpoint_dir)
+        older = checkpoints(checkpoint_dir) if checkpoint_dir is not None else []
+        if older and not replace:
+            raise EraseError(
+                f"{checkpoint_dir} holds the checkpoints of another run; resume it or choose "
+                "another folder."
+            )
         self.tree, self.config, self.text = tree, config, text
         self.concepts, self.settings = concepts, settings
         self.checkpoint_dir = checkpoint_dir
+        self.notices: list[str] = []  # sentences for the person
+        self._superseded = older  # checkpoints that go when the next one is there
+        self._resumes = False
+        self._saved: int | None = None  # iteration of the newest checkpoint of this run
+        self._whole: _Whole | None = None
+        self._live: dict[str, Tensor] = {}  # the LoRA's own parameters, by name
         self.reporter = Reporter(on_step)
         self.device = tree_device(tree)
         self.blocks = _probed_blocks(settings, config)
@@ -145,15 +168,20 @@ class Trainer:
         Raises
         ------
         EraseError
-            When there is no checkpoint, or the tree is not the one it was trained on.
+            When there is no whole checkpoint, or the tree is not the one it was trained on.
         """
-        path, snapshot = load_checkpoint(checkpoint)
+        path, snapshot, damaged = load_checkpoint(checkpoint)
         settings = TrainSettings.from_dict(snapshot.run["settings"])
-        settings = replace(settings, steps=steps or settings.steps)
+        settings = dataclasses.replace(settings, steps=steps or settings.steps)
         concepts = ConceptSet.from_json(snapshot.run["concepts"])
         plan = PromptPlan.from_json(snapshot.run["prompts"])
         trainer = cls(tree, config, text, concepts, settings, plan=plan, on_step=on_step)
-        trainer.checkpoint_dir = path.parent
+        trainer.checkpoint_dir, trainer._resumes = path.parent, True
+        trainer._superseded = [p for p in checkpoints(path.parent) if step_of(p) > snapshot.step]
+        trainer.notices += [
+            f"The checkpoint {newer} is damaged; the run goes on from {path.name}."
+            for newer in damaged
+        ]
         trainer._restore(snapshot)
         return trainer
 
@@ -166,7 +194,11 @@ class Trainer:
         return self.prompts
 
     def run(self) -> TrainResult:
-        """Encode, roll out, train. KeyboardInterrupt ends the run with the work done so far."""
+        """Encode, roll out, train.
+
+        However it ends early, the LoRA is that of the last whole iteration, and a checkpoint of it
+        is written. A cancel (KeyboardInterrupt, or :meth:`stop`) returns the work done so far.
+        """
         stopped: Stopped = "cancelled"
         try:
             prompts = self.encode()
@@ -175,11 +207,46 @@ class Trainer:
             else:
                 self._check_base(self.states.erase, prompts)
             stopped = self._train(self.states, prompts)
-        except KeyboardInterrupt:
-            pass
+        except BaseException as error:
+            try:
+                self._roll_back()
+                self._keep_unfinished()
+            except (EraseError, RuntimeError) as second:  # a full disk, a device that is gone
+                self.notices.append(str(second))
+            if not isinstance(error, KeyboardInterrupt):
+                raise
         finally:
             self.lower.zero_grad()
         return TrainResult(self.lora, self.history, dict(self.reporter.seconds), stopped)
+
+    def stop(self) -> None:
+        """Cancel the run after the step it is at; safe in signal handlers and from any thread."""
+        self.reporter.stopping = True
+
+    def keep(self) -> None:
+        """Write a checkpoint of the last whole iteration, unless there is one or none is wanted.
+
+        EraseError when the file system refuses.
+        """
+        whole, folder = self._whole, self.checkpoint_dir
+        if whole is None or folder is None or not self.settings.checkpoint_every:
+            return
+        if self._saved == whole.step:
+            return
+        assert self.states is not None and self.guard is not None
+        run = {
+            "settings": self.settings.to_dict(),
+            "concepts": self.concepts.to_json(),
+            "prompts": self.plan.to_json(),
+            "guard": {"idle": self.guard.idle, "means": whole.means},
+            "fp8": self.fp8,
+            "text_tokens": self.encode().length,
+            "history": self.history[: whole.step],
+        }
+        states = self.states.tensors()
+        snapshot = Snapshot(whole.step, self.lora.tensors(), whole.training, states, run)
+        save_checkpoint(folder, snapshot, self.settings.keep_checkpoints, self._superseded)
+        self._saved, self._superseded = whole.step, []
 
     def _roll_out(self, prompts: EncodedPrompts) -> Buffer:
         """Fill the buffer from the base model."""
@@ -219,6 +286,8 @@ class Trainer:
         if self._resumed:
             levels.load_state(self._resumed)
         guard = self.guard = self.guard or self._make_guard(states)
+        self._live = self.lora.state()  # looked up once, since that takes long
+        self._whole = self._copy(levels, guard)
         with self.reporter.phase("training", settings.steps, self.step) as tick:
             while self.step < settings.steps:
                 self._refresh(states.erase, prompts)
@@ -229,7 +298,9 @@ class Trainer:
                     return "diverged"
                 self.step += 1
                 self.history.append(losses)
-                self._save_when_due(states, levels, guard)
+                self._whole = self._copy(levels, guard)
+                if settings.checkpoint_every and self.step % settings.checkpoint_every == 0:
+                    self.keep()
                 tick(losses)
         if guard.finite():
             return "done"
@@ -266,7 +337,10 @@ class Trainer:
         every = self.settings.refresh_every
         if every and self.step and self.step % every == 0:
             rows = torch.randperm(len(erase), generator=self.generator)[: self.settings.batch]
-            self.sampler.fill(erase, rows, prompts.erase(rows), self.generator, self.lora)
+            fresh = erase.like(len(rows))  # all of them or none
+            own = torch.arange(len(rows))
+            self.sampler.fill(fresh, own, prompts.erase(rows), self.generator, self.lora)
+            erase.put(rows, fresh)
 
     def _make_guard(self, states: Buffer) -> Guard:
         idle = None
@@ -275,32 +349,39 @@ class Trainer:
         rolled = isinstance(states.keep, Rollouts)
         return Guard(self.lora, idle, ("esd", "lora") if rolled else ("esd",))
 
-    def _save_when_due(self, states: Buffer, levels: Levels, guard: Guard) -> None:
-        every = self.settings.checkpoint_every
-        if self.checkpoint_dir is None or not every or self.step % every:
-            return
-        run = {
-            "settings": self.settings.to_dict(),
-            "concepts": self.concepts.to_json(),
-            "prompts": self.plan.to_json(),
-            "guard": {"idle": guard.idle, "means": guard.means},
-            "fp8": self.fp8,
-            "text_tokens": self.encode().length,
-            "history": self.history,
-        }
-        training = self.lora.state() | {
+    def _copy(self, levels: Levels, guard: Guard) -> _Whole:
+        training = self._live | {
             **pack_optimiser("lower", self.lower),
             **pack_optimiser("upper", self.upper),
             **levels.state(),
             "generator": self.generator.get_state(),
         }
-        snapshot = Snapshot(self.step, self.lora.tensors(), training, states.tensors(), run)
-        save_checkpoint(self.checkpoint_dir, snapshot, self.settings.keep_checkpoints)
+        copied = {name: tensor.to("cpu", copy=True) for name, tensor in training.items()}
+        return _Whole(self.step, copied, dict(guard.means))
+
+    def _roll_back(self) -> None:
+        """Undo the iteration that something broke off."""
+        if self._whole is not None:
+            self.step = self._whole.step
+            del self.history[self.step :]
+            kept = self._whole.training
+            self.lora.load_state({name: kept[name] for name in self._live})
+
+    def _keep_unfinished(self) -> None:
+        """A checkpoint of a run that ends early, unless one that it was to replace got further."""
+        further = [] if self._resumes else [p for p in self._superseded if step_of(p) > self.step]
+        if self._whole is not None and further:
+            self.notices.append(
+                f"The run that {further[-1]} belongs to got further and stays; it can be resumed."
+            )
+        else:
+            self.keep()
 
     def _restore(self, snapshot: Snapshot) -> None:
         """Take everything over from a checkpoint."""
         training, run = snapshot.training, snapshot.run
         self.step, self.history = snapshot.step, list(run["history"])
+        self._saved = snapshot.step
         self.fp8, self._text_tokens = run.get("fp8"), run.get("text_tokens")
         self.states = Buffer.from_tensors(snapshot.states)
         try:
