@@ -19,6 +19,7 @@ from ..erase_core.concepts.wordnet import senses as wordnet_senses
 from ..erase_core.errors import EraseError
 from ..erase_core.files import sha256
 from ..erase_core.miniflux.concepts import concept as miniflux_concept
+from ..erase_core.writing import claim, landing
 from . import host
 
 AUTO = "auto"
@@ -194,9 +195,10 @@ class EraseConceptSetIO(io.ComfyNode):
         path = _file(folder, name)
         if concepts is None:
             return _output(ConceptSet.load(path).concepts, None, "file", file=path.name)
-        if path.exists() and not overwrite:
-            raise EraseError(f"{path} exists; choose another name, or switch overwrite on.")
-        concepts.save(path)
+        with claim(path, overwrite):
+            if landing(path).exists() and not overwrite:
+                raise EraseError(f"{path} exists; choose another name, or switch overwrite on.")
+            concepts.save(path)
         return _output(concepts.concepts, None, "file", file=path.name)
 
 

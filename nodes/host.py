@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..erase_core.errors import EraseError
-from ..erase_core.files import atomic, sha256
+from ..erase_core.files import sha256
 from ..erase_core.flux.config import FluxConfig
 from ..erase_core.flux.forward import Conditioning
 from ..erase_core.flux.model import Flux
@@ -459,12 +459,9 @@ def inside(folder: Path, name: str) -> Path:
 def free_name(folder: Path, prefix: str) -> Path:
     """``folder/prefix_00001.safetensors`` with the first number that no file has yet.
 
-    EraseError when ``prefix`` leads out of the folder or nothing can be written there.
+    EraseError when ``prefix`` leads out of the folder.
     """
     stem = inside(folder, prefix)
-    with atomic(stem.with_name(f".{stem.name}.probe")):
-        pass
-    stem.with_name(f".{stem.name}.probe").unlink(missing_ok=True)
     files = stem.parent.glob("*.safetensors")
     # Windows and macOS do not tell "Tiger" from "tiger".
     taken = {path.name[: len(stem.name) + 6].casefold() for path in files}

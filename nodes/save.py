@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..erase_core.errors import EraseError
 from ..erase_core.files import save_tensors
+from ..erase_core.writing import claim
 from . import eraser, host
 
 
@@ -42,6 +43,7 @@ class Save(io.ComfyNode):
             raise EraseError("The eraser is empty; train one first.")
         path = host.free_name(host.lora_folder(folder), filename_prefix)
         metadata: Any = getattr(lora, "metadata", {"format": "pt"})
-        save_tensors(path, lora, metadata)
+        with claim(path):
+            save_tensors(path, lora, metadata)
         told = {"file": host.lora_name(path), "path": str(path)}
         return io.NodeOutput(told["file"], ui={"eraseanything_save": [told]})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import math
-import shutil
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,15 +35,17 @@ from ..erase_core.training import (
     rescue,
     save_result,
 )
-from ..erase_core.training.checkpoint import checkpoints
 from ..erase_core.training.memory import USED
 from ..erase_core.training.metadata import final_losses
+from ..erase_core.training.run_folder import checkpoints, own_run_folder, remove_checkpoints
+from ..erase_core.writing import claim
 from . import host
 from .eraser import Eraser, apply
 from .live import NAMES, POINTS, Live
 from .settings import plan_for
 
 NEW, RESUME = "start anew", "resume"
+LAST_STEP = 120  # seconds that a server waits for it when it ends
 
 
 class Train(io.ComfyNode):
@@ -88,12 +92,17 @@ class Train(io.ComfyNode):
         path = host.free_name(host.lora_folder(folder), prefix)
         workflow = ((cls.hidden.extra_pnginfo or {}).get("workflow") or {}).get("id") or ""
         live = Live(cls.hidden.unique_id, f"Erasing {_quoted(concepts)}", workflow)
-        with live.telling_errors(), host.training():
+        with (
+            live.telling_errors(),
+            claim(path),
+            own_run_folder(_checkpoints(prefix)) as kept,
+            host.training(),
+        ):
             pictures = _keep_pictures(model, vae, images, image_prompts, plan)
             task = _Task(model, clip, vae, path, live, preview_every)
-            task.start(config, concepts, plan, pictures, _checkpoints(prefix), run == RESUME)
-            result = task.run()
-            return task.output(result)
+            task.start(config, concepts, plan, pictures, kept, run == RESUME)
+            with _outlasted(task.trainer):
+                return task.output(task.run())
 
 
 def _inputs() -> list[Any]:
@@ -133,8 +142,9 @@ def _inputs() -> list[Any]:
             options=[NEW, RESUME],
             default=NEW,
             tooltip="start anew: what an unfinished run of this name left to resume from "
-            "is discarded. resume: go on from its newest checkpoint, with its concepts and "
-            "settings; starts anew where there is none.",
+            "stays until this run has a checkpoint of its own. resume: go on from its newest "
+            "checkpoint, with its concepts and settings; where there is none, the node says so "
+            "and starts anew.",
         ),
         io.Custom("ERASE_SETTINGS").Input(
             "settings", optional=True, tooltip="Everything else, from Erase Settings."
@@ -226,14 +236,17 @@ class _Task:
         self.preview: Preview | None = None
         self.before: list[Any] = []
         self.sheet: Any = None  # the newest preview; it stays on the node
+        self.notes: list[str] = []  # what the person should know beforehand
         if resume and checkpoints(folder):
             self.trainer = Trainer.resume(
                 folder, tree, config, text, steps=settings.steps, on_step=self._on_step
             )
             self._check_resumed(concepts, pictures)
             self.live.resumed(self.trainer.history)
+            self.notes = list(self.trainer.notices)
             return
-        shutil.rmtree(folder, ignore_errors=True)
+        if resume:
+            self.notes = ["There is nothing to resume under this name, so the run starts anew."]
         self.trainer = Trainer(
             tree,
             config,
@@ -242,6 +255,7 @@ class _Task:
             settings,
             pictures=pictures,
             checkpoint_dir=folder,
+            replace=True,
             on_step=self._on_step,
         )
 
@@ -261,18 +275,22 @@ class _Task:
             self._load()
             weights = self.model.model_size()
             expected = estimate(self.trainer, Weights(weights))
-            self.live.expect(f"{expected}{_advice(expected.memory, weights, self.model)}")
+            told = f"{expected}{_advice(expected.memory, weights, self.model)}"
+            self.live.expect(". ".join([told, *self.notes]))
+            self.trainer.notices.clear()
             if self.preview_every and self.vae is not None:
                 self.preview = Preview.of(self.trainer)
                 self.before = self._draw(self.preview, None)
             return self.trainer.run()
         except comfy.model_management.InterruptProcessingException:
-            self.live.end("cancelled", self._rescued())
+            saved, notices = self._rescued(), " ".join(self.trainer.notices)
+            kept = f"Cancelled; the work so far is in {saved}. " if saved else ""
+            self.live.end("cancelled", saved, kept + notices if notices else "")
             raise
         except Exception as error:
             saved = self._rescued()
             tail = f" The work so far is in {saved}." if saved else ""
-            message = f"{str(error).rstrip('.')}.{tail}"
+            message = " ".join([f"{str(error).rstrip('.')}.{tail}", *self.trainer.notices])
             self.live.end("error", saved, message)
             if isinstance(error, EraseError):
                 raise EraseError(message) from error
@@ -287,7 +305,7 @@ class _Task:
                 "The losses diverged at once, so nothing was saved; try a lower lr_low."
             )
         if result.stopped == "done" and trainer.checkpoint_dir is not None:
-            shutil.rmtree(trainer.checkpoint_dir, ignore_errors=True)
+            remove_checkpoints(trainer.checkpoint_dir)
         tensors = {name: tensor.cpu() for name, tensor in result.lora.tensors().items()}
         metadata = lora_metadata(result, trainer.concepts, trainer.settings, *self._base())
         erased = apply(self.model, tensors, 1.0)
@@ -354,6 +372,23 @@ class _Task:
 
     def _base(self) -> tuple[str, str]:
         return host.base_name(self.model), host.base_hash(self.model)
+
+
+@contextmanager
+def _outlasted(trainer: Trainer) -> Iterator[None]:
+    """When the server ends by Ctrl-C, let the run end after its current step, and be saved."""
+    over = threading.Event()
+
+    def end() -> None:
+        trainer.stop()
+        over.wait(LAST_STEP)
+
+    atexit.register(end)
+    try:
+        yield
+    finally:
+        over.set()
+        atexit.unregister(end)
 
 
 def _advice(memory: int, weights: int, model: Any) -> str:
