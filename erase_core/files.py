@@ -201,7 +201,7 @@ def weight_files(folder: Path, name: str) -> list[Path]:
         content = read_json(index)
         shards = content.get("weight_map") if isinstance(content, dict) else None
         names = list(shards.values()) if isinstance(shards, dict) else []
-        if not names or not all(isinstance(n, str) and Path(n).name == n for n in names):
+        if not names or not all(isinstance(n, str) and n and Path(n).name == n for n in names):
             raise EraseError(f"{index} names no weight files; download the folder again.")
         return [folder / name for name in sorted(set(names))]
     return [folder / name] if (folder / name).is_file() else []

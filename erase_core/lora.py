@@ -188,13 +188,13 @@ class EraserLora:
         return {module: sorted(a, key=lambda x: x.rows.start) for module, a in found.items()}
 
 
-def change_norms(tensors: Mapping[str, Tensor]) -> dict[str, float]:
+def change_norms(tensors: Mapping[str, Tensor], origin: str = "The LoRA") -> dict[str, float]:
     """Frobenius norm of every ``B @ A`` in a LoRA file's tensors, by diffusers name.
 
     Needs neither the base nor the products: ``|B A|^2 = trace((B^T B) (A A^T))``.
     """
     norms = {}
-    for name, down, up in _pairs(bake(tensors, "The LoRA")):
+    for name, down, up in _pairs(bake(tensors, origin)):
         square = ((up.T @ up) * (down @ down.T)).sum().item()
         norms[name] = math.sqrt(max(square, 0.0))
     return norms

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from ..lora import change_norms
 
     tensors, metadata = read_tensors(args.file)
-    change = by_block(change_norms(tensors))
+    change = by_block(change_norms(tensors, str(args.file)))
     if not change:
         raise EraseError(f"{args.file} holds no LoRA; choose a file that train or demo wrote.")
     about = {key: _plain(value) for key, value in sorted(metadata.items())}
