@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .errors import EraseError
 from .flux.forward import Conditioning, Lora, Probe, flux_forward, tree_device
-from .flux.sampling import euler
+from .flux.sampling import euler, finite
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def word_maps(
     Raises
     ------
     EraseError
-        When a block, head or step does not exist, or no word is given.
+        When a block, head or step does not exist, no word is given, or the model draws NaN.
     """
     depth = len(tree.get_submodule("double_blocks")._modules)
     probed = _chosen("block", blocks, depth)
@@ -93,7 +93,7 @@ def word_maps(
         assert out.velocity is not None
         return out.velocity
 
-    latents = euler(walk, noise.to(device), sigmas, lambda index, *_: on_step(index + 1))
+    latents = finite(euler(walk, noise.to(device), sigmas, lambda i, *_: on_step(i + 1)))
     rows, columns = -(-noise.shape[2] // 2), -(-noise.shape[3] // 2)
     parts = torch.stack(found).reshape(len(found), len(probed), len(tokens), rows, columns)
     return WordMaps(parts, latents)

@@ -9,9 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from .errors import EraseError
 from .flux.config import FluxConfig
 from .flux.forward import Conditioning, Lora, tree_device, velocity
-from .flux.sampling import DEV_SHIFT, euler, noise, sigmas
+from .flux.sampling import DEV_SHIFT, euler, finite, noise, sigmas
 from .text.encoders import TextEncoders
 
 DECODED = 2**18  # pixels at once: sixteen pictures of MiniFlux, one of 512 px (a GB or so)
@@ -57,7 +58,8 @@ class Bundle:
     ) -> Tensor:
         """Sample one picture a prompt from the noise of its seed: latents (N, 16, H/8, W/8).
 
-        Prompts may be encoded already. ``on_batch`` hears how many are done.
+        Prompts may be encoded already. ``on_batch`` hears how many are done. EraseError when a
+        picture is no number.
         """
         height, width = size or self.size
         device = tree_device(self.tree)
@@ -74,7 +76,7 @@ class Bundle:
             def predict(x: Tensor, sigma: Tensor, cond=cond) -> Tensor:  # type: ignore[no-untyped-def]
                 return velocity(self.tree, x, sigma.expand(len(x)), cond, guidance, lora=lora)
 
-            done.append(euler(predict, x, levels).cpu())
+            done.append(finite(euler(predict, x, levels)).cpu())
             if on_batch is not None:
                 on_batch(start + len(x))
         return torch.cat(done)
@@ -86,6 +88,8 @@ class Bundle:
         batch = max(1, DECODED // (64 * latents.shape[2] * latents.shape[3]))
         parts = [self.vae.decode(part) for part in latents.cpu().split(batch)]
         pixels = torch.cat(parts).float().permute(0, 2, 3, 1)
+        if not pixels.isfinite().all():
+            raise EraseError("The autoencoder draws NaN; its file is damaged, choose another VAE.")
         return (pixels * 255).round().to(torch.uint8).contiguous()
 
     def generate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from . import __version__
 from .errors import EraseError
+from .files import parse_json
 from .flux.names import Slot
 from .lora import DOWN, FILE_PREFIX, PEFT_PREFIX, UP, bake, bare_modules
 
@@ -51,6 +53,8 @@ def combine(
     """
     if method not in METHODS:
         raise EraseError(f"There is no method {method}; choose from {', '.join(METHODS)}.")
+    if not all(math.isfinite(part.weight) for part in parts):
+        raise EraseError("A weight is no finite number; write numbers such as 1 or 0.5.")
     states = [bake(part.tensors, f"LoRA {n}") for n, part in enumerate(parts, 1)]
     if not states or not all(states):
         raise EraseError("There is nothing to combine; connect or choose at least one LoRA.")
@@ -108,7 +112,8 @@ def rank_of(tensors: Mapping[str, Tensor]) -> int:
 def _names(metadata: Mapping[str, str]) -> list[str]:
     """The concepts that a file of ours erases."""
     try:
-        return [concept["name"] for concept in json.loads(metadata["erase.concepts"])["concepts"]]
+        concepts = parse_json(metadata["erase.concepts"])["concepts"]
+        return [str(concept["name"]) for concept in concepts]
     except (KeyError, TypeError, ValueError):
         return []
 
@@ -117,7 +122,12 @@ def _adapted(states: Sequence[Mapping[str, Tensor]]) -> Any:
     """PEFT's model over bare modules, with each state as an adapter "part0", "part1", ..."""
     slots: dict[str, Slot] = {}
     for state in states:
-        slots |= _slots(state)
+        own = _slots(state)
+        if any(slots.get(name, slot) != slot for name, slot in own.items()):
+            raise EraseError(
+                "These LoRAs were made for bases of different sizes; combine those of one base."
+            )
+        slots |= own
     model: Any = None
     for number, state in enumerate(states):
         name = f"part{number}"

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import EraseError
-from .files import read_tensors, save_tensors
+from .files import read_tensors, refuse_unfinite, save_tensors
 
 PREFIX, SUFFIX = "diffusion_model.", ".diff"  # ComfyUI's names for a weight's change in a LoRA file
 
@@ -38,6 +38,7 @@ class WeightEdit:
         tensors, _ = read_tensors(path)
         if not all(key.startswith(PREFIX) and key.endswith(SUFFIX) for key in tensors):
             raise EraseError(f"{path} is no weight edit; choose a file with {SUFFIX} tensors.")
+        refuse_unfinite(tensors, str(path))
         return cls({k.removeprefix(PREFIX).removesuffix(SUFFIX): t for k, t in tensors.items()})
 
     def __call__(self, name: str, x: Tensor, y: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft
 from torch import Tensor, nn
 
 from .errors import EraseError
-from .files import read_tensors, save_tensors
+from .files import read_tensors, refuse_unfinite, save_tensors
 from .flux.config import FluxConfig
 from .flux.names import Slot, linear_slots, lora_slots
 
@@ -188,13 +188,13 @@ class EraserLora:
         return {module: sorted(a, key=lambda x: x.rows.start) for module, a in found.items()}
 
 
-def change_norms(tensors: Mapping[str, Tensor]) -> dict[str, float]:
+def change_norms(tensors: Mapping[str, Tensor], origin: str = "The LoRA") -> dict[str, float]:
     """Frobenius norm of every ``B @ A`` in a LoRA file's tensors, by diffusers name.
 
     Needs neither the base nor the products: ``|B A|^2 = trace((B^T B) (A A^T))``.
     """
     norms = {}
-    for name, down, up in _pairs(bake(tensors, "The LoRA")):
+    for name, down, up in _pairs(bake(tensors, origin)):
         square = ((up.T @ up) * (down @ down.T)).sum().item()
         norms[name] = math.sqrt(max(square, 0.0))
     return norms
@@ -206,19 +206,51 @@ def _pairs(state: Mapping[str, Tensor]) -> list[tuple[str, Tensor, Tensor]]:
 
 
 def bake(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
-    """A and B in float32 without the ``transformer.`` prefix, ``.alpha`` multiplied into B."""
+    """A and B in float32 without the ``transformer.`` prefix, ``.alpha`` multiplied into B.
+
+    Every LoRA passes here, whoever made it. EraseError, naming ``origin``, for other names, shapes
+    that are no LoRA's, NaN and infinity.
+    """
     plain = {key.removeprefix(FILE_PREFIX): tensor for key, tensor in tensors.items()}
+    if len(plain) < len(tensors):
+        raise EraseError(f"{origin} names a tensor twice, with {FILE_PREFIX} and without it.")
+    check_pairs(plain, origin)
+    refuse_unfinite(plain, origin)
     state = {k: t.float() for k, t in plain.items() if k.endswith((DOWN, UP))}
     for key, tensor in plain.items():
-        name = key.removesuffix(ALPHA)
-        if key.endswith(ALPHA) and {name + DOWN, name + UP} <= state.keys():
+        if key.endswith(ALPHA):
+            name = key.removesuffix(ALPHA)
             state[name + UP] = state[name + UP] * (tensor.item() / len(state[name + DOWN]))
-        elif key not in state:
+    refuse_unfinite(state, origin)  # alpha may be finite, and its product with B not
+    return state
+
+
+def check_pairs(tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Refuse what is no LoRA with diffusers' names, as its names and shapes tell.
+
+    Raises
+    ------
+    EraseError
+        For a foreign name, A without B, an alpha alone or of several values, and matrices that
+        cannot be multiplied.
+    """
+    for key, tensor in tensors.items():
+        name = next((key.removesuffix(end) for end in (DOWN, UP, ALPHA) if key.endswith(end)), None)
+        if name is None:
             raise EraseError(
                 f"{origin} holds {key}, which is no part of a Flux LoRA with diffusers' names; "
                 "choose a file whose keys read transformer.transformer_blocks...lora_A.weight."
             )
-    return state
+        down, up = tensors.get(name + DOWN), tensors.get(name + UP)
+        if down is None or up is None:
+            lacks = DOWN if down is None else UP
+            raise EraseError(f"{origin} lacks {name}{lacks}; download or make it again.")
+        matrices = down.ndim == 2 == up.ndim and 0 < len(down) == up.shape[1]
+        if not matrices or not tensor.is_floating_point():
+            shapes = f"{list(down.shape)} and {list(up.shape)} ({tensor.dtype})"
+            raise EraseError(f"{origin} holds no matrices of one rank at {name}: {shapes}.")
+        if key.endswith(ALPHA) and tensor.numel() != 1:
+            raise EraseError(f"{origin} holds {tensor.numel()} values in {key}; alpha is one.")
 
 
 def bare_modules(slots: Mapping[str, Slot]) -> nn.Module:

@@ -8,6 +8,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import psutil
 import torch
 
 from . import __version__
@@ -54,6 +55,11 @@ def synchronise(device: torch.device) -> None:
 def device_peak(device: torch.device) -> int | None:
     """The most bytes of tensors ever held on a CUDA device since its count began, else None."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def main_memory() -> int:
+    """Bytes of main memory that the machine has."""
+    return int(psutil.virtual_memory().total)
 
 
 def peak_memory() -> int | None:

@@ -353,7 +353,17 @@ def decode(model: Any, vae: Any, latents: Tensor) -> Tensor:
     """Latents as the MODEL sees them (B, 16, h, w) -> an IMAGE (B, H, W, 3) in [0, 1]."""
     with torch.inference_mode():
         images = vae.decode(model.model.latent_format.process_out(latents.float().cpu()))
-    return images.float().cpu().clamp(0, 1).clone()
+    return _visible(images).clone()
+
+
+def _visible(images: Tensor) -> Tensor:
+    """What a VAE drew, in [0, 1] on the CPU; EraseError when there is nothing to be seen."""
+    if not images.isfinite().all():
+        raise EraseError(
+            "The pictures are NaN: the model, a LoRA or the VAE is damaged, or a strength or the "
+            "guidance is too high."
+        )
+    return images.float().cpu().clamp(0, 1)
 
 
 def encode(model: Any, vae: Any, images: Tensor) -> Tensor:
@@ -403,7 +413,7 @@ def draw(
             disable_pbar=True,
             seed=seeds[start],
         )
-        images.append(vae.decode(latents).float().cpu().clamp(0, 1))
+        images.append(_visible(vae.decode(latents)))
     return torch.cat(images)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import math
 import threading
 from collections.abc import Iterator, Mapping
@@ -280,7 +281,8 @@ class _Task:
             self.trainer.notices.clear()
             if self.preview_every and self.vae is not None:
                 self.preview = Preview.of(self.trainer)
-                self.before = self._draw(self.preview, None)
+                with self._previewing():
+                    self.before = self._draw(self.preview, None)
             return self.trainer.run()
         except comfy.model_management.InterruptProcessingException:
             saved, notices = self._rescued(), " ".join(self.trainer.notices)
@@ -343,11 +345,25 @@ class _Task:
         comfy.model_management.throw_exception_if_processing_interrupted()
         self.live.update(progress)
         due = self.preview_every and progress.step % self.preview_every == 0
+        shown = None
         if progress.phase == "training" and self.preview is not None and due:
-            self.sheet = self._compared(self.preview, f"after {progress.step}")
-            self.bar.update_absolute(progress.step, progress.steps, ("JPEG", self.sheet, 1024))
-        else:
-            self.bar.update_absolute(progress.step, progress.steps)
+            with self._previewing():
+                self.sheet = self._compared(self.preview, f"after {progress.step}")
+                shown = ("JPEG", self.sheet, 1024)
+        self.bar.update_absolute(progress.step, progress.steps, shown)
+
+    @contextmanager
+    def _previewing(self) -> Iterator[None]:
+        """A preview may fail: it is the last one then, and the training goes on."""
+        try:
+            yield
+        except comfy.model_management.InterruptProcessingException:
+            raise
+        except Exception as error:
+            self.preview = None
+            logging.getLogger(__name__).warning("No more previews", exc_info=error)
+            self.live.warn(f"No more previews: {str(error).rstrip('.')}. The training goes on.")
+        self._load()  # the VAE may have pushed the model out
 
     def _compared(self, preview: Preview, heading: str) -> Any:
         """The preview's pictures without the eraser and with it as it is now."""
@@ -359,9 +375,7 @@ class _Task:
     def _draw(self, preview: Preview, lora: Any) -> list[Any]:
         stopped = comfy.model_management.throw_exception_if_processing_interrupted
         latents = preview.latents(lora, lambda done: stopped())
-        pictures = host.to_pil(host.decode(self.model, self.vae, latents))
-        self._load()  # the VAE may have pushed the model out
-        return pictures
+        return host.to_pil(host.decode(self.model, self.vae, latents))
 
     def _rescued(self) -> str:
         """The name of the file with what a run has that ended early, "" if there is nothing."""

@@ -148,7 +148,7 @@ def test_prompts_are_encoded_once() -> None:
     [
         ({"stepz": 3}, "did you mean steps"),
         ({"nonsense_setting": 3}, "no setting"),
-        ({"steps": 0}, "whole number of at least 1, not 0"),
+        ({"steps": 0}, "whole number from 1 to 1,000,000, not 0"),
         ({"steps": 2.5}, "whole number"),
         ({"steps": True}, "whole number"),
         ({"lr_low": float("nan")}, "lr_low"),

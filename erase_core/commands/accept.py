@@ -23,6 +23,7 @@ from .models import (
     settle,
     size,
 )
+from .numbers import HIGHEST_SEED, STEPS, whole
 from .output import add_overwrite, check_out, save_picture, say
 from .progress import Bar, clock
 from .train import default_settings, exit_code, find_concepts, run_and_save
@@ -80,10 +81,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=size, metavar="WxH", help="pixels, multiples of 16 (default: the model's)"
     )
     parser.add_argument(
-        "--draw-steps", type=int, default=28, metavar="N", help="steps of a picture (default 28)"
+        "--draw-steps",
+        type=whole(1, STEPS),
+        default=28,
+        metavar="N",
+        help="steps of a picture (default 28)",
     )
     add_memory(parser)
-    parser.add_argument("--seed", type=int, default=0, help="seed of every draw (default 0)")
+    parser.add_argument(
+        "--seed", type=whole(0, HIGHEST_SEED), default=0, help="seed of every draw (default 0)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import EraseError
 from .models import add_memory, add_model, open_bundle, open_miniflux, require_vae, settle_to_draw
+from .numbers import HIGHEST_SEED, STEPS, real, whole
 from .output import add_overwrite, check_out, say, warn
 from .progress import Bar
 
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="default: six of each kind; dog+rose: together",
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="S")
+    parser.add_argument("--seeds", nargs="+", type=whole(0, HIGHEST_SEED), default=[0], metavar="S")
     parser.add_argument(
         "--attacks",
         nargs="*",
@@ -67,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="attack the chosen erasers, too (without names: with every attack)",
     )
     parser.add_argument("--fid", action="store_true", help="FID of the chosen erasers, too")
-    parser.add_argument("--exam", type=int, metavar="N", help="pictures a question (default 34)")
+    parser.add_argument(
+        "--exam", type=whole(0, 10_000), metavar="N", help="pictures a question (default 34)"
+    )
     parser.add_argument(
         "--beside",
         type=Path,
@@ -75,7 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fill the tables up from the CSV files of another benchmark, e.g. docs/results",
     )
     parser.add_argument("--report", action="store_true", help="write the tables, measure nothing")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")
+    parser.add_argument(
+        "--threads", type=whole(1, 1024), metavar="N", help="CPU threads (default: all)"
+    )
     parser.add_argument(
         "--part", type=_part, default=(1, 1), metavar="I/N", help="only the I-th of N shares"
     )
@@ -84,8 +89,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prompts.add_argument("--prompts", type=Path, metavar="FILE", help="CSV, or a prompt a line")
     prompts.add_argument("--loras", type=Path, nargs="*", default=[], metavar="FILE")
     prompts.add_argument("--clip", type=Path, metavar="DIR", help="CLIP model for score and FID")
-    prompts.add_argument("--steps", type=int, default=28, help="Euler steps (default 28)")
-    prompts.add_argument("--guidance", type=float, default=3.5, help="default 3.5")
+    prompts.add_argument(
+        "--steps", type=whole(1, STEPS), default=28, help="Euler steps (default 28)"
+    )
+    prompts.add_argument("--guidance", type=real(0, 100), default=3.5, help="default 3.5")
     add_overwrite(prompts)
     add_model(parser)
     add_memory(parser)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from .models import add_device, open_miniflux
+from .numbers import HIGHEST_SEED, whole
 from .output import add_overwrite, check_out, save_picture, say
 from .progress import Bar, clock
 from .train import exit_code, run_and_save, stopped_sentence, title
@@ -47,9 +48,15 @@ FILES = ("lora.safetensors", "before_after.png", "losses.png", "attention.png", 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--concept", default="tiger", help="what to erase (default tiger)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: out/CONCEPT")
-    parser.add_argument("--seed", type=int, default=0, help="of training and exam (default 0)")
     parser.add_argument(
-        "--exam", type=int, default=64, metavar="N", help="pictures a question (default 64)"
+        "--seed", type=whole(0, HIGHEST_SEED), default=0, help="of training and exam (default 0)"
+    )
+    parser.add_argument(
+        "--exam",
+        type=whole(1, 10_000),
+        default=64,
+        metavar="N",
+        help="pictures a question (default 64)",
     )
     add_overwrite(parser)
     add_device(parser)

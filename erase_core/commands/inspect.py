@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import re
 from collections import defaultdict
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
 from .models import MINIFLUX, file_hash
-from .output import say, warn
+from .output import printable, say, warn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from ..lora import change_norms
 
     tensors, metadata = read_tensors(args.file)
-    change = by_block(change_norms(tensors))
+    change = by_block(change_norms(tensors, str(args.file)))
     if not change:
         raise EraseError(f"{args.file} holds no LoRA; choose a file that train or demo wrote.")
     about = {key: _plain(value) for key, value in sorted(metadata.items())}
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         "metadata": about,
         "warning": warning or None,
     }
-    say(args, result, *_lines(args.file, tensors, change, metadata))
+    say(args, result, *_lines(args.file, tensors, change, metadata), only=True)
     return 0
 
 
@@ -95,8 +94,10 @@ def base_warning(
 
 def _plain(value: str) -> Any:
     """Metadata as JSON where it is JSON."""
+    from ..files import parse_json
+
     try:
-        return json.loads(value)
+        return parse_json(value)
     except ValueError:
         return value
 
@@ -116,20 +117,21 @@ def _lines(
         f"{file}: {len(tensors)} tensors",
         "",
         *(
-            f"  {count:>3} x {kind}  {list(shape)} {dtype}"
+            f"  {count:>3} x {_short(kind)}  {list(shape)} {dtype}"
             for (kind, shape, dtype), count in shapes.items()
         ),
         "",
         "size of the change (Frobenius norm of B A)",
         *(
-            f"  {block:<32} {size:9.4g}  {'#' * round(BAR * size / most)}"
+            f"  {_short(block):<32} {size:9.4g}  {'#' * round(BAR * size / most)}"
             for block, size in change.items()
         ),
         "",
         "metadata" if metadata else "no metadata",
-        *(f"  {key:<24} {_short(value)}" for key, value in sorted(metadata.items())),
+        *(f"  {_short(key):<24} {_short(value)}" for key, value in sorted(metadata.items())),
     ]
 
 
 def _short(value: str) -> str:
-    return value if len(value) <= 160 else value[:157] + "..."
+    """On one line that a terminal only shows."""
+    return printable(value if len(value) <= 160 else value[:157] + "...", keep="")

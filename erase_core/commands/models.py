@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import EraseError
+from .numbers import HIGHEST_SEED, SIDE, STEPS, real, whole
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
@@ -65,7 +66,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "Hugging Face once",
     )
     group.add_argument(
-        "--t5-length", type=int, default=256, metavar="N", help="T5 tokens a prompt (default 256)"
+        "--t5-length",
+        type=whole(1, 4096),
+        default=256,
+        metavar="N",
+        help="T5 tokens a prompt (default 256)",
     )
     add_device(group)
 
@@ -143,22 +148,31 @@ def _budget(args: argparse.Namespace, device: Any) -> float:
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """What generation needs to know beside the prompt."""
-    parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
-    parser.add_argument("--steps", type=int, default=28, help="Euler steps (default 28)")
-    parser.add_argument("--guidance", type=float, default=3.5, help="default 3.5")
+    parser.add_argument(
+        "--seed", type=whole(0, HIGHEST_SEED), default=0, help="seed of the noise (default 0)"
+    )
+    parser.add_argument(
+        "--steps", type=whole(1, STEPS), default=28, help="Euler steps (default 28)"
+    )
+    parser.add_argument("--guidance", type=real(0, 100), default=3.5, help="default 3.5")
     parser.add_argument(
         "--size", type=size, metavar="WxH", help="pixels, multiples of 16 (default: the model's)"
     )
     parser.add_argument("--lora", type=Path, metavar="FILE", help="the eraser, or any Flux LoRA")
-    parser.add_argument("--strength", type=float, default=1.0, help="of the LoRA (default 1.0)")
+    parser.add_argument(
+        "--strength", type=real(-100, 100), default=1.0, help="of the LoRA (default 1.0)"
+    )
 
 
 def size(text: str) -> tuple[int, int]:
     """ "512x768" as (height, width)."""
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match or int(match[1]) % 16 or int(match[2]) % 16 or not int(match[1]) * int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text} is no size; write e.g. 512x512, multiples of 16")
-    return int(match[2]), int(match[1])
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
+    sides = [int(side) for side in match.groups()] if match else [0]
+    if any(side % 16 or not 16 <= side <= SIDE for side in sides):
+        raise argparse.ArgumentTypeError(
+            f"{text} is no size; write e.g. 512x512, multiples of 16 up to {SIDE}"
+        )
+    return sides[1], sides[0]
 
 
 def open_bundle(args: argparse.Namespace, *, placed: bool = True) -> Bundle:
@@ -242,7 +256,8 @@ def fill_from_folder(args: argparse.Namespace) -> None:
 
 
 def _check_widths(config: FluxConfig, text: TextEncoders) -> None:
-    """Refuse encoders of other widths than the transformer was made for."""
+    """Refuse encoders of other widths than the transformer was made for, and tokenizers with more
+    words than an encoder."""
     for flag, what, has, wants in (
         ("--clip-l", "CLIP", text.clip.config.hidden_size, config.vec_in_dim),
         ("--t5", "T5", text.t5.config.d_model, config.context_in_dim),
@@ -251,6 +266,15 @@ def _check_widths(config: FluxConfig, text: TextEncoders) -> None:
             raise EraseError(
                 f"This {what} encoder is {has} wide, but the model reads {wants}; choose another "
                 f"file with {flag}."
+            )
+    for what, tokenizer, encoder in (
+        ("CLIP", text.clip_tokenizer, text.clip),
+        ("T5", text.t5_tokenizer, text.t5),
+    ):
+        if max(tokenizer.get_vocab().values(), default=0) >= encoder.config.vocab_size:
+            raise EraseError(
+                f"The tokenizer for {what} has more words than the encoder; choose the one that "
+                "belongs to it with --tokenizers."
             )
 
 
@@ -279,12 +303,12 @@ def _text(args: argparse.Namespace) -> TextEncoders:
 
 def _tokenizer(args: argparse.Namespace, kind: Tokenizer) -> Any:
     """The first tokenizer there is: in a local folder, in a ComfyUI, on Hugging Face."""
-    from transformers import AutoTokenizer
+    from ..text.encoders import read_tokenizer
 
     local: Path = args.tokenizers or Path(args.model)
     for place in (local / name for name in kind.local):
         if not _lacks(place):
-            return AutoTokenizer.from_pretrained(place, local_files_only=True)
+            return read_tokenizer(place)
     if args.tokenizers:
         folders = " or ".join(kind.local)
         raise EraseError(f"There is no whole {folders} in {local}; check --tokenizers.")
@@ -293,7 +317,9 @@ def _tokenizer(args: argparse.Namespace, kind: Tokenizer) -> Any:
         place = Path(host) / kind.host
         lacks = _lacks(place)
         if not lacks:
-            return AutoTokenizer.from_pretrained(place, local_files_only=True)
+            return read_tokenizer(place)
+    from transformers import AutoTokenizer
+
     try:
         return AutoTokenizer.from_pretrained(kind.hub)
     except OSError as error:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EraseError
 from .concepts import add_source, look_up
 from .keep import read_keep_pictures
-from .models import MINIFLUX, add_memory, add_model, file_hash, open_bundle, settle
-from .output import add_out, check_out, save_picture, say, warn
+from .models import MINIFLUX, add_memory, add_model, file_hash, open_bundle, require_vae, settle
+from .output import add_out, check_out, save_picture, say, sentence, tell, warn
 from .progress import Bar, clock
 from .settings import WithDefaults, add_settings, read_settings, refuse_settings
 from .signals import stopping
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     _tell_notices(trainer)
     kept, expected = settle(args, bundle, trainer)
     if not args.json:
-        print(f"Training takes {expected}; {kept}.", flush=True)
+        tell(f"Training takes {expected}; {kept}.")
     bundle = replace(bundle, sha256=bundle.sha256 or file_hash(Path(args.model)))
     result, path = run_and_save(trainer, bundle, args.out)
     if args.chart and result.history:
@@ -126,6 +126,7 @@ def _trainer(args: argparse.Namespace, bundle: Bundle, folder: Path, bar: Bar) -
     settings = read_settings(args, default_settings(args, bundle, concepts))
     pictures = None
     if args.pictures:
+        require_vae(bundle)
         size = (settings.height, settings.width)
         pictures = read_keep_pictures(args.pictures, bundle.vae, size)
     return Trainer(
@@ -178,7 +179,7 @@ def run_and_save(trainer: Trainer, bundle: Bundle, out: Path) -> tuple[TrainResu
             path = rescue(trainer, out, bundle.name, bundle.sha256)
             if path is None:
                 raise
-            reason = str(error).rstrip(".")
+            reason = sentence(error).rstrip(".")
             raise EraseError(f"{reason}. The work so far is in {path}.") from error
         finally:
             _tell_notices(trainer)

@@ -103,7 +103,10 @@ def read_flux(
             weight = state[f"{module}.weight"].float() * scales[module]
             state[f"{module}.weight"] = weight.to(dtype or torch.bfloat16)
         scales = {}
-    return tree_keys(diffusers_to_bfl(state) if stacked else state), scales
+    try:
+        return tree_keys(diffusers_to_bfl(state) if stacked else state), scales
+    except (RuntimeError, IndexError) as error:  # of torch.cat, and of halves of a scalar
+        raise EraseError(f"{path.name} has matrices that do not go together; {_ADVICE}.") from error
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -175,7 +178,7 @@ def _config(path: Path, state: dict[str, Tensor]) -> FluxConfig:
     if config.in_channels != 64:
         what = _INPUTS.get(config.in_channels, f"a Flux with {config.in_channels} input channels")
         raise EraseError(f"{path.name} is {what}, which takes more than a prompt; {_ADVICE}.")
-    if config.hidden_size % HEAD_DIM:
+    if config.hidden_size % HEAD_DIM or not config.hidden_size:
         raise EraseError(
             f"{path.name} is {config.hidden_size} wide, not a multiple of {HEAD_DIM}; {_ADVICE}."
         )

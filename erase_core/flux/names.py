@@ -195,6 +195,6 @@ def _swap(stacked: Tensor) -> Tensor:
 
 
 def _depth(state: Mapping[str, Tensor], prefix: str) -> int:
-    """Number of blocks: one more than the highest index behind ``prefix``."""
+    """Number of blocks: of different indices behind ``prefix``."""
     pattern = re.compile(re.escape(prefix) + r"(\d+)\.")
-    return max((int(m[1]) + 1 for key in state if (m := pattern.match(key))), default=0)
+    return len({m[1] for key in state if (m := pattern.match(key))})

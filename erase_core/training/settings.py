@@ -123,8 +123,9 @@ class TrainSettings:
         number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
         if not (number and math.isfinite(value) and low <= value <= high):
             kind = "a whole number" if whole else "a number"
-            above = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
-            raise EraseError(f"The setting {name} must be {kind} {above}, not {value!r}.")
+            raise EraseError(
+                f"The setting {name} must be {kind} from {low:,} to {high:,}, not {value!r}."
+            )
 
     def for_concepts(self, count: int) -> TrainSettings:
         """The same for ``count`` concepts at once (measured in docs/erasing.md): more of all in
@@ -153,36 +154,37 @@ class TrainSettings:
         return cls(**plain)
 
 
-_ANY = math.inf
+# Beyond what any run has wanted, and where none would end.
+_MANY, _ROLLOUTS, _WEIGHT, _SIDE = 1_000_000, 10_000, 1_000_000, 4096
 _RANGES: dict[str, tuple[float, float]] = {
-    "steps": (1, _ANY),
-    "batch": (1, _ANY),
-    "rank": (1, _ANY),
-    "alpha": (1e-6, _ANY),
-    "lr_low": (0, _ANY),
-    "lr_up": (0, _ANY),
-    "eta": (0, _ANY),
-    "l_esd": (0, _ANY),
-    "l_attn": (0, _ANY),
-    "l_lora": (0, _ANY),
-    "l_rsc": (0, _ANY),
-    "l_adv": (0, _ANY),
-    "tau": (1e-6, _ANY),
-    "k": (1, _ANY),
-    "guidance_rollout": (0, _ANY),
-    "guidance_train": (0, _ANY),
+    "steps": (1, _MANY),
+    "batch": (1, 1024),
+    "rank": (1, 1024),
+    "alpha": (1e-6, _WEIGHT),
+    "lr_low": (0, 1000),
+    "lr_up": (0, 1000),
+    "eta": (0, 1000),
+    "l_esd": (0, _WEIGHT),
+    "l_attn": (0, _WEIGHT),
+    "l_lora": (0, _WEIGHT),
+    "l_rsc": (0, _WEIGHT),
+    "l_adv": (0, _WEIGHT),
+    "tau": (1e-6, 1000),
+    "k": (1, 100),
+    "guidance_rollout": (0, 100),
+    "guidance_train": (0, 100),
     "shift_mu": (-10, 10),
     "rollout_steps": (1, 1000),
-    "erase_rollouts": (1, _ANY),
-    "keep_rollouts": (1, _ANY),
-    "refresh_every": (0, _ANY),
+    "erase_rollouts": (1, _ROLLOUTS),
+    "keep_rollouts": (1, _ROLLOUTS),
+    "refresh_every": (0, _MANY),
     "shuffle": (0, 1),
-    "height": (16, _ANY),
-    "width": (16, _ANY),
+    "height": (16, _SIDE),
+    "width": (16, _SIDE),
     "seed": (0, 2**63 - 1),
-    "checkpoint_every": (0, _ANY),
-    "keep_checkpoints": (1, _ANY),
-    "max_grad_norm": (1e-9, _ANY),
+    "checkpoint_every": (0, _MANY),
+    "keep_checkpoints": (1, _MANY),
+    "max_grad_norm": (1e-9, 1_000_000_000),
 }
 _OPTIONAL = ("alpha", "shift_mu")
 _CHOICES = {

@@ -7,6 +7,7 @@ velocities and its attention. Training itself then runs the student alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,8 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..errors import EraseError
 from ..flux.forward import Conditioning, Lora, Probe, flux_forward, tree_device, velocity
-from ..flux.sampling import euler
+from ..flux.sampling import euler, finite
+from ..machine import main_memory
 from .prompts import RowPrompts
 
 
@@ -63,12 +66,21 @@ class Rollouts:
     ) -> Rollouts:
         """Room for ``rollouts`` along ``sigmas`` (S + 1,) of pictures of (height, width) pixels.
 
-        ``contrast`` is (1 + K, blocks, heads).
+        ``contrast`` is (1 + K, blocks, heads). EraseError when they are more than the machine's
+        main memory, which its system would promise and then end the process.
         """
         states = (rollouts, len(sigmas) - 1)
         height, width = size[0] // 8, size[1] // 8
         shape = (*states, 16, height, width)
         queries = -(-height // 2) * -(-width // 2)
+        velocities = math.prod(shape) * (2 if null else 1)
+        attention = math.prod((*states, *contrast, queries)) if contrast else 0
+        needed = 2 * math.prod(shape) + dtype.itemsize * (velocities + attention)
+        if needed > main_memory():
+            raise EraseError(
+                f"The states of {rollouts} rollouts take {needed / 1e9:.0f} GB, and there are "
+                f"{main_memory() / 1e9:.0f}; ask for fewer rollouts or smaller pictures."
+            )
         return cls(
             sigmas,
             torch.zeros(shape, dtype=torch.bfloat16),
@@ -189,7 +201,8 @@ class Sampler:
         """Roll out ``rows`` of ``states`` from fresh noise and keep every state on the way.
 
         The walk follows the prompts, or ``along_null`` those that stand for nothing. With ``lora``
-        the student walks, but all else that is kept is the base model's.
+        the student walks, but all else that is kept is the base model's. EraseError when that one
+        draws NaN.
         """
         own = lora is None and self.guidance == self.guidance_rollout  # nothing computed twice
         cond = prompts.cond.to(self.device)
@@ -201,6 +214,8 @@ class Sampler:
 
         def keep(step: int, x: Tensor, v: Tensor) -> None:
             x, sigma = _rounded(x), states.sigmas[step].to(x.device)
+            if lora is None and step == 0:
+                finite(v)
 
             def base(prompt: Conditioning) -> Tensor:
                 return (
