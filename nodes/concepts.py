@@ -14,7 +14,7 @@ from comfy_api.latest import io
 from ..erase_core.concepts.find import describe, find_concept, with_words
 from ..erase_core.concepts.llm import Endpoint, concept_from_llm
 from ..erase_core.concepts.sets import KINDS, Concept, ConceptSet, Kind
-from ..erase_core.concepts.wordnet import concept_from_wordnet, installed
+from ..erase_core.concepts.wordnet import concept_from_wordnet
 from ..erase_core.concepts.wordnet import senses as wordnet_senses
 from ..erase_core.errors import EraseError
 from ..erase_core.files import sha256
@@ -230,7 +230,7 @@ def find(
 
 def _senses(concept: Concept, origin: str) -> list[dict[str, Any]]:
     """WordNet's meanings of the name, for the node to show; none where WordNet plays no part."""
-    if origin == "WordNet" or (origin == "lists" and installed()):
+    if origin in ("WordNet", "lists"):
         return [asdict(sense) for sense in wordnet_senses(concept.name, concept.kind)]
     return []
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..concepts.sentences import Sentence, build, replace, shuffle, sides, without
-from ..concepts.sets import Concept, ConceptSet
+from ..concepts.sets import Concept, ConceptSet, named_in
 from ..errors import EraseError
 from ..flux.forward import Conditioning
 from ..text.spans import word_spans
@@ -94,11 +94,17 @@ def plan_prompts(
     Raises
     ------
     EraseError
-        When a concept lacks the irrelevant words that the settings need.
+        When a concept lacks the irrelevant words that the settings need, or the anchor names what
+        is to be erased.
     """
     everything = concepts.concepts
     for concept in everything:
         _check_words(concept, settings, keep is None)
+    if named := named_in(settings.anchor, concepts.names()):
+        raise EraseError(
+            f'The anchor "{settings.anchor}" names "{named}", which is to be erased; '
+            "choose another word."
+        )
     erase: list[ErasePrompt] = []
     for index, count in enumerate(_shares(settings.erase_rollouts, len(everything))):
         erase += _erase_prompts(index, everything[index], count, settings, generator)
