@@ -131,7 +131,12 @@ def _run_methods(args: argparse.Namespace) -> int:
         if told:
             write_csv(args.out / f"{part}.csv", told)
     rows, attacks, distances = found.values()
-    text = results(rows, attacks, distances)
+    try:
+        text = results(rows, attacks, distances)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise EraseError(
+            f"A table or cell in {args.out} lacks what a benchmark writes ({error}); remove it."
+        ) from error
     with atomic(args.out / "results.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     own = read_files(args.out)

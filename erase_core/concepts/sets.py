@@ -171,8 +171,9 @@ class ConceptSet:
     @classmethod
     def load(cls, path: Path | str) -> ConceptSet:
         """Read a JSON file; EraseError names the file and what is wrong in it."""
+        value = read_json(path)
         try:
-            return cls.from_json(read_json(path))
+            return cls.from_json(value)
         except EraseError as error:
             raise EraseError(f"{path}: {error}") from error
 

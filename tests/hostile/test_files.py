@@ -52,7 +52,7 @@ LORAS = {
     "integers": {name: tensor.long() for name, tensor in PAIR.items()},
     "several alphas": PAIR | {ALPHA: torch.ones(2)},
     "no alpha": PAIR | {ALPHA: torch.ones(0)},
-    "a name twice": PAIR | {DOWN.removeprefix("transformer."): PAIR[DOWN]},
+    "a name twice": PAIR | {DOWN.removeprefix("transformer."): torch.ones(2, 128)},
     "other names": {"lora_unet_x.lora_up.weight": torch.ones(2, 2)},
 }
 
@@ -300,3 +300,17 @@ def test_a_caption_in_latin_1_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("a café".encode("latin-1"))
     with pytest.raises(EraseError, match=r"a\.txt is no text in UTF-8"):
         read_keep_pictures(tmp_path, Mirror(), (16, 16))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["[]", "{}", '{"method": 5}', '{"method": "ours"}', '{"method": "ours", "kind": "entity"}'],
+)
+def test_a_foreign_cell_of_a_benchmark_is_one_sentence(
+    cell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / "a.json").write_text(cell)
+    assert main(["bench", "--report", "--out", str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "remove it" in line and str(tmp_path) in line
