@@ -18,6 +18,8 @@ from erase_core.errors import EraseError
 class Failing:
     """A trainer with history that runs out of memory."""
 
+    notices: tuple[str, ...] = ()
+
     def run(self) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GB.")
 
