@@ -50,8 +50,10 @@ def read_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cache", type=Path, required=True, help="folder for both sides")
-    parser.add_argument("--old", default=REVISION, help=f"checkout or revision ({REVISION})")
-    parser.add_argument("--new", default=str(ROOT), help="checkout or revision (this checkout)")
+    parser.add_argument("--old", default=REVISION, help=f"revision (default {REVISION})")
+    parser.add_argument(
+        "--new", default=str(ROOT), help="checkout or revision (default: this checkout)"
+    )
     parser.add_argument("--only", nargs="+", metavar="CASE", help="these cases")
     parser.add_argument("--fill", action="store_true", help="only run the old side")
     parser.add_argument("--jobs", type=int, default=1, help="cases at a time (default 1)")
@@ -72,7 +74,7 @@ def main() -> int:
     chosen = args.only or list(known)
     needed = ["thing", *chosen] if "pictures" in chosen else chosen
     missing = {name: known[name] for name in needed if not old.has(name, known[name])}
-    if missing:
+    if missing and not old.copied():
         old.copy(ROOT, args.old)
     if "thing" in missing:
         old.run("thing", missing.pop("thing"))

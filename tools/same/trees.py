@@ -69,6 +69,10 @@ class Tree:
         if not self.native:
             (site / "sitecustomize.py").write_text(WIDEN)
 
+    def copied(self) -> bool:
+        """Whether the copies are whole: the last of them is there."""
+        return (self.folder / "site").is_dir()
+
     def run(self, name: str, case: Case) -> None:
         """Run a case; what failed is told in its ``failed.json``."""
         folder = self.case(name)
