@@ -96,9 +96,10 @@ class Tree:
         (folder / "done.txt").write_text("\n".join(case.commands))
 
     def has(self, name: str, case: Case) -> bool:
-        """Whether exactly this case has been run."""
-        done = self.case(name) / "done.txt"
-        return done.is_file() and done.read_text() == "\n".join(case.commands)
+        """Whether exactly this case has been run, and nothing failed."""
+        done, failed = (self.case(name) / file for file in ("done.txt", "failed.json"))
+        same = done.is_file() and done.read_text() == "\n".join(case.commands)
+        return same and not failed.exists()
 
     def case(self, name: str) -> Path:
         """The folder of a case."""
