@@ -30,6 +30,7 @@ from .commands.output import note, sentence, standard_streams, tell  # noqa: E40
 
 COMMANDS = (demo, train, generate, attention, concepts, inspect, accept, bench)
 FAILED, USAGE, CANCELLED = 1, 2, 130
+LONGEST = 2000  # characters of a sentence: a name in it may be a whole file
 
 DESCRIPTION = """\
 Make a Flux model forget a concept. Training needs no pictures: a concept and words to keep are
@@ -99,10 +100,13 @@ def _refuse_broken_text(parser: argparse.ArgumentParser, args: argparse.Namespac
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and any("\ud800" <= c <= "\udfff" for c in text):
                 parser.error(f"--{name.replace('_', '-')} is no whole UTF-8 text")
+        if name == "prompt" and value == []:
+            parser.error("--prompt needs a value")  # argparse takes "--prompt=--" for none
 
 
 def _fail(args: argparse.Namespace, text: str, code: int) -> int:
     line = " ".join(text.split())
+    line = line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
     note(f"eraseanything: {line}")
     if args.json:
         tell(json.dumps({"error": line}))

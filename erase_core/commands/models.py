@@ -208,7 +208,7 @@ def _device(args: argparse.Namespace) -> Any:
         torch.use_deterministic_algorithms(True)
     try:
         device = torch.device(args.device or _best_device())
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # "meta" makes tensors, too, but computes nothing
     except (RuntimeError, AssertionError) as error:
         raise EraseError(f"There is no device {args.device} here; try --device cpu.") from error
     return device

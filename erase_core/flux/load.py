@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import EraseError
-from ..files import read_json, read_tensors, weight_files
+from ..files import existing, read_json, read_tensors, weight_files
 from .config import HEAD_DIM, FluxConfig
 from .frozen import FrozenLinear, put, unscale
 from .model import Flux
@@ -131,10 +131,8 @@ def _shards(folder: Path) -> list[Path]:
 
 def _refuse_magic(path: Path) -> None:
     try:
-        with open(path, "rb") as file:
+        with open(existing(path), "rb") as file:
             start = file.read(9)
-    except FileNotFoundError:
-        raise EraseError(f"There is no file {path}; check the path.") from None
     except OSError as error:
         raise EraseError(f"Cannot read {path} ({error.strerror}); check the path.") from error
     for magic, what in _MAGIC.items():

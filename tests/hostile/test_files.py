@@ -85,14 +85,18 @@ def test_foreign_metadata_combines(told: str) -> None:
     combined_metadata([Part(PAIR, 1.0, {"erase.concepts": told})], "cat", 2)
 
 
-@pytest.mark.parametrize("read", [read_text, read_json, read_tensors, read_picture, sha256])
+@pytest.mark.parametrize(
+    "read", [read_text, read_json, read_tensors, read_picture, sha256, load_flux]
+)
 def test_no_file_is_one_sentence(read: Callable[[Path], Any], tmp_path: Path) -> None:
     places = [tmp_path, tmp_path / "none", tmp_path / ("x" * 300), Path("a\0b")]
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
         places.append(tmp_path / "pipe")
     for place in places:
-        with pytest.raises(EraseError, match="no file|a folder|no ordinary file|Cannot read"):
+        with pytest.raises(
+            EraseError, match="no file|a folder|no ordinary file|Cannot read|There is no"
+        ):
             read(place)
 
 

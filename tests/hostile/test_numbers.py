@@ -73,3 +73,18 @@ def test_a_run_of_a_thousand_million_rollouts_is_refused(
     argv: list[Any] = ["train", "--concept", "cat", "--out", str(tmp_path / "a.safetensors")]
     assert main([*argv, "--erase-rollouts", "1000000000"]) == 1
     assert "from 1 to 10,000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["moon", "meta"])
+def test_a_device_that_computes_nothing_is_refused(
+    device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "a.png")
+    assert main(["generate", "--prompt", "a", "--out", out, "--device", device]) == 1
+    assert f"no device {device}" in capsys.readouterr().err
+
+
+def test_no_value_is_wrong_usage() -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["generate", "--prompt=--", "--out", "a.png"])
+    assert left.value.code == 2
