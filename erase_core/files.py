@@ -211,7 +211,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file, or of the weights in a folder of transformers' or
     diffusers'; EraseError without any."""
     files = [path]
-    if path.is_dir():
+    if os.path.isdir(path):  # which, unlike is_dir, takes any name
         files = weight_files(path, _WEIGHTS[0]) or weight_files(path, _WEIGHTS[1])
     if not files:
         names = " or ".join(_WEIGHTS)

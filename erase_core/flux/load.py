@@ -6,6 +6,7 @@ holds more than the weights. Nothing is unpickled.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -113,7 +114,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """All tensors, mapped, and the metadata of a file or of a folder's shards."""
     state: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
-    for file in _shards(path) if path.is_dir() else [path]:
+    for file in _shards(path) if os.path.isdir(path) else [path]:
         _refuse_magic(file)
         tensors, about = read_tensors(file)
         state |= tensors
