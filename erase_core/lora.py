@@ -215,13 +215,12 @@ def bake(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
     if len(plain) < len(tensors):
         raise EraseError(f"{origin} names a tensor twice, with {FILE_PREFIX} and without it.")
     check_pairs(plain, origin)
-    refuse_unfinite(plain, origin)
     state = {k: t.float() for k, t in plain.items() if k.endswith((DOWN, UP))}
     for key, tensor in plain.items():
         if key.endswith(ALPHA):
             name = key.removesuffix(ALPHA)
             state[name + UP] = state[name + UP] * (tensor.item() / len(state[name + DOWN]))
-    refuse_unfinite(state, origin)  # alpha may be finite, and its product with B not
+    refuse_unfinite(state, origin)  # alpha among it: finite by itself, it may be too much for B
     return state
 
 
