@@ -110,7 +110,7 @@ def plan_for(
 
 
 def _whole(text: str) -> int:
-    if not text.isdigit():
+    if not text.isdecimal():
         raise EraseError(f'attention_blocks holds "{text}"; write block numbers such as 17 18.')
     return int(text)
 

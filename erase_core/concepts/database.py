@@ -54,7 +54,7 @@ def unpack(folder: Path) -> Path:
     """
     if any(not _whole(folder, name) for name in SIZES):
         try:
-            with tarfile.open(ARCHIVE) as archive:
+            with tarfile.open(ARCHIVE, "r:xz") as archive:
                 for member in archive:
                     _write(archive, member, folder / member.name)
         except (tarfile.TarError, lzma.LZMAError, EOFError, FileNotFoundError) as error:

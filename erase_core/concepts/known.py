@@ -16,11 +16,11 @@ FOLDER = Path(__file__).parent / "lists"
 def known_synonyms(name: str, kind: str, sense: str = "") -> tuple[str, ...]:
     """Other names of a concept of that kind and meaning; none where no list has any.
 
-    Without a ``sense``, here or in the list, the meaning is taken to be the same.
+    Without a ``sense`` the meaning is the list's.
     """
     for spelling in dict.fromkeys((name, name.lower(), singular(name.lower()))):
         for listed, synonyms in _synonyms().get((spelling, kind), ()):
-            if not sense or not listed or sense == listed:
+            if sense in ("", listed):
                 return synonyms
     return ()
 

@@ -106,8 +106,7 @@ class TrainSettings:
         for name in ("height", "width"):
             if getattr(self, name) % 16:
                 raise EraseError(f"The setting {name} must be a multiple of 16 pixels.")
-        if not self.targets:
-            raise EraseError("The setting targets is empty; name at least one, e.g. add_q_proj.")
+        self._check_texts()
         if not any((self.l_esd, self.l_attn, self.l_lora, self.l_rsc)):
             raise EraseError("All four loss weights are 0; give at least one of them a value.")
         if self.l_adv and not self.l_esd:
@@ -125,6 +124,15 @@ class TrainSettings:
             kind = "a whole number" if whole else "a number"
             above = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
             raise EraseError(f"The setting {name} must be {kind} {above}, not {value!r}.")
+
+    def _check_texts(self) -> None:
+        targets, blocks = self.targets, self.attention_blocks
+        if not _all_of(targets, str) or not all(target.strip() for target in targets):
+            raise EraseError("The setting targets names nothing; write some, e.g. add_q_proj.")
+        if blocks is not None and not _all_of(blocks, int):
+            raise EraseError("The setting attention_blocks must be block numbers, e.g. 17 18.")
+        if not isinstance(self.anchor, str) or (self.anchor and not self.anchor.strip()):
+            raise EraseError("The setting anchor is blank; write a word, or leave it out.")
 
     def for_concepts(self, count: int) -> TrainSettings:
         """The same for ``count`` concepts at once (measured in docs/erasing.md): more of all in
@@ -185,6 +193,13 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_grad_norm": (1e-9, _ANY),
 }
 _OPTIONAL = ("alpha", "shift_mu")
+
+
+def _all_of(values: object, kind: type) -> bool:
+    """Whether it is a tuple of ``kind`` with at least one member."""
+    return isinstance(values, tuple) and bool(values) and {type(v) for v in values} == {kind}
+
+
 _CHOICES = {
     "rsc": get_args(RscVariant),
     "null": get_args(NullPrompt),
