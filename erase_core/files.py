@@ -1,63 +1,79 @@
-"""Reading and writing files whole or not at all: JSON and safetensors, nothing else."""
+"""The one place where texts, JSON and pictures are read and written: whole or not at all.
+
+Whatever a person's file holds, reading it ends in its content or in one sentence.
+"""
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import warnings
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
-
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from .errors import EraseError
+from .writing import atomic, reason
 
-_WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors")  # in a folder
+if TYPE_CHECKING:
+    from PIL import Image
+
+TEXT_BYTES = 1 << 28  # of a text at most; COCO's largest file of captions has 92 MB
 
 
-@contextmanager
-def atomic(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary file path beside `path`; it takes that name on success, else it is deleted.
-
-    A reader therefore sees the old file or the whole new one, never a part. Missing parent folders
-    are made. Raises EraseError, naming `path`, when the file system refuses (full, read-only, ...).
-    """
+def existing(path: Path | str) -> Path:
+    """``path``, if it is a file; EraseError for what is missing, a folder, a pipe or a device."""
     path = Path(path)
-    temporary = path.parent / f".{path.stem[:40]}.{uuid4().hex[:8]}.tmp{path.suffix}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(mode)  # safetensors would leave the file readable by its owner alone
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise EraseError(
-            f"Cannot write {path} ({_reason(error)}); free some space or choose another place."
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if path.is_file():
+            return path
+        there, folder = path.exists(), path.is_dir()
+    except (OSError, ValueError) as error:
+        raise EraseError(f"Cannot read {path} ({reason(error)}); check the path.") from error
+    if not there:
+        raise EraseError(f"There is no file {path}; check the path.")
+    what = "a folder" if folder else "no ordinary file"
+    raise EraseError(f"{path} is {what}; name a file.")
 
 
-def _reason(error: Exception) -> str:
-    """The operating system's words for `error`, without the temporary file's name."""
-    text = error.strerror if isinstance(error, OSError) else None
-    return text or str(error)
+def read_text(path: Path | str) -> str:
+    """A text in UTF-8, or in UTF-16 with its mark; EraseError when it is missing or anything else,
+    other encodings among it, which nobody could tell apart."""
+    path = existing(path)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(TEXT_BYTES + 1)
+    except OSError as error:
+        raise EraseError(f"Cannot read {path} ({reason(error)}); check the file.") from error
+    if len(content) > TEXT_BYTES:
+        raise EraseError(f"{path} is larger than {TEXT_BYTES >> 20} MiB; give a smaller file.")
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise EraseError(f"{path} is no text in UTF-8; save it as UTF-8.")
+    return text
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text; ValueError when it is none, is nested too deep to be read, or holds
+    what cannot be written again: numbers without end, halves of a character."""
+    try:
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    return value
 
 
 def read_json(path: Path | str) -> Any:
     """The content of a JSON file; EraseError when it is missing, unreadable or not JSON."""
+    text = read_text(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EraseError(f"There is no file {path}; check the path.") from None
-    except (OSError, ValueError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise EraseError(f"Cannot read {path} as JSON ({error}); check the file.") from error
 
 
@@ -68,45 +84,22 @@ def write_json(path: Path | str, value: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def save_tensors(
-    path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> None:
-    """Write tensors (any device, copied to the CPU) and string metadata as safetensors.
+def read_picture(path: Path | str) -> Image.Image:
+    """A picture in RGB, turned as its camera says; EraseError when it is missing, damaged, or has
+    more pixels than Pillow holds safe."""
+    from PIL import Image, ImageOps
 
-    Equal content gives equal bytes.
-    """
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic(path) as temporary:
-        save_file(plain, temporary, metadata=dict(metadata or {}))
-        _sort_metadata(temporary)
-
-
-def _sort_metadata(path: Path) -> None:
-    """Put the metadata of a safetensors file, which the library writes in random order, in order.
-
-    The header keeps its length, so the tensors behind it stay where they are.
-    """
-    with open(path, "r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) <= size:
-            file.seek(8)
-            file.write(text.ljust(size))
-
-
-def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors (CPU) and the metadata of a safetensors file; EraseError when it is not one."""
+    path = existing(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except FileNotFoundError:
-        raise EraseError(f"There is no file {path}; check the path.") from None
-    except (OSError, SafetensorError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise EraseError(
-            f"{path} is not a whole safetensors file ({error}); download or save it again."
+            f"{path} has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels; make it smaller."
         ) from error
+    except Exception as error:  # Pillow's readers of damaged files raise nearly everything
+        raise EraseError(f"{path} cannot be read as a picture; remove or replace it.") from error
 
 
 def weight_files(folder: Path, name: str) -> list[Path]:
@@ -116,31 +109,20 @@ def weight_files(folder: Path, name: str) -> list[Path]:
     if index.is_file():
         content = read_json(index)
         shards = content.get("weight_map") if isinstance(content, dict) else None
-        if not isinstance(shards, dict) or not shards:
+        names = list(shards.values()) if isinstance(shards, dict) else []
+        if not names or not all(isinstance(n, str) and n and Path(n).name == n for n in names):
             raise EraseError(f"{index} names no weight files; download the folder again.")
-        return [folder / shard for shard in sorted(set(shards.values()))]
+        return [folder / name for name in sorted(set(names))]
     return [folder / name] if (folder / name).is_file() else []
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, or of the weights in a folder of transformers' or
-    diffusers'; EraseError without any."""
-    files = [path]
-    if path.is_dir():
-        files = weight_files(path, _WEIGHTS[0]) or weight_files(path, _WEIGHTS[1])
-    if not files:
-        names = " or ".join(_WEIGHTS)
-        raise EraseError(f"There is no {names} in {path}; choose a file, or a folder that has one.")
-    return {key: tensor for file in files for key, tensor in read_tensors(file)[0].items()}
 
 
 def sha256(path: Path | str) -> str:
     """The SHA-256 of a file in hexadecimal, read in pieces of 1 MiB."""
-    digest = hashlib.sha256()
+    digest, path = hashlib.sha256(), existing(path)
     try:
         with open(path, "rb") as file:
             while piece := file.read(1 << 20):
                 digest.update(piece)
     except OSError as error:
-        raise EraseError(f"Cannot read {path} ({_reason(error)}); check the path.") from error
+        raise EraseError(f"Cannot read {path} ({reason(error)}); check the path.") from error
     return digest.hexdigest()

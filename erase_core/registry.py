@@ -21,11 +21,12 @@ Entry = TypeVar("Entry", bound=Named)
 
 def collect(room: str, attribute: str, kind: type[Entry]) -> dict[str, Entry]:
     """The entries in the tuple ``attribute`` of every module of the package ``room``, by name, file
-    after file in alphabetical order."""
+    after file in alphabetical order. A folder has them in its ``method.py``."""
     package = importlib.import_module(room)
     found: dict[str, Entry] = {}
     for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda item: item.name):
-        loaded = importlib.import_module(f"{room}.{module.name}")
+        name = f"{module.name}.method" if module.ispkg else module.name
+        loaded = importlib.import_module(f"{room}.{name}")
         entries: tuple[Entry, ...] = getattr(loaded, attribute, ())
         found |= {entry.name: entry for entry in entries}
     return found

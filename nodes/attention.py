@@ -20,7 +20,7 @@ from ..erase_core.errors import EraseError
 from ..erase_core.models.attention import WordMaps, word_maps
 from ..erase_core.models.sampling import noise, sigmas
 from ..erase_core.pictures import Row, grid, overlay
-from . import host
+from . import drawing, hosts, inputs
 
 COLUMNS = 6  # steps shown in a grid at most
 CELL = 160  # pixels of a cell of the grid
@@ -34,7 +34,7 @@ class AttentionMap(io.ComfyNode):
         return io.Schema(
             node_id="EraseAnythingAttentionMap",
             display_name="Attention Map",
-            category=host.CATEGORY,
+            category=inputs.CATEGORY,
             description="Draws a prompt and shows, for each word, the share of attention that each "
             "place of the picture pays to it. Hover a word on the node to see where it lands.",
             inputs=[
@@ -62,11 +62,11 @@ class AttentionMap(io.ComfyNode):
                     default="",
                     tooltip="Steps to look at, counted from 0, such as 0, 5-8. Empty: all.",
                 ),
-                host.steps_input(),
-                host.pixels_input("width"),
-                host.pixels_input("height"),
-                host.seed(2**63 - 1, "Seed of the noise."),
-                host.guidance_input(),
+                inputs.steps_input(),
+                inputs.pixels_input("width"),
+                inputs.pixels_input("height"),
+                inputs.seed(2**63 - 1, "Seed of the noise."),
+                inputs.guidance_input(),
                 io.Vae.Input(
                     "vae",
                     optional=True,
@@ -85,7 +85,7 @@ class AttentionMap(io.ComfyNode):
                 ),
             ],
             is_output_node=True,
-            **host.aliases("attention", "heatmap", "daam", "explain"),
+            **inputs.aliases("attention", "heatmap", "daam", "explain"),
         )
 
     @classmethod
@@ -106,20 +106,19 @@ class AttentionMap(io.ComfyNode):
     ) -> io.NodeOutput:
         if not prompt.strip():
             raise EraseError("The prompt is empty; write what to draw.")
-        tree = host.flux_tree(model)
-        text = host.Text(clip, tree.config)
+        opened = hosts.open_model(model, clip)
         named = [word.strip() for word in words.split(",") if word.strip()]
         asked = list(dict.fromkeys(named or _words(prompt)))[:WORDS]
         every = list(dict.fromkeys([*asked, *_words(prompt)]))[:WORDS]
-        tokens = torch.stack([text.token_mask(prompt, word) for word in every])
-        cond = text.encode([prompt])
-        size = host.picture_size(model, width, height)
-        host.load(model, 1, size)
+        tokens = torch.stack([opened.text.token_mask(prompt, word) for word in every])
+        cond = opened.text.encode([prompt])
+        size = hosts.picture_size(model, width, height)
+        hosts.load(model, 1, size)
         bar = comfy.utils.ProgressBar(steps)  # which also hears of Cancel
         maps = word_maps(
-            tree,
+            opened,
             noise(seed, 1, *size),
-            sigmas(steps, host.shift(model)),
+            sigmas(steps, opened.shift_mu),
             cond,
             tokens,
             guidance,
@@ -129,8 +128,8 @@ class AttentionMap(io.ComfyNode):
         )
         picture = _picture(model, vae, maps, size)
         heats = dict(zip(every, maps.raw, strict=True))
-        overlays = host.to_image(*(overlay(picture, heats[w], _top(heats[w])) for w in asked))
-        labels = _labels(tree.config.depth, blocks, steps, at_steps)
+        overlays = drawing.to_image(*(overlay(picture, heats[w], _top(heats[w])) for w in asked))
+        labels = _labels(opened.config.depth, blocks, steps, at_steps)
         sheets = _sheets(picture, maps, asked, labels)
         masks = _enlarged(torch.stack([heats[word] / _top(heats[word]) for word in asked]), size)
         told = _viewer(prompt, picture if vae is not None else None, size, heats, asked)
@@ -174,7 +173,7 @@ def _picture(model: Any, vae: Any, maps: WordMaps, size: tuple[int, int]) -> Ima
     """What was drawn; a plain ground without a VAE."""
     if vae is None:
         return Image.new("RGB", (size[1], size[0]), (128, 128, 128))
-    return host.to_pil(host.decode(model, vae, maps.latents))[0]
+    return drawing.to_pil(drawing.decode(model, vae, maps.latents))[0]
 
 
 def _enlarged(heats: Tensor, size: tuple[int, int]) -> Tensor:
@@ -205,7 +204,7 @@ def _sheets(
         headings = [f"step {steps[step]}" for step in picked]
         title = f"“{word}”, up to {top:.2g}"
         sheets.append(grid(rows, headings, title=title, cell=CELL))
-    return host.to_image(*sheets)
+    return drawing.to_image(*sheets)
 
 
 def _viewer(

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..erase_core.erasers.combine import METHODS, Part, combine, combined_metadata, rank_of
 from ..erase_core.errors import EraseError
-from . import eraser, host
+from . import eraser, hosts, inputs
 
 SLOTS = ("_1", "_2", "_3", "_4")
 
@@ -19,7 +19,7 @@ class Combine(io.ComfyNode):
         return io.Schema(
             node_id="EraseAnythingCombine",
             display_name="Combine Erasers",
-            category=host.CATEGORY,
+            category=inputs.CATEGORY,
             description="Makes one eraser of several, for several concepts at once. cat adds their "
             "changes exactly.",
             inputs=[
@@ -40,12 +40,12 @@ class Combine(io.ComfyNode):
                     optional=True,
                     tooltip="Share of the values that ties and dare keep.",
                 ),
-                host.seed(2**32 - 1, "Seed of what dare drops.", optional=True),
+                inputs.seed(2**32 - 1, "Seed of what dare drops.", optional=True),
             ],
             outputs=[
                 eraser.SOCKET.Output(display_name="lora", tooltip="The combined eraser."),
             ],
-            **host.aliases("merge lora", "combine lora", "ties", "dare"),
+            **inputs.aliases("merge lora", "combine lora", "ties", "dare"),
         )
 
     @classmethod
@@ -59,7 +59,7 @@ class Combine(io.ComfyNode):
                 parts.append(Part(found, slots.get(f"weight{slot}", 1.0), found.metadata))
         if not parts:
             raise EraseError("There is nothing to combine; connect or choose at least one eraser.")
-        with host.training():
+        with hosts.training():
             tensors = combine(parts, method, density, seed)
         metadata = combined_metadata(parts, method, rank_of(tensors))
         return io.NodeOutput(eraser.Eraser(tensors, metadata))

@@ -14,12 +14,13 @@ from comfy_api.latest import io
 from ..erase_core.concepts.find import describe, find_concept, with_words
 from ..erase_core.concepts.sets import KINDS, Concept, ConceptSet, Kind
 from ..erase_core.concepts.sources.llm import Endpoint, concept_from_llm
-from ..erase_core.concepts.sources.wordnet import concept_from_wordnet, installed
+from ..erase_core.concepts.sources.wordnet import concept_from_wordnet
 from ..erase_core.concepts.sources.wordnet import senses as wordnet_senses
 from ..erase_core.errors import EraseError
 from ..erase_core.files import sha256
 from ..erase_core.miniatures.miniflux.concepts import concept as miniflux_concept
-from . import host
+from ..erase_core.writing import claim, landing
+from . import inputs, places
 
 AUTO = "auto"
 SOURCES = [AUTO, "MiniFlux", "WordNet", "by hand"]
@@ -40,13 +41,13 @@ class EraseConceptSet(io.ComfyNode):
         return io.Schema(
             node_id="EraseAnythingConceptSet",
             display_name="Concept Set",
-            category=host.CATEGORY,
+            category=inputs.CATEGORY,
             description="What to erase, under which names, and which words must stay. What is left "
             "empty is filled in, and shown on the node with the meanings to choose from.",
             inputs=_inputs(),
             outputs=_outputs(),
             is_output_node=True,
-            **host.aliases("concept", "wordnet", "synonyms", "unlearn"),
+            **inputs.aliases("concept", "wordnet", "synonyms", "unlearn"),
         )
 
     @classmethod
@@ -90,7 +91,7 @@ class EraseConceptSetLLM(io.ComfyNode):
         return io.Schema(
             node_id="EraseAnythingConceptSetLLM",
             display_name="Concept Set (LLM)",
-            category=host.CATEGORY,
+            category=inputs.CATEGORY,
             description="Asks a language model for synonyms and for words that must stay. Any "
             "OpenAI-compatible endpoint; its address, key and model come from the environment: "
             "ERASEANYTHING_LLM_URL, ERASEANYTHING_LLM_KEY, ERASEANYTHING_LLM_MODEL.",
@@ -115,11 +116,11 @@ class EraseConceptSetLLM(io.ComfyNode):
                     max=50,
                     tooltip="Words asked for in each of the four bands.",
                 ),
-                host.seed(2**32 - 1, "Passed on to the endpoint; change it for other words."),
+                inputs.seed(2**32 - 1, "Passed on to the endpoint; change it for other words."),
                 _merged(),
             ],
             outputs=_outputs(),
-            **host.aliases("llm", "openai", "concept", "synonyms"),
+            **inputs.aliases("llm", "openai", "concept", "synonyms"),
         )
 
     @classmethod
@@ -144,7 +145,7 @@ class EraseConceptSetIO(io.ComfyNode):
         return io.Schema(
             node_id="EraseAnythingConceptSetIO",
             display_name="Concept Set: Save / Load",
-            category=host.CATEGORY,
+            category=inputs.CATEGORY,
             description="Saves the connected concept set as JSON; with nothing connected it loads "
             "the file.",
             inputs=[
@@ -172,7 +173,7 @@ class EraseConceptSetIO(io.ComfyNode):
             ],
             outputs=_outputs(),
             is_output_node=True,
-            **host.aliases("concept", "json", "save concepts", "load concepts"),
+            **inputs.aliases("concept", "json", "save concepts", "load concepts"),
         )
 
     @classmethod
@@ -194,9 +195,10 @@ class EraseConceptSetIO(io.ComfyNode):
         path = _file(folder, name)
         if concepts is None:
             return _output(ConceptSet.load(path).concepts, None, "file", file=path.name)
-        if path.exists() and not overwrite:
-            raise EraseError(f"{path} exists; choose another name, or switch overwrite on.")
-        concepts.save(path)
+        with claim(path, overwrite):
+            if landing(path).exists() and not overwrite:
+                raise EraseError(f"{path} exists; choose another name, or switch overwrite on.")
+            concepts.save(path)
         return _output(concepts.concepts, None, "file", file=path.name)
 
 
@@ -209,7 +211,7 @@ _FOLDERS = {
 
 def _file(folder: str, name: str) -> Path:
     root = Path(_FOLDERS[folder]()) / "eraseanything" / "concepts"
-    return host.inside(root, name.strip().removesuffix(".json") + ".json")
+    return places.inside(root, name.strip().removesuffix(".json") + ".json")
 
 
 def find(
@@ -228,7 +230,7 @@ def find(
 
 def _senses(concept: Concept, origin: str) -> list[dict[str, Any]]:
     """WordNet's meanings of the name, for the node to show; none where WordNet plays no part."""
-    if origin == "WordNet" or (origin == "lists" and installed()):
+    if origin in ("WordNet", "lists"):
         return [asdict(sense) for sense in wordnet_senses(concept.name, concept.kind)]
     return []
 
@@ -327,7 +329,7 @@ def _inputs() -> list[Any]:
             optional=True,
             tooltip="Words found for each of the four bands.",
         ),
-        host.seed(2**32 - 1, "Seed of the choice of words.", optional=True),
+        inputs.seed(2**32 - 1, "Seed of the choice of words.", optional=True),
         _merged(),
     ]
 

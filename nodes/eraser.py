@@ -11,7 +11,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..erase_core.errors import EraseError
-from ..erase_core.files import read_tensors
+from ..erase_core.lora import DOWN, check_pairs
+from ..erase_core.tensors import read_tensors, refuse_unfinite
 
 SOCKET = io.Custom("LORA_MODEL")
 NONE = "none"
@@ -42,12 +43,18 @@ def inputs(number: str = "") -> list[Any]:
 
 
 def choose(lora: Mapping[str, Tensor] | None, file: str) -> Eraser | None:
-    """What :func:`inputs` were given; None for neither."""
-    if lora is not None:
-        return Eraser(lora, getattr(lora, "metadata", {}))
-    if file == NONE:
+    """What :func:`inputs` were given; None for neither. EraseError for a damaged one."""
+    if lora is None and file == NONE:
         return None
-    return Eraser(*read_tensors(folder_paths.get_full_path_or_raise("loras", file)))
+    if lora is not None:
+        found, origin = Eraser(lora, getattr(lora, "metadata", {})), "The LoRA"
+    else:
+        found = Eraser(*read_tensors(folder_paths.get_full_path_or_raise("loras", file)))
+        origin = file
+    if any(key.endswith(DOWN) for key in found):  # the host takes other names, too
+        check_pairs(parts(found)[0], origin)
+    refuse_unfinite(found, origin)
+    return found
 
 
 def require(lora: Mapping[str, Tensor] | None, file: str) -> Eraser:

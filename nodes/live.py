@@ -114,6 +114,10 @@ class Live:
         self._text(f"{self.title}: {estimate}")
         self._tell(force=True)
 
+    def warn(self, sentence: str) -> None:
+        """Say on the node what does not end the run."""
+        self._text(sentence)
+
     def update(self, progress: Progress) -> None:
         """Tell a step of the run."""
         changed = progress.phase != self.phase

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from ..erase_core.errors import EraseError
 from ..erase_core.miniatures import miniflux
 from ..erase_core.models.flux1.config import FluxConfig
-from . import host
+from . import hosts, inputs
 
 MINIFLUX = "MiniFlux (bundled)"
 DTYPES: dict[str, dict[str, Any]] = {
@@ -40,7 +40,7 @@ class LoadFlux(io.ComfyNode):
         return io.Schema(
             node_id="EraseAnythingLoadFlux",
             display_name="Load Flux",
-            category=host.CATEGORY,
+            category=inputs.CATEGORY,
             description=(
                 "Loads a Flux transformer with its text encoders and VAE, ready to train on. "
                 "MiniFlux is bundled: a tiny Flux that draws 128 px pictures and needs no download."
@@ -85,14 +85,14 @@ class LoadFlux(io.ComfyNode):
                 io.Clip.Output(display_name="clip", tooltip="CLIP-L and T5."),
                 io.Vae.Output(display_name="vae", tooltip="The autoencoder."),
             ],
-            **host.aliases("load flux", "miniflux", "diffusion model loader", "unet loader"),
+            **inputs.aliases("load flux", "miniflux", "diffusion model loader", "unet loader"),
         )
 
     @classmethod
     def execute(
         cls, transformer: str, weight_dtype: str, clip_l: str, t5: str, vae: str
     ) -> io.NodeOutput:
-        with host.training():  # weights made here are no inference tensors
+        with hosts.training():  # weights made here are no inference tensors
             if transformer == MINIFLUX:
                 return io.NodeOutput(*load_miniflux(DTYPES[weight_dtype]))
             for what, name in (("clip_l", clip_l), ("t5", t5), ("vae", vae)):
@@ -119,8 +119,8 @@ def load_transformer(path: str, options: dict[str, Any]) -> Any:
 
 def _checked(model: Any, path: str) -> Any:
     """The MODEL, which now knows its file, if it is one that can be trained."""
-    model.set_attachments(host.BASE, path)
-    host.flux_config(model)
+    model.set_attachments(hosts.BASE, path)
+    hosts.sizes(model)
     return model
 
 

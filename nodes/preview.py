@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..erase_core.errors import EraseError
 from ..erase_core.pictures import Row, grid
-from . import eraser, host
+from . import drawing, eraser, hosts, inputs
 
 MOST = 8  # strengths
 
@@ -25,7 +25,7 @@ class Preview(io.ComfyNode):
         return io.Schema(
             node_id="EraseAnythingPreview",
             display_name="Erasure Preview",
-            category=host.CATEGORY,
+            category=inputs.CATEGORY,
             description="Draws prompts from the same seeds with an eraser at several strengths, on "
             "one labelled sheet.",
             inputs=[
@@ -43,12 +43,12 @@ class Preview(io.ComfyNode):
                     default="0, 1",
                     tooltip="Strengths of the eraser, side by side; 0 is the model without it.",
                 ),
-                host.seed(2**63 - 100, "Seed of the first picture."),
+                inputs.seed(2**63 - 100, "Seed of the first picture."),
                 io.Int.Input("seeds", default=2, min=1, max=16, tooltip="Pictures of each prompt."),
-                host.pixels_input("width"),
-                host.pixels_input("height"),
-                host.steps_input(),
-                host.guidance_input(),
+                inputs.pixels_input("width"),
+                inputs.pixels_input("height"),
+                inputs.steps_input(),
+                inputs.guidance_input(),
                 io.Boolean.Input(
                     "blur", default=False, tooltip="Blur the pictures, for explicit concepts."
                 ),
@@ -62,7 +62,7 @@ class Preview(io.ComfyNode):
                 ),
             ],
             is_output_node=True,
-            **host.aliases("compare", "xy plot", "before after", "grid"),
+            **inputs.aliases("compare", "xy plot", "before after", "grid"),
         )
 
     @classmethod
@@ -88,8 +88,8 @@ class Preview(io.ComfyNode):
         if not lines:
             raise EraseError("There is no prompt; write at least one line.")
         found = eraser.require(lora, lora_file)
-        size = host.picture_size(model, width, height)
-        cond = host.Text(clip, host.flux_config(model)).encode(lines)
+        size = hosts.picture_size(model, width, height)
+        cond = hosts.text_encoder(model, clip).encode(lines)
         rows = [row for row in range(len(lines)) for _ in range(seeds)]
         drawn = [seed + i % seeds for i in range(len(rows))]
         bar = comfy.utils.ProgressBar(len(levels) * len(rows) * steps)
@@ -97,7 +97,7 @@ class Preview(io.ComfyNode):
         for level in levels:
             done = len(made) * len(rows) * steps
             with_it = eraser.apply(model, found, level)
-            images = host.draw(
+            images = drawing.draw(
                 with_it,
                 vae,
                 cond.select(rows),
@@ -108,7 +108,7 @@ class Preview(io.ComfyNode):
                 lambda step, done=done: bar.update_absolute(done + step),
             )
             made.append(_blurred(images) if blur else images)
-        sheet = host.to_image(_sheet(lines, levels, seeds, [host.to_pil(i) for i in made]))
+        sheet = drawing.to_image(_sheet(lines, levels, seeds, [drawing.to_pil(i) for i in made]))
         return io.NodeOutput(sheet, torch.cat(made), ui=ui.PreviewImage(sheet))
 
 
@@ -140,6 +140,6 @@ def _blurred(images: Tensor) -> Tensor:
     """Blurred until shapes are gone, 1/16 of the width around."""
     pictures = [
         picture.filter(ImageFilter.GaussianBlur(picture.width / 16))
-        for picture in host.to_pil(images)
+        for picture in drawing.to_pil(images)
     ]
-    return host.to_image(*pictures)
+    return drawing.to_image(*pictures)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,12 @@ from torch import Tensor
 
 from ..erase_core.concepts.sets import Concept, ConceptSet
 from ..erase_core.errors import EraseError
+from ..erase_core.evaluate.exam import Exam
 from ..erase_core.evaluate.judges.clip import WordExam
-from ..erase_core.evaluate.judges.recogniser import Exam
+from ..erase_core.evaluate.judges.recogniser import RecogniserJudge
 from ..erase_core.evaluate.marks import Marks
-from ..erase_core.miniatures import miniflux
 from ..erase_core.pictures import Row, grid
-from . import eraser, host
+from . import drawing, eraser, hosts, inputs, judging
 
 # What a role counts; a score that is to go down or up, after the paper.
 ROLES = {
@@ -40,7 +40,7 @@ class Report(io.ComfyNode):
         return io.Schema(
             node_id="EraseAnythingReport",
             display_name="Erasure Report",
-            category=host.CATEGORY,
+            category=inputs.CATEGORY,
             description="Draws many prompts without and with an eraser and counts what is still "
             "recognised: the concept and its synonyms (should go), everything else (should stay). "
             "MiniFlux has its own recogniser; other models need CLIP vision.",
@@ -58,9 +58,9 @@ class Report(io.ComfyNode):
                     max=1000,
                     tooltip="Pictures for each score. More narrow the intervals.",
                 ),
-                host.seed(2**32 - 1, "Seed of prompts and pictures."),
-                host.steps_input(),
-                host.guidance_input(),
+                inputs.seed(2**32 - 1, "Seed of prompts and pictures."),
+                inputs.steps_input(),
+                inputs.guidance_input(),
                 io.Float.Input(
                     "strength",
                     default=1.0,
@@ -83,7 +83,7 @@ class Report(io.ComfyNode):
                 io.Image.Output(display_name="sheet", tooltip="Some of the pictures, with scores."),
             ],
             is_output_node=True,
-            **host.aliases("evaluate", "score", "accuracy", "benchmark"),
+            **inputs.aliases("evaluate", "score", "accuracy", "benchmark"),
         )
 
     @classmethod
@@ -104,21 +104,21 @@ class Report(io.ComfyNode):
     ) -> io.NodeOutput:
         found = eraser.require(lora, lora_file)
         models = [model, eraser.apply(model, found, strength)]
-        size = host.picture_size(model, 0, 0)
-        text = host.Text(clip, host.flux_config(model))
-        exams = [_exam(model, clip, clip_vision, c, count, seed) for c in concepts.concepts]
-        total = 2 * steps * sum(len(exam.cases()) for exam in exams)
+        size = hosts.picture_size(model, 0, 0)
+        text = hosts.text_encoder(model, clip)
+        examined = [_exam(model, clip, clip_vision, c, count, seed) for c in concepts.concepts]
+        total = 2 * steps * sum(len(exam.questions()) for exam, _ in examined)
         bar = comfy.utils.ProgressBar(total)
         results = []
-        for exam in exams:
-            cases = exam.cases()
+        for exam, mark in examined:
+            cases = exam.questions()
             cond = text.encode([case.prompt for case in cases])
             seeds = [case.seed for case in cases]
             images = []
             for used in models:
                 before = bar.current
                 images.append(
-                    host.draw(
+                    drawing.draw(
                         used,
                         vae,
                         cond,
@@ -129,62 +129,49 @@ class Report(io.ComfyNode):
                         lambda step, first=before: bar.update_absolute(first + step),
                     )
                 )
-            results.append(_Result(exam, images, [exam.mark(i) for i in images]))
+            results.append(_Result(exam, images, [mark(i) for i in images]))
         return _output(results)
-
-
-@dataclass(frozen=True)
-class _Questions:
-    """An exam of either kind: its questions by role, and who judges the answers."""
-
-    concept: str
-    roles: Mapping[str, Sequence[Any]]
-    mark: Callable[[Tensor], Marks]
-
-    def cases(self) -> list[Any]:
-        """All questions, each with a prompt and a seed, role after role."""
-        return [case for role in self.roles.values() for case in role]
 
 
 @dataclass(frozen=True)
 class _Result:
     """Pictures and marks without the eraser and with it."""
 
-    exam: _Questions
+    exam: Exam
     images: list[Tensor]
     marks: list[Marks]
 
 
+Mark = Callable[[Tensor], Marks]
+
+
 def _exam(
     model: Any, clip: Any, clip_vision: Any, concept: Concept, count: int, seed: int
-) -> _Questions:
-    """MiniFlux's own exam and recogniser, or words and CLIP."""
+) -> tuple[Exam, Mark]:
+    """The questions about a concept, and who judges an IMAGE of their answers: MiniFlux's own
+    recogniser, or words and CLIP."""
     if clip_vision is None:
-        if not host.is_miniflux(host.flux_config(model)):
+        if not hosts.is_miniature(hosts.sizes(model)):
             raise EraseError("This model needs a judge; connect CLIP vision (CLIP-L's).")
-        exam = Exam.of(concept.name, count, seed)
-        recogniser = miniflux.load_recogniser()
-
-        def recognise(images: Tensor) -> Marks:
-            return exam.mark((images * 255).round().to(torch.uint8), recogniser)
-
-        return _Questions(concept.name, exam.roles, recognise)
+        judge = RecogniserJudge()
+        exam = judge.exam(ConceptSet((concept,)), count, seed)
+        return exam, lambda images: judge.mark(exam, drawing.to_bytes(images))
     words = WordExam.of(concept, count, seed)
-    labels = host.clip_words(clip, words.labels())
+    labels = judging.clip_words(clip, words.labels())
     blank = torch.zeros(1, 224, 224, 3)  # what does not fit is told before anything is drawn
-    host.clip_pictures(clip_vision, blank, labels.shape[1])
+    judging.clip_pictures(clip_vision, blank, labels.shape[1])
 
     def compare(images: Tensor) -> Marks:
-        return words.mark(host.clip_pictures(clip_vision, images, labels.shape[1]), labels)
+        return words.mark(judging.clip_pictures(clip_vision, images, labels.shape[1]), labels)
 
-    return _Questions(concept.name, words.roles, compare)
+    return Exam(concept.name, words.roles), compare
 
 
 def _output(results: list[_Result]) -> io.NodeOutput:
     report = {
         "version": 1,
         "concepts": {
-            result.exam.concept: {
+            result.exam.title: {
                 "without": result.marks[0].to_dict(),
                 "with": result.marks[1].to_dict(),
             }
@@ -193,9 +180,9 @@ def _output(results: list[_Result]) -> io.NodeOutput:
     }
     table = [["", "without", "with the eraser", "pictures"]]
     for result in results:
-        table.append([f"“{result.exam.concept}”", "", "", ""])
+        table.append([f"“{result.exam.title}”", "", "", ""])
         table += _table(result)
-    sheet = host.to_image(_sheet(results))
+    sheet = drawing.to_image(_sheet(results))
     told = {"table": table, "report": report}
     return io.NodeOutput(
         _plain(table),
@@ -231,16 +218,16 @@ def _sheet(results: list[_Result]) -> Image.Image:
     shown = min(SHOWN, *(len(cases) for r in results for cases in r.exam.roles.values()))
     rows = []
     for result in results:
-        pictures = [host.to_pil(images) for images in result.images]
+        pictures = [drawing.to_pil(images) for images in result.images]
         start = 0
         for role, cases in result.exam.roles.items():
             groups = [drawn[start : start + shown] for drawn in pictures]
             start += len(cases)
             before, after = (marks.rates[role].value for marks in result.marks)
             what = ROLES.get(role, role).translate({ord(arrow): None for arrow in "↓↑"})
-            section = f"“{result.exam.concept}”  {what}    {before:.0%}, then {after:.0%}"
+            section = f"“{result.exam.title}”  {what}    {before:.0%}, then {after:.0%}"
             note = "and other prompts" if shown > 1 else ""
             rows.append(Row(cases[0].prompt, groups, section=section, note=note))
-    title = "Erasing " + ", ".join(f"“{result.exam.concept}”" for result in results)
+    title = "Erasing " + ", ".join(f"“{result.exam.title}”" for result in results)
     cell = min(192, results[0].images[0].shape[1])
     return grid(rows, ("without", "with the eraser"), title=title, cell=cell)

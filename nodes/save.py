@@ -9,8 +9,9 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..erase_core.errors import EraseError
-from ..erase_core.files import save_tensors
-from . import eraser, host
+from ..erase_core.tensors import save_tensors
+from ..erase_core.writing import claim
+from . import eraser, inputs, places
 
 
 class Save(io.ComfyNode):
@@ -19,19 +20,19 @@ class Save(io.ComfyNode):
         return io.Schema(
             node_id="EraseAnythingSave",
             display_name="Save Eraser",
-            category=host.CATEGORY,
+            category=inputs.CATEGORY,
             description="Saves an eraser, with what it knows about itself, where the LoRA list "
             "finds it.",
             inputs=[
                 eraser.SOCKET.Input("lora", tooltip="The eraser to save."),
-                host.name_input("eraser"),
-                host.folder_input(),
+                inputs.name_input("eraser"),
+                inputs.folder_input(),
             ],
             outputs=[
                 io.String.Output(display_name="file", tooltip="The file as the LoRA list names it.")
             ],
             is_output_node=True,
-            **host.aliases("save lora", "export lora"),
+            **inputs.aliases("save lora", "export lora"),
         )
 
     @classmethod
@@ -40,8 +41,9 @@ class Save(io.ComfyNode):
     ) -> io.NodeOutput:
         if not lora:
             raise EraseError("The eraser is empty; train one first.")
-        path = host.free_name(host.lora_folder(folder), filename_prefix)
+        path = places.free_name(places.lora_folder(folder), filename_prefix)
         metadata: Any = getattr(lora, "metadata", {"format": "pt"})
-        save_tensors(path, lora, metadata)
-        told = {"file": host.lora_name(path), "path": str(path)}
+        with claim(path):
+            save_tensors(path, lora, metadata)
+        told = {"file": places.lora_name(path), "path": str(path)}
         return io.NodeOutput(told["file"], ui={"eraseanything_save": [told]})

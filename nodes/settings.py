@@ -1,62 +1,23 @@
-"""Erase Settings: what goes beyond the inputs of Erase Concept."""
+"""Erase Settings: what Erase Concept does otherwise than its preset says."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 from comfy_api.latest import io
 
-from ..erase_core.cli.settings import BASIC, EXPERT
-from ..erase_core.concepts.sets import ConceptSet
 from ..erase_core.errors import EraseError
-from ..erase_core.methods.eraseanything.losses import RscVariant
-from ..erase_core.methods.eraseanything.settings import NullPrompt, RolloutPrompt, TrainSettings
-from ..erase_core.miniatures import miniflux
-from ..erase_core.models.flux1.config import FluxConfig
-from . import host
+from ..erase_core.methods.eraseanything.settings import EACH, TrainSettings
+from ..erase_core.methods.presets import PRESETS
+from ..erase_core.settings import About
+from . import inputs
 
-# What suits FLUX.1: some 100 GB of activations would be kept for a batch of 8; recomputed, 6 GB.
-FLUX_SETTINGS = TrainSettings(width=512, height=512, activation_checkpointing=True)
-# Name -> lowest, highest and step of a number, in the order of the node.
-RANK = {"rank": (1, 256, 1), "alpha": (0, 256, 0.5)}
-LOSSES = {
-    "batch": (1, 256, 1),
-    "lr_low": (0, 1, 1e-5),
-    "lr_up": (0, 1, 1e-5),
-    "eta": (0, 10, 0.05),
-    "l_esd": (0, 1000, 0.05),
-    "l_attn": (0, 1000, 0.05),
-    "l_lora": (0, 1000, 0.05),
-    "l_rsc": (0, 1000, 0.05),
-    "l_adv": (0, 1000, 0.5),
-    "tau": (0.001, 10, 0.005),
-}
-STATES = {
-    "k": (1, 32, 1),
-    "guidance_rollout": (0, 100, 0.1),
-    "guidance_train": (0, 100, 0.1),
-    "rollout_steps": (1, 1000, 1),
-    "erase_rollouts": (1, 10_000, 1),
-    "keep_rollouts": (1, 10_000, 1),
-    "refresh_every": (0, 10_000, 1),
-    "shuffle": (0, 1, 0.05),
-    "checkpoint_every": (0, 100_000, 1),
-    "keep_checkpoints": (1, 100, 1),
-}
-# Where a widget needs other words than the command line has.
-WORDS = {
-    "alpha": "alpha of the LoRA; 0: the rank",
-    "attention_blocks": "double blocks whose attention counts, e.g. 17 18; empty: the last",
-    "null": "what stands for nothing in Eq. 2: the empty prompt, the sentence without the concept, "
-    "or with another word in its place; auto: empty for things, else without",
-    "anchor": "the word that replaces the concept with null = replace; empty: a relative, from the "
-    "irrelevant words",
-    "rollout_prompt": "whose pictures erasing looks at on their way: the concept's, or those of "
-    "what stands for nothing, which an eraser has to arrive at",
-    "activation_checkpointing": "recompute in the backward pass: less memory, more time",
-}
+UNSET = -1  # of a number: the preset's value
+AS_PRESET = "preset"  # of a choice
+DEFAULT_PRESET = "default"
+ELSEWHERE = ("steps", "height", "width", "seed", "shift_mu")  # Erase Concept and the model say them
+RAISED = {*EACH, "rank"}  # by several concepts, unless they are set to something else
 
 
 class Settings(io.ComfyNode):
@@ -65,93 +26,79 @@ class Settings(io.ComfyNode):
         return io.Schema(
             node_id="EraseAnythingSettings",
             display_name="Erase Settings",
-            category=host.CATEGORY,
-            description="Everything that Erase Concept can be told beyond its own inputs. The "
-            "values shown suit FLUX.1; without this node MiniFlux gets its own.",
+            category=inputs.CATEGORY,
+            description="What Erase Concept is to do otherwise than its preset says. What is left "
+            "unset (-1, empty, preset) stays as the preset has it for the model and the concepts.",
             inputs=_inputs(),
             outputs=[
                 io.Custom("ERASE_SETTINGS").Output(
                     display_name="settings", tooltip="For Erase Concept."
                 )
             ],
-            **host.aliases("training settings", "learning rate", "rank"),
+            **inputs.aliases("training settings", "learning rate", "rank"),
         )
 
     @classmethod
-    def execute(cls, **values: Any) -> io.NodeOutput:
-        for name in ("targets", "attention_blocks"):
-            items = values[name].replace(",", " ").split()
-            values[name] = tuple(items) if name == "targets" else tuple(map(_whole, items)) or None
-        values["alpha"] = values["alpha"] or None
-        TrainSettings(**values)  # says at once what cannot be
-        return io.NodeOutput(values)
+    def execute(cls, preset: str = DEFAULT_PRESET, **values: Any) -> io.NodeOutput:
+        about = TrainSettings.about()
+        said = {n: v for n, v in values.items() if v not in (UNSET, "", AS_PRESET, False, None)}
+        for name in said:
+            if about[name].many:
+                said[name] = _list(name, said[name], about[name])
+        if said.get("alpha") == 0:
+            said["alpha"] = None
+        TrainSettings().changed(said)  # says at once what cannot be
+        return io.NodeOutput({"preset": "" if preset == DEFAULT_PRESET else preset, **said})
 
 
-def plan_for(
-    model: Any,
-    config: FluxConfig,
-    concepts: ConceptSet,
-    given: Mapping[str, int],
-    more: Mapping[str, Any],
-) -> TrainSettings:
-    """The MODEL's own settings for these concepts, changed by Erase Settings (``more``; what
-    several concepts raise and it leaves at its default stays raised) and by what Erase Concept was
-    ``given`` (0: unsaid, but for the seed)."""
-    several = FLUX_SETTINGS.for_concepts(len(concepts.concepts))
-    more = {
+def changes(settings: Mapping[str, Any], concepts: int) -> dict[str, Any]:
+    """What Erase Settings say for so many concepts; workflows of the first version carry every
+    default, which several concepts raise."""
+    plain = TrainSettings()
+    return {
         name: value
-        for name, value in more.items()
-        if value == getattr(several, name) or value != getattr(FLUX_SETTINGS, name)
+        for name, value in settings.items()
+        if name != "preset"
+        and not (concepts > 1 and name in RAISED and value == getattr(plain, name))
     }
-    own = miniflux.train_settings(concepts) if host.is_miniflux(config) else several
-    said = {name: value for name, value in given.items() if value or name == "seed"}
-    return replace(own, shift_mu=host.shift(model), **more, **said)
 
 
-def _whole(text: str) -> int:
-    if not text.isdigit():
-        raise EraseError(f'attention_blocks holds "{text}"; write block numbers such as 17 18.')
-    return int(text)
+def _list(name: str, text: str, about: About) -> tuple[Any, ...]:
+    items = text.replace(",", " ").split()
+    try:
+        return tuple(about.kind(item) for item in items)
+    except ValueError:
+        raise EraseError(f'{name} holds "{text}"; write numbers such as 17 18.') from None
 
 
 def _inputs() -> list[Any]:
-    """Inputs named as the fields of TrainSettings, with their defaults for FLUX.1."""
+    """Inputs named as the settings of a run, all unset; the preset comes last, since workflows
+    hold the others by their place."""
+    about = {n: a for n, a in TrainSettings.about().items() if n not in ELSEWHERE}
     return [
-        *(_number(name, *limits) for name, limits in RANK.items()),
-        _text("targets", " ".join(FLUX_SETTINGS.targets)),
-        *(_number(name, *limits) for name, limits in LOSSES.items()),
-        _choice("rsc", get_args(RscVariant)),
-        _text("attention_blocks", ""),
-        _choice("null", get_args(NullPrompt)),
-        _text("anchor", FLUX_SETTINGS.anchor),
-        _choice("rollout_prompt", get_args(RolloutPrompt)),
-        *(_number(name, *limits) for name, limits in STATES.items()),
-        io.Boolean.Input(
-            "activation_checkpointing",
-            default=FLUX_SETTINGS.activation_checkpointing,
-            tooltip=_tooltip("activation_checkpointing"),
+        *(_input(name, item) for name, item in about.items()),
+        io.Combo.Input(
+            "preset",
+            options=[DEFAULT_PRESET, *PRESETS],
+            default=DEFAULT_PRESET,
+            optional=True,
+            tooltip="Where all that is unset comes from. default: what suits the model best.",
         ),
-        _number("max_grad_norm", 0.001, 1000, 0.1),
     ]
 
 
-def _tooltip(name: str) -> str:
-    text = (BASIC | EXPERT | WORDS)[name]
-    return f"{text[0].upper()}{text[1:]}."
-
-
-def _number(name: str, low: float, high: float, step: float) -> Any:
-    default, tooltip = getattr(FLUX_SETTINGS, name), _tooltip(name)
-    limits = {"min": low, "max": high, "step": step}
-    if isinstance(default, int):
-        return io.Int.Input(name, default=default, tooltip=tooltip, **limits)
-    return io.Float.Input(name, default=default or 0.0, round=1e-6, tooltip=tooltip, **limits)
-
-
-def _text(name: str, default: str) -> Any:
-    return io.String.Input(name, default=default, tooltip=_tooltip(name))
-
-
-def _choice(name: str, options: tuple[str, ...]) -> Any:
-    default = getattr(FLUX_SETTINGS, name)
-    return io.Combo.Input(name, options=list(options), default=default, tooltip=_tooltip(name))
+def _input(name: str, about: About) -> Any:
+    tooltip = f"{about.help[0].upper()}{about.help[1:]}."
+    if about.choices:
+        options = [AS_PRESET, *about.choices]
+        return io.Combo.Input(name, options=options, default=AS_PRESET, tooltip=tooltip)
+    if about.kind is bool:
+        return io.Boolean.Input(name, default=False, tooltip=f"{tooltip} Off: if memory is short.")
+    if about.many or about.kind is str:
+        return io.String.Input(name, default="", tooltip=f"{tooltip} Empty: the preset's.")
+    limits = {"min": UNSET, "max": min(about.widest, about.high), "step": about.step}
+    if about.kind is int:
+        limits = {key: int(value) for key, value in limits.items()}
+        return io.Int.Input(name, default=UNSET, tooltip=f"{tooltip} -1: the preset's.", **limits)
+    tooltip = f"{tooltip} -1: the preset's."
+    return io.Float.Input(name, default=UNSET, round=1e-6, tooltip=tooltip, **limits)

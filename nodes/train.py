@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import math
-import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +18,36 @@ import folder_paths
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..erase_core import api
 from ..erase_core.concepts.sets import ConceptSet
-from ..erase_core.erasers.metadata import final_losses, lora_metadata
+from ..erase_core.erasers.metadata import final_losses
 from ..erase_core.errors import EraseError
-from ..erase_core.methods.eraseanything.settings import TrainSettings
-from ..erase_core.methods.eraseanything.trainer import KeepPictures, Trainer, TrainResult
-from ..erase_core.models.flux1.config import FluxConfig
+from ..erase_core.methods.base import Method, find_method, methods
+from ..erase_core.models.base import Model
 from ..erase_core.models.offload import Weights
 from ..erase_core.pictures import Row, grid, loss_chart
-from ..erase_core.training.checkpoint import checkpoints
-from ..erase_core.training.estimate import estimate
-from ..erase_core.training.memory import USED
+from ..erase_core.tensors import read_tensors
+from ..erase_core.training.estimate import Run, peak_bytes
+from ..erase_core.training.memory import USED, Kept
 from ..erase_core.training.preview import Preview
-from ..erase_core.training.progress import Losses, Progress
-from ..erase_core.training.save import rescue, save_result
-from . import host
+from ..erase_core.training.progress import Progress
+from ..erase_core.training.result import Result
+from ..erase_core.training.run_folder import (
+    checkpoints,
+    own_run_folder,
+    remove_checkpoints,
+    run_concepts,
+)
+from ..erase_core.training.states import KeepPictures
+from ..erase_core.writing import claim
+from . import drawing, hosts, inputs, places
 from .eraser import Eraser, apply
 from .live import NAMES, POINTS, Live
-from .settings import plan_for
+from .settings import changes
 
 NEW, RESUME = "start anew", "resume"
+DEFAULT = "eraseanything"
+LAST_STEP = 120  # seconds that a server waits for it when it ends
 
 
 class Train(io.ComfyNode):
@@ -43,7 +56,7 @@ class Train(io.ComfyNode):
         return io.Schema(
             node_id="EraseAnythingTrain",
             display_name="Erase Concept (train)",
-            category=host.CATEGORY,
+            category=inputs.CATEGORY,
             description=(
                 "Trains a LoRA that makes a Flux model forget what the concept set names and keep "
                 "the rest. It is saved to the LoRA list; cancelling keeps the work done so far."
@@ -52,7 +65,9 @@ class Train(io.ComfyNode):
             outputs=_outputs(),
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             is_output_node=True,
-            **host.aliases("train lora", "unlearn", "erase", "forget concept", "concept ablation"),
+            **inputs.aliases(
+                "train lora", "unlearn", "erase", "forget concept", "concept ablation"
+            ),
         )
 
     @classmethod
@@ -73,20 +88,72 @@ class Train(io.ComfyNode):
         vae: Any = None,
         images: Tensor | None = None,
         image_prompts: str = "",
+        method: str = DEFAULT,
     ) -> io.NodeOutput:
-        config = host.flux_config(model)
-        given = {"steps": steps, "width": width, "height": height, "seed": seed}
-        plan = plan_for(model, config, concepts, given, settings or {})
         prefix = filename_prefix.replace("%concept%", _names(concepts))
-        path = host.free_name(host.lora_folder(folder), prefix)
+        path = places.free_name(places.lora_folder(folder), prefix)
         workflow = ((cls.hidden.extra_pnginfo or {}).get("workflow") or {}).get("id") or ""
         live = Live(cls.hidden.unique_id, f"Erasing {_quoted(concepts)}", workflow)
-        with live.telling_errors(), host.training():
-            pictures = _keep_pictures(model, vae, images, image_prompts, plan)
-            task = _Task(model, clip, vae, path, live, preview_every)
-            task.start(config, concepts, plan, pictures, _checkpoints(prefix), run == RESUME)
-            result = task.run()
-            return task.output(result)
+        chosen = find_method(method)
+        given = {"steps": steps, "width": width, "height": height}
+        with (
+            live.telling_errors(),
+            claim(path),
+            own_run_folder(_checkpoints(prefix)) as kept,
+            hosts.training(),
+        ):
+            opened = hosts.open_model(model, clip)
+            order = _order(opened, chosen, concepts, given, settings or {}, seed)
+            size = _size(opened, order, chosen)
+            pictures = _keep_pictures(model, vae, images, image_prompts, size)
+            order = replace(order, pictures=pictures, checkpoints=kept, replaces=True)
+            job = _Job(model, opened, vae, live, preview_every)
+            return job.run(_resumed(order, kept, job) if run == RESUME else order, path)
+
+
+def _order(
+    model: Model,
+    method: Method,
+    concepts: ConceptSet,
+    given: Mapping[str, int],
+    settings: Mapping[str, Any],
+    seed: int,
+) -> api.Order:
+    """What the node's own inputs (0: unsaid) and Erase Settings ask for.
+
+    EraseError for what cannot be.
+    """
+    own = {n: value for n, value in given.items() if value and n in method.settings.about()}
+    said = changes(settings, len(concepts.concepts))
+    if said and method.name != DEFAULT:
+        raise EraseError(
+            f"Erase Settings are those of {DEFAULT}; disconnect them for {method.name}."
+        )
+    preset = settings.get("preset", "")
+    method.suited(model, concepts, preset, said | own)
+    return api.Order(concepts, method.name, preset, said | own, seed)
+
+
+def _size(model: Model, order: api.Order, method: Method) -> tuple[int, int]:
+    """(height, width) of the pictures in training."""
+    assert order.concepts is not None
+    plan = method.suited(model, order.concepts, order.preset, order.changes).to_dict()
+    return plan.get("height", model.size[0]), plan.get("width", model.size[1])
+
+
+def _resumed(order: api.Order, folder: Path, job: _Job) -> api.Order:
+    """The order for a run that goes on, or the same where there is nothing to resume."""
+    if not checkpoints(folder):
+        job.notes.append("There is nothing to resume under this name, so the run starts anew.")
+        return order
+    old = run_concepts(folder)
+    if old != order.concepts:
+        raise EraseError(
+            f"The checkpoint erases {_quoted(old)} with other words than the concept set has "
+            f"now; set run to {NEW}, or connect the set it was started with."
+        )
+    steps = {n: value for n, value in order.changes.items() if n == "steps"}
+    return replace(order, changes=steps, resume=folder, preset="")
 
 
 def _inputs() -> list[Any]:
@@ -110,9 +177,9 @@ def _inputs() -> list[Any]:
         ),
         _pixels("width"),
         _pixels("height"),
-        host.seed(2**63 - 1, "Seed of every draw. The same seed gives the same file."),
-        host.name_input("eraser_%concept%", " %concept% is what is erased."),
-        host.folder_input(),
+        inputs.seed(2**63 - 1, "Seed of every draw. The same seed gives the same file."),
+        inputs.name_input("eraser_%concept%", " %concept% is what is erased."),
+        inputs.folder_input(),
         io.Int.Input(
             "preview_every",
             default=50,
@@ -126,8 +193,9 @@ def _inputs() -> list[Any]:
             options=[NEW, RESUME],
             default=NEW,
             tooltip="start anew: what an unfinished run of this name left to resume from "
-            "is discarded. resume: go on from its newest checkpoint, with its concepts and "
-            "settings; starts anew where there is none.",
+            "stays until this run has a checkpoint of its own. resume: go on from its newest "
+            "checkpoint, with its concepts and settings; where there is none, the node says so "
+            "and starts anew.",
         ),
         io.Custom("ERASE_SETTINGS").Input(
             "settings", optional=True, tooltip="Everything else, from Erase Settings."
@@ -145,6 +213,13 @@ def _inputs() -> list[Any]:
             multiline=True,
             default="",
             tooltip="What your pictures show: one line for all, or one line for each.",
+        ),
+        io.Combo.Input(
+            "method",
+            options=[name for name, entry in methods().items() if entry.product],
+            default=DEFAULT,
+            optional=True,
+            tooltip="How to erase. eraseanything trains; uce solves in a second and keeps less.",
         ),
     ]
 
@@ -173,7 +248,7 @@ def _pixels(name: str) -> Any:
 
 
 def _keep_pictures(
-    model: Any, vae: Any, images: Tensor | None, prompts: str, settings: TrainSettings
+    model: Any, vae: Any, images: Tensor | None, prompts: str, size: tuple[int, int]
 ) -> KeepPictures | None:
     """The user's pictures, cut and scaled to the training size, as latents."""
     if images is None:
@@ -187,107 +262,96 @@ def _keep_pictures(
             "write one line for all, or one for each."
         )
     fitted = comfy.utils.common_upscale(
-        images.clone().movedim(-1, 1), settings.width, settings.height, "area", "center"
+        images.clone().movedim(-1, 1), size[1], size[0], "area", "center"
     )
-    latents = host.encode(model, vae, fitted.movedim(1, -1))
+    latents = drawing.encode(model, vae, fitted.movedim(1, -1))
     return KeepPictures(latents, tuple(lines * (len(images) if len(lines) == 1 else 1)))
 
 
 @dataclass
-class _Task:
-    """One run: the trainer, and what the host gets to see and to keep of it."""
+class _Job:
+    """One run: what the host gets to see and to keep of it."""
 
     model: Any
-    clip: Any
+    opened: Model
     vae: Any
-    path: Path
     live: Live
     preview_every: int
+    notes: list[str] = field(default_factory=list)  # what the person should know beforehand
+    stopping: bool = False  # the server ends
 
-    def start(
-        self,
-        config: FluxConfig,
-        concepts: ConceptSet,
-        settings: TrainSettings,
-        pictures: KeepPictures | None,
-        folder: Path,
-        resume: bool,
-    ) -> None:
-        """Make the trainer: a new one, or one that goes on from a checkpoint in ``folder``."""
-        tree, text = host.flux_tree(self.model), host.Text(self.clip, config)
+    def run(self, order: api.Order, path: Path) -> io.NodeOutput:
+        """Erase, save, hand on. Whatever ends it early, the eraser made so far is saved."""
         self.bar = comfy.utils.ProgressBar(1)
+        self.runs: list[Run] = []
         self.preview: Preview | None = None
         self.before: list[Any] = []
         self.sheet: Any = None  # the newest preview; it stays on the node
-        if resume and checkpoints(folder):
-            self.trainer = Trainer.resume(
-                folder, tree, config, text, steps=settings.steps, on_step=self._on_step
-            )
-            self._check_resumed(concepts, pictures)
-            self.live.resumed(self.trainer.history)
-            return
-        shutil.rmtree(folder, ignore_errors=True)
-        self.trainer = Trainer(
-            tree,
-            config,
-            text,
-            concepts,
-            settings,
-            pictures=pictures,
-            checkpoint_dir=folder,
-            on_step=self._on_step,
-        )
-
-    def _check_resumed(self, concepts: ConceptSet, pictures: KeepPictures | None) -> None:
-        old = self.trainer.concepts
-        if old != concepts:
-            raise EraseError(
-                f"The checkpoint erases {_quoted(old)} with other words than the concept set has "
-                f"now; set run to {NEW}, or connect the set it was started with."
-            )
-        self.trainer.pictures = pictures
-
-    def run(self) -> TrainResult:
-        """Encode, load, train. Whatever ends it early, the LoRA made so far is saved."""
+        if not find_method(order.method).finds_room:
+            hosts.load(self.model)
         try:
-            self.trainer.encode()
-            self._load()
-            weights = self.model.model_size()
-            expected = estimate(self.trainer, Weights(weights))
-            self.live.expect(f"{expected}{_advice(expected.memory, weights, self.model)}")
-            if self.preview_every and self.vae is not None:
-                self.preview = Preview.of(self.trainer)
-                self.before = self._draw(self.preview, None)
-            return self.trainer.run()
-        except comfy.model_management.InterruptProcessingException:
-            self.live.end("cancelled", self._rescued())
-            raise
-        except Exception as error:
-            saved = self._rescued()
-            tail = f" The work so far is in {saved}." if saved else ""
-            message = f"{str(error).rstrip('.')}.{tail}"
-            self.live.end("error", saved, message)
-            if isinstance(error, EraseError):
-                raise EraseError(message) from error
-            raise
+            with _outlasted(self):
+                erased = api.erase(
+                    self.opened,
+                    order,
+                    path,
+                    place=self._place,
+                    on_ready=self._ready,
+                    on_step=self._on_step,
+                )
+        except api.UnfinishedError as error:
+            raise self._unfinished(error) from error.cause
+        if erased.result.stopped == "done" and order.checkpoints is not None:
+            remove_checkpoints(order.checkpoints)
+        return self._output(erased)
 
-    def output(self, result: TrainResult) -> io.NodeOutput:
-        """Save the eraser and hand it on."""
-        trainer = self.trainer
-        path = save_result(result, trainer, self.path, *self._base())
-        if path is None:
+    def _place(self, run: Run) -> Kept:
+        """Load the MODEL; where its activations would not fit, they are recomputed."""
+        weights = Weights(self.model.model_size())
+        total = comfy.model_management.get_total_memory(self.model.load_device)
+        if peak_bytes(run.model, run.workload(), weights) > USED * total:
+            run.checkpointing = True
+        self.runs.append(run)
+        self._load()
+        return Kept("the base as ComfyUI keeps it", weights)
+
+    def _ready(self, ready: api.Ready) -> None:
+        """Tell what the run will take, and draw its preview without the eraser."""
+        run, weights = ready.run, self.model.model_size()
+        self.live.resumed(run.history)
+        advice = _advice(ready.expected.memory, weights, self.model)
+        self.live.expect(". ".join([f"{ready.expected}{advice}", *self.notes, *run.notices]))
+        run.notices.clear()
+        if self.preview_every and self.vae is not None:
+            self.preview = run.preview()
+            with self._previewing():
+                self.before = self._draw(self.preview, None)
+
+    def _unfinished(self, error: api.UnfinishedError) -> Exception:
+        """Tell how the run ended; the error that the host is to hear of."""
+        saved = "" if error.path is None else places.lora_name(error.path)
+        notices = [notice for run in self.runs for notice in run.notices]
+        if isinstance(error.cause, comfy.model_management.InterruptProcessingException):
+            kept = f"Cancelled; the work so far is in {saved}. " if saved else ""
+            self.live.end("cancelled", saved, kept + " ".join(notices) if notices else "")
+            return error.cause
+        tail = f" The work so far is in {saved}." if saved else ""
+        message = " ".join([f"{str(error.cause).rstrip('.')}.{tail}", *notices])
+        self.live.end("error", saved, message)
+        return EraseError(message) if isinstance(error.cause, EraseError) else error.cause
+
+    def _output(self, erased: api.Erased) -> io.NodeOutput:
+        """What the node hands on."""
+        result, path = erased.result, erased.path
+        if path is None or result.eraser is None:
             raise EraseError(
                 "The losses diverged at once, so nothing was saved; try a lower lr_low."
             )
-        if result.stopped == "done" and trainer.checkpoint_dir is not None:
-            shutil.rmtree(trainer.checkpoint_dir, ignore_errors=True)
-        tensors = {name: tensor.cpu() for name, tensor in result.lora.tensors().items()}
-        metadata = lora_metadata(result, trainer.concepts, trainer.settings, *self._base())
-        erased = apply(self.model, tensors, 1.0)
-        title = f"Erasing {_quoted(trainer.concepts)}"
-        chart = host.to_image(loss_chart(result.history, title=title))
-        shown = chart if self.sheet is None else host.to_image(self.sheet)
-        name = host.lora_name(path)
+        tensors, metadata = read_tensors(path)
+        eraser = Eraser({name: tensor.clone() for name, tensor in tensors.items()}, metadata)
+        chart = drawing.to_image(loss_chart(result.history, title=self.live.title))
+        shown = chart if self.sheet is None else drawing.to_image(self.sheet)
+        name = places.lora_name(path)
         self.live.end(result.stopped, name, _ending(result, name))
         stride = max(1, math.ceil(len(result.history) / POINTS))
         told = {
@@ -297,56 +361,77 @@ class _Task:
             "steps": len(result.history),
             "seconds": {phase: round(value, 2) for phase, value in result.seconds.items()},
             "estimate": self.live.estimate,
-            "losses": final_losses(result),
+            "losses": final_losses(result.history),
             "history": self.live.rows(0, stride),
             "stride": stride,
         }
         return io.NodeOutput(
-            erased,
-            Eraser(tensors, metadata),
-            _loss_map(result.history, trainer.settings),
+            apply(self.model, eraser, 1.0),
+            eraser,
+            _loss_map(result),
             name,
             chart,
             ui=ui.PreviewImage(shown).as_dict() | {"eraseanything_train": [told]},
         )
 
     def _load(self) -> None:
-        settings = self.trainer.settings
-        host.load(self.model, settings.batch, (settings.height, settings.width))
+        load = self.runs[-1].workload()
+        hosts.load(self.model, load.batch, (load.height, load.width))
 
     def _on_step(self, progress: Progress) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         self.live.update(progress)
         due = self.preview_every and progress.step % self.preview_every == 0
+        shown = None
         if progress.phase == "training" and self.preview is not None and due:
-            self.sheet = self._compared(self.preview, f"after {progress.step}")
-            self.bar.update_absolute(progress.step, progress.steps, ("JPEG", self.sheet, 1024))
-        else:
-            self.bar.update_absolute(progress.step, progress.steps)
+            with self._previewing():
+                self.sheet = self._compared(self.preview, f"after {progress.step}")
+                shown = ("JPEG", self.sheet, 1024)
+        self.bar.update_absolute(progress.step, progress.steps, shown)
+        if self.stopping and progress.step < progress.steps:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def _previewing(self) -> Iterator[None]:
+        """A preview may fail: it is the last one then, and the training goes on."""
+        try:
+            yield
+        except comfy.model_management.InterruptProcessingException:
+            raise
+        except Exception as error:
+            self.preview = None
+            logging.getLogger(__name__).warning("No more previews", exc_info=error)
+            self.live.warn(f"No more previews: {str(error).rstrip('.')}. The training goes on.")
+        self._load()  # the VAE may have pushed the model out
 
     def _compared(self, preview: Preview, heading: str) -> Any:
         """The preview's pictures without the eraser and with it as it is now."""
-        after = self._draw(preview, self.trainer.lora)
+        after = self._draw(preview, self.runs[-1].eraser)
         pairs = zip(preview.prompts, self.before, after, strict=True)
         rows = [Row(prompt, [[old], [new]]) for prompt, old, new in pairs]
         return grid(rows, ("before", heading))
 
-    def _draw(self, preview: Preview, lora: Any) -> list[Any]:
+    def _draw(self, preview: Preview, eraser: Any) -> list[Any]:
         stopped = comfy.model_management.throw_exception_if_processing_interrupted
-        latents = preview.latents(lora, lambda done: stopped())
-        pictures = host.to_pil(host.decode(self.model, self.vae, latents))
-        self._load()  # the VAE may have pushed the model out
-        return pictures
+        latents = preview.latents(eraser, lambda done: stopped())
+        return drawing.to_pil(drawing.decode(self.model, self.vae, latents))
 
-    def _rescued(self) -> str:
-        """The name of the file with what a run has that ended early, "" if there is nothing."""
-        if not self.trainer.history:
-            return ""  # without reading all of the model's file for its hash
-        path = rescue(self.trainer, self.path, *self._base())
-        return "" if path is None else host.lora_name(path)
 
-    def _base(self) -> tuple[str, str]:
-        return host.base_name(self.model), host.base_hash(self.model)
+@contextmanager
+def _outlasted(job: _Job) -> Iterator[None]:
+    """When the server ends by Ctrl-C, let the run end after its current step, and be saved."""
+    over = threading.Event()
+
+    def end() -> None:
+        job.stopping = True
+        over.wait(LAST_STEP)
+
+    atexit.register(end)
+    try:
+        yield
+    finally:
+        over.set()
+        atexit.unregister(end)
 
 
 def _advice(memory: int, weights: int, model: Any) -> str:
@@ -360,7 +445,7 @@ def _advice(memory: int, weights: int, model: Any) -> str:
     return "; that is more than there is: choose a smaller batch in Erase Settings"
 
 
-def _ending(result: TrainResult, name: str) -> str:
+def _ending(result: Result, name: str) -> str:
     steps = len(result.history)
     if result.stopped == "diverged":
         return (
@@ -370,17 +455,18 @@ def _ending(result: TrainResult, name: str) -> str:
     return f"{name}: {steps} iterations."
 
 
-def _loss_map(history: list[Losses], settings: TrainSettings) -> dict[str, list[float]]:
+def _loss_map(result: Result) -> dict[str, list[float]]:
     """The weighted sum as "loss", which the host plots, and each loss under its own name."""
-    total = [sum(getattr(settings, f"l_{k}") * loss for k, loss in row.items()) for row in history]
-    single = {name: [row[name] for row in history if name in row] for name in NAMES}
+    weights = {name: result.settings.get(f"l_{name}", 1.0) for name in NAMES}
+    total = [sum(weights[n] * loss for n, loss in row.items()) for row in result.history]
+    single = {name: [row[name] for row in result.history if name in row] for name in NAMES}
     return {"loss": total} | single
 
 
 def _checkpoints(prefix: str) -> Path:
     """Where a run of this name keeps what it can be resumed from."""
     root = Path(folder_paths.get_output_directory()) / "eraseanything" / "checkpoints"
-    return host.inside(root, f"{prefix}.steps")
+    return places.inside(root, f"{prefix}.steps")
 
 
 def _names(concepts: ConceptSet) -> str:

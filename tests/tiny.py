@@ -1,4 +1,4 @@
-"""A tiny random Flux and a trainer over it, for the tests of training.
+"""A tiny random Flux, a model and a trainer of it, for the tests of every room.
 
 The text encoder is a stand-in with one random vector per word.
 """
@@ -10,17 +10,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from erase_core.concepts.sets import Bands, Concept, ConceptSet
 from erase_core.concepts.spans import word_spans
 from erase_core.errors import EraseError
 from erase_core.methods.eraseanything.settings import TrainSettings
-from erase_core.methods.eraseanything.trainer import Trainer, TrainResult
+from erase_core.methods.eraseanything.trainer import Trainer
+from erase_core.models.base import Conditioning, Model
+from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
-from erase_core.models.flux1.forward import Conditioning
 from erase_core.models.flux1.tree import Flux
 from erase_core.training.progress import Progress
+from erase_core.training.result import Result
 
 CONFIG = FluxConfig(
     vec_in_dim=8,
@@ -52,18 +54,25 @@ SETTINGS = TrainSettings(
 
 
 class WordText:
-    """Encodes a prompt as one seeded random vector per word."""
+    """Encodes a prompt as one seeded random vector per word, until it is released."""
+
+    length = LENGTH
 
     def __init__(self) -> None:
         self.calls = 0
+        self.released = False
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
+        assert not self.released
         self.calls += 1
         rows = [[self._vector(w, 16) for w in self._words(p)] for p in prompts]
         pooled = [
             torch.stack([self._vector(w, 8) for w in self._words(p)]).mean(0) for p in prompts
         ]
         return Conditioning(torch.stack([torch.stack(row) for row in rows]), torch.stack(pooled))
+
+    def release(self) -> None:
+        self.released = True
 
     def token_mask(self, prompt: str, word: str) -> Tensor:
         spans = word_spans(prompt, word)
@@ -90,13 +99,28 @@ def make_tree(seed: int = 0, dtype: torch.dtype = torch.float32) -> Flux:
         return Flux(CONFIG).to(dtype)
 
 
+def make_model(tree: nn.Module | None = None, **options: Any) -> Model:
+    """A model of the tiny tree, or of another, without an autoencoder; ``options`` are Model's."""
+    told: dict[str, Any] = {
+        "family": FAMILY,
+        "tree": tree or make_tree(),
+        "config": CONFIG,
+        "text": WordText(),
+        "vae": None,
+        "name": "tiny",
+        "sha256": "",
+        "size": (32, 48),
+    }
+    return Model(**told | options)
+
+
 def make_trainer(settings: TrainSettings = SETTINGS, **options: Any) -> Trainer:
-    tree = options.pop("tree", None) or make_tree()
+    model = make_model(options.pop("tree", None))
     concepts = options.pop("concepts", CONCEPTS)
-    return Trainer(tree, CONFIG, WordText(), concepts, settings, **options)
+    return Trainer(model, concepts, settings, **options)
 
 
-def run(settings: TrainSettings = SETTINGS, **options: Any) -> TrainResult:
+def run(settings: TrainSettings = SETTINGS, **options: Any) -> Result:
     return make_trainer(settings, **options).run()
 
 
@@ -110,6 +134,3 @@ def stop_at(step: int, error: type[BaseException]) -> Callable[[Progress], None]
             raise error
 
     return on_step
-
-
-# --- the whole run -------------------------------------------------------------------------------

@@ -17,23 +17,26 @@ from .models import (
     MINIFLUX,
     add_memory,
     add_model,
-    fill_from_folder,
-    open_bundle,
+    budget,
+    bundled_file,
+    files,
+    open_model,
     require_vae,
-    settle,
     size,
 )
+from .numbers import HIGHEST_SEED, STEPS, whole
 from .output import add_overwrite, check_out, save_picture, say
 from .progress import Bar, clock
-from .train import default_settings, exit_code, find_concepts, run_and_save
+from .signals import stopping
+from .train import exit_code, find_concepts
 
 if TYPE_CHECKING:
     from ..methods.eraseanything.settings import TrainSettings
-    from ..methods.eraseanything.trainer import Trainer, TrainResult
-    from ..models.base import Bundle
-    from ..models.flux1.forward import Lora
+    from ..methods.eraseanything.trainer import Trainer
+    from ..models.base import Adapter, Model
     from ..pictures import Picture
     from ..training.progress import Progress
+    from ..training.result import Result
 
 HELP = "check your own Flux files end to end; one folder to attach to a bug report"
 DESCRIPTION = """\
@@ -82,16 +85,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=size, metavar="WxH", help="pixels, multiples of 16 (default: the model's)"
     )
     parser.add_argument(
-        "--draw-steps", type=int, default=28, metavar="N", help="steps of a picture (default 28)"
+        "--draw-steps",
+        type=whole(1, STEPS),
+        default=28,
+        metavar="N",
+        help="steps of a picture (default 28)",
     )
     add_memory(parser)
-    parser.add_argument("--seed", type=int, default=0, help="seed of every draw (default 0)")
+    parser.add_argument(
+        "--seed", type=whole(0, HIGHEST_SEED), default=0, help="seed of every draw (default 0)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     names = (REPORT, PICTURES, LORA, LOG)
-    check_out([args.out / name for name in names], args.overwrite)
-    fill_from_folder(args)
+    check_out(args, [args.out / name for name in names])
+    if args.model != MINIFLUX:
+        named = files(args)
+        args.clip_l, args.t5, args.vae = named.clip_l, named.t5, named.vae
     given = [Path(p) for p in (args.model, args.clip_l, args.t5, args.vae, args.tokenizers) if p]
     evidence = Evidence("accept", given)
     with evidence.written_to(args.out):
@@ -104,16 +115,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _look_at_files(args: argparse.Namespace, evidence: Evidence) -> None:
     """Versions, and what is in each file."""
-    from ..files import read_weights
     from ..machine import versions
-    from ..miniatures.miniflux import FOLDER
     from ..models.flux1.survey import contents, sentence, survey
+    from ..tensors import read_weights
 
     evidence.content |= {"versions": versions(), "files": {}}
     files = evidence.content["files"]
-    bundled = args.model == MINIFLUX
     with evidence.stage("checking the files"):
-        model = FOLDER / "transformer.safetensors" if bundled else Path(args.model)
+        model = bundled_file() if args.model == MINIFLUX else Path(args.model)
         files["model"] = {"name": model.name, **survey(model)}
         evidence.tell(f"  {model.name}: {sentence(files['model'])}")
         for label in ("clip_l", "t5", "vae"):
@@ -122,53 +131,70 @@ def _look_at_files(args: argparse.Namespace, evidence: Evidence) -> None:
                 files[label] = {"name": path.name, **contents(read_weights(path))}
 
 
-def _try_out(args: argparse.Namespace, evidence: Evidence) -> TrainResult:
+def _try_out(args: argparse.Namespace, evidence: Evidence) -> Result:
     """Load, compare, train, draw."""
     from ..machine import describe
-    from ..models.flux1.forward import tree_device
+    from ..training.estimate import estimate
+    from ..training.memory import settle
 
     content = evidence.content
     with evidence.stage("loading"):
-        bundle = open_bundle(args, placed=False)
-        require_vae(bundle)
-        content["machine"] = describe(tree_device(bundle.tree))
+        model = open_model(args, placed=False)
+        require_vae(model)
+        content["machine"] = describe(model.device)
     with evidence.stage("comparing with diffusers"):
-        content["velocity"] = _compare(bundle, args.seed)
+        content["velocity"] = _compare(model, args.seed)
     laps = _Laps(Bar())
     with evidence.stage("reading prompts"):
-        trainer, whole = _trainer(args, bundle, laps)
+        trainer, whole = _trainer(args, model, laps)
         content["settings"] = trainer.settings.to_dict()
         trainer.encode()
     with evidence.stage("predicting"):
-        kept, expected = settle(args, bundle, trainer)
-        content["predicted"] = {"kept": kept, **asdict(expected)}
-        evidence.tell(f"  {expected}; {kept}")
+        kept = settle(trainer, budget(args))
+        expected = estimate(trainer, kept.weights)
+        content["predicted"] = {"kept": kept.how, **asdict(expected)}
+        evidence.tell(f"  {expected}; {kept.how}")
     with evidence.stage("training"):
-        result, _ = run_and_save(trainer, bundle, args.out / LORA)
-        content |= {"stopped": result.stopped, "history": result.history}
+        result = _train(trainer, model, args.out / LORA)
+        content |= {"stopped": result.stopped, "history": list(result.history)}
         content["measured"] = _measure(trainer, result, laps)
         content["whole_run"] = _whole_run(trainer, whole, result, laps)
     with evidence.stage("drawing"):
-        save_picture(args.out / PICTURES, _before_after(args, bundle, trainer, result.lora))
+        save_picture(args.out / PICTURES, _before_after(args, model, trainer, result.eraser))
     return result
 
 
-def _compare(bundle: Bundle, seed: int) -> dict[str, Any]:
+def _train(trainer: Trainer, model: Model, out: Path) -> Result:
+    """Run and save; signals end the run after its current step."""
+    from ..erasers.metadata import Base
+    from ..models.files import base_hash
+    from ..training.result import BrokenError
+    from ..training.save import save_result
+
+    with stopping(trainer.stop):
+        try:
+            result = trainer.run()
+        except BrokenError as error:
+            raise error.cause from None
+        save_result(result, trainer.concepts, Base(model.name, base_hash(model)), out)
+    return result
+
+
+def _compare(model: Model, seed: int) -> dict[str, Any]:
     """Our velocity beside diffusers', for a small noise and a real prompt."""
     import torch
 
-    from ..models.flux1.forward import velocity
     from ..models.flux1.parity import diffusers_velocity
     from ..models.sampling import noise
 
-    cond = bundle.text.encode(["a photo of a house"])  # the weights are in main memory yet
+    cond = model.text.encode(["a photo of a house"])  # the weights are in main memory yet
     x, sigma = noise(seed, 1, 64, 96), torch.full((1,), SIGMA)
     try:
-        theirs = diffusers_velocity(bundle.tree, bundle.config, x, sigma, cond, GUIDANCE)
+        theirs = diffusers_velocity(model.tree, model.config, x, sigma, cond, GUIDANCE)
     except EraseError as error:
         return {"compared": False, "why": str(error)}
     with torch.no_grad():
-        ours = velocity(bundle.tree, x, sigma, cond, GUIDANCE)
+        ours = model.velocity(x, sigma, cond, GUIDANCE)
     difference = float((ours - theirs).norm() / theirs.norm())
     return {
         "compared": True,
@@ -178,14 +204,13 @@ def _compare(bundle: Bundle, seed: int) -> dict[str, Any]:
     }
 
 
-def _trainer(
-    args: argparse.Namespace, bundle: Bundle, laps: _Laps
-) -> tuple[Trainer, TrainSettings]:
+def _trainer(args: argparse.Namespace, model: Model, laps: _Laps) -> tuple[Trainer, TrainSettings]:
     """A trainer for a short run, and the settings of a whole one."""
+    from ..methods.base import find_method
     from ..methods.eraseanything.trainer import Trainer
 
     concepts = find_concepts(args)
-    whole = replace(default_settings(args, bundle, concepts), seed=args.seed)
+    whole = replace(find_method("eraseanything").suited(model, concepts), seed=args.seed)
     if args.size:
         whole = replace(whole, height=args.size[0], width=args.size[1])
     if args.batch:
@@ -197,7 +222,7 @@ def _trainer(
         keep_rollouts=-(-whole.keep_rollouts // SHARE),
         checkpoint_every=0,
     )
-    return Trainer(bundle.tree, bundle.config, bundle.text, concepts, short, on_step=laps), whole
+    return Trainer(model, concepts, short, on_step=laps), whole
 
 
 class _Laps:
@@ -217,7 +242,7 @@ class _Laps:
         return [b - a for a, b in zip(ends, ends[1:], strict=False)][-TIMED:]
 
 
-def _measure(trainer: Trainer, result: TrainResult, laps: _Laps) -> dict[str, Any]:
+def _measure(trainer: Trainer, result: Result, laps: _Laps) -> dict[str, Any]:
     from ..machine import device_peak, peak_memory
 
     laps_taken = laps.last()
@@ -232,7 +257,7 @@ def _measure(trainer: Trainer, result: TrainResult, laps: _Laps) -> dict[str, An
 
 
 def _whole_run(
-    trainer: Trainer, whole: TrainSettings, result: TrainResult, laps: _Laps
+    trainer: Trainer, whole: TrainSettings, result: Result, laps: _Laps
 ) -> dict[str, Any]:
     """Seconds of a run with the default settings, from what the short one took."""
     short, laps_taken = trainer.settings, laps.last()
@@ -249,7 +274,7 @@ def _whole_run(
 
 
 def _before_after(
-    args: argparse.Namespace, bundle: Bundle, trainer: Trainer, lora: Lora
+    args: argparse.Namespace, model: Model, trainer: Trainer, eraser: Adapter | None
 ) -> Picture:
     """A few prompts of the run from the same seeds, without and with the eraser."""
     from ..pictures import Row, grid, to_pictures
@@ -258,13 +283,13 @@ def _before_after(
     texts = [text for _, text in prompts for _ in range(SEEDS)]
     seeds = [args.seed + index for _ in prompts for index in range(SEEDS)]
     drawn: list[Sequence[Picture]] = []
-    for used, label in ((None, "drawing before"), (lora, "drawing after")):
-        pixels = bundle.generate(
+    for used, label in ((None, "drawing before"), (eraser, "drawing after")):
+        pixels = model.generate(
             trainer.encode().encoded(texts),
             seeds,
             size=args.size,
             steps=args.draw_steps,
-            lora=used,
+            eraser=used,
             batch=SEEDS,
             on_batch=Bar().phase(label, len(texts)),
         )
@@ -274,7 +299,7 @@ def _before_after(
         part = slice(index * SEEDS, (index + 1) * SEEDS)
         rows.append(Row(text, [pictures[part] for pictures in drawn], note=role))
     steps = len(trainer.history)
-    return grid(rows, ("without", f"with {steps} iterations"), title=f"accept: {bundle.name}")
+    return grid(rows, ("without", f"with {steps} iterations"), title=f"accept: {model.name}")
 
 
 def _prompts(trainer: Trainer) -> list[tuple[str, str]]:

@@ -9,8 +9,8 @@ from .models import (
     add_memory,
     add_model,
     add_sampling,
-    open_bundle,
-    open_lora,
+    open_eraser,
+    open_model,
     require_vae,
     settle_to_draw,
 )
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..models.attention import WordMaps
-    from ..models.base import Bundle
-    from ..models.flux1.forward import Conditioning, Lora
+    from ..models.base import Adapter, Conditioning, Model
     from ..pictures import HeatRow
 
 HELP = "show where the words of a prompt land in the picture"
@@ -49,22 +48,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    check_out([args.out], args.overwrite, ".png")
+    check_out(args, [args.out], ".png")
     from ..pictures import heat_grid
 
-    bundle = open_bundle(args, placed=False)
-    require_vae(bundle)
-    cond = bundle.text.encode([args.prompt])
-    bundle.text.release()
-    settle_to_draw(args, bundle, args.size or bundle.size, probed=True)
-    loras: dict[str, Lora | None] = {"without": None}
+    model = open_model(args, placed=False)
+    require_vae(model)
+    cond = model.text.encode([args.prompt])
+    model.text.release()
+    settle_to_draw(args, model, args.size or model.size, probed=True)
+    erasers: dict[str, Adapter | None] = {"without": None}
     if args.lora:
-        loras["with eraser"] = open_lora(args, bundle)
+        erasers["with eraser"] = open_eraser(args, model)
+    options = {name: getattr(args, name) for name in ("size", "steps", "guidance", "blocks")}
     found = {
-        label: maps(bundle, args.prompt, cond, args.words, args.seed, lora, args)
-        for label, lora in loras.items()
+        label: maps(model, args.prompt, cond, args.words, args.seed, eraser, **options)
+        for label, eraser in erasers.items()
     }
-    rows = [heat_row(bundle, label, args.words, made) for label, made in found.items()]
+    rows = [heat_row(model, label, args.words, made) for label, made in found.items()]
     save_picture(args.out, heat_grid(rows, title=f"“{args.prompt}”"))
     peaks = {
         label: {word: round(float(m.raw[i].max()), 6) for i, word in enumerate(args.words)}
@@ -75,13 +75,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def maps(
-    bundle: Bundle,
+    model: Model,
     prompt: str,
     cond: Conditioning,
     words: Sequence[str],
     seed: int,
-    lora: Lora | None,
-    args: argparse.Namespace,
+    eraser: Adapter | None,
+    *,
+    size: tuple[int, int] | None = None,
+    steps: int = 28,
+    guidance: float = 3.5,
+    blocks: Sequence[int] | None = None,
 ) -> WordMaps:
     """Attention maps of ``words`` for one prompt, encoded as ``cond``, and one seed."""
     import torch
@@ -89,23 +93,22 @@ def maps(
     from ..models.attention import word_maps
     from ..models.sampling import noise, sigmas
 
-    height, width = args.size or bundle.size
     return word_maps(
-        bundle.tree,
-        noise(seed, 1, height, width),
-        sigmas(args.steps, bundle.shift_mu),
+        model,
+        noise(seed, 1, *(size or model.size)),
+        sigmas(steps, model.shift_mu),
         cond,
-        torch.stack([bundle.text.token_mask(prompt, word) for word in words]),
-        args.guidance,
-        lora=lora,
-        blocks=args.blocks,
-        on_step=Bar().phase("drawing", args.steps),
+        torch.stack([model.text.token_mask(prompt, word) for word in words]),
+        guidance,
+        eraser=eraser,
+        blocks=blocks,
+        on_step=Bar().phase("drawing", steps),
     )
 
 
-def heat_row(bundle: Bundle, label: str, words: Sequence[str], made: WordMaps) -> HeatRow:
+def heat_row(model: Model, label: str, words: Sequence[str], made: WordMaps) -> HeatRow:
     """One row of the sheet: the picture and an overlay for each word."""
     from ..pictures import HeatRow, to_pictures
 
-    picture = to_pictures(bundle.decode(made.latents))[0]
+    picture = to_pictures(model.decode(made.latents))[0]
     return HeatRow(label, picture, dict(zip(words, made.raw, strict=True)))

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import EraseError
-from .models import add_memory, add_model, open_bundle, open_miniflux, require_vae, settle_to_draw
-from .output import say, warn
+from .models import add_memory, add_model, open_model, require_vae, settle_to_draw
+from .numbers import HIGHEST_SEED, STEPS, real, whole
+from .output import add_overwrite, check_out, say, warn
 from .progress import Bar
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="default: six of each kind; dog+rose: together",
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="S")
+    parser.add_argument("--seeds", nargs="+", type=whole(0, HIGHEST_SEED), default=[0], metavar="S")
     parser.add_argument(
         "--attacks",
         nargs="*",
@@ -67,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="attack the chosen erasers, too (without names: with every attack)",
     )
     parser.add_argument("--fid", action="store_true", help="FID of the chosen erasers, too")
-    parser.add_argument("--exam", type=int, metavar="N", help="pictures a question (default 34)")
+    parser.add_argument(
+        "--exam", type=whole(0, 10_000), metavar="N", help="pictures a question (default 34)"
+    )
     parser.add_argument(
         "--beside",
         type=Path,
@@ -75,7 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fill the tables up from the CSV files of another benchmark, e.g. docs/results",
     )
     parser.add_argument("--report", action="store_true", help="write the tables, measure nothing")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")
+    parser.add_argument(
+        "--threads", type=whole(1, 1024), metavar="N", help="CPU threads (default: all)"
+    )
     parser.add_argument(
         "--part", type=_part, default=(1, 1), metavar="I/N", help="only the I-th of N shares"
     )
@@ -84,8 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prompts.add_argument("--prompts", type=Path, metavar="FILE", help="CSV, or a prompt a line")
     prompts.add_argument("--loras", type=Path, nargs="*", default=[], metavar="FILE")
     prompts.add_argument("--clip", type=Path, metavar="DIR", help="CLIP model for score and FID")
-    prompts.add_argument("--steps", type=int, default=28, help="Euler steps (default 28)")
-    prompts.add_argument("--guidance", type=float, default=3.5, help="default 3.5")
+    prompts.add_argument(
+        "--steps", type=whole(1, STEPS), default=28, help="Euler steps (default 28)"
+    )
+    prompts.add_argument("--guidance", type=real(0, 100), default=3.5, help="default 3.5")
+    add_overwrite(prompts)
     add_model(parser)
     add_memory(parser)
 
@@ -106,12 +114,16 @@ def _run_methods(args: argparse.Namespace) -> int:
     from ..evaluate.report.sheets import write_sheets
     from ..evaluate.report.tables import results
     from ..evaluate.suites.store import PARTS, read_files, read_rows, write_csv
-    from ..files import atomic
+    from ..writing import atomic
 
     if args.beside and not (args.beside / "cells.csv").is_file():
         raise EraseError(f"There is no cells.csv in {args.beside}; check --beside.")
     if args.exam is not None and args.exam < 2:
         raise EraseError("A question needs two pictures or more; write e.g. --exam 24.")
+    if (args.out / "results.md").exists() and not (args.out / "cells").is_dir():
+        raise EraseError(
+            f"{args.out} has tables, but no cells that they were made of; choose another folder."
+        )
     if not args.report:
         _measure(args)
     found = {part: read_rows(args.out, part, args.beside) for part in PARTS}
@@ -119,7 +131,12 @@ def _run_methods(args: argparse.Namespace) -> int:
         if told:
             write_csv(args.out / f"{part}.csv", told)
     rows, attacks, distances = found.values()
-    text = results(rows, attacks, distances)
+    try:
+        text = results(rows, attacks, distances)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise EraseError(
+            f"A table or cell in {args.out} lacks what a benchmark writes ({error}); remove it."
+        ) from error
     with atomic(args.out / "results.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     own = read_files(args.out)
@@ -134,15 +151,15 @@ def _measure(args: argparse.Namespace) -> None:
     import torch
 
     from ..evaluate.attacks.base import attacks, find_attack
+    from ..evaluate.judges.recogniser import RecogniserJudge
     from ..evaluate.suites.cell import Bench
-    from ..miniatures.miniflux import load_recogniser
 
     if args.threads:
         torch.set_num_threads(args.threads)
     suite = _suite(args)
     chosen = [find_attack(name) for name in args.attacks or attacks()]
     count = args.exam or suite.count
-    bench = Bench(open_miniflux(args), load_recogniser(), args.out, count, Bar().phase)
+    bench = Bench(open_model(args), RecogniserJudge(), args.out, count, Bar().phase)
     part, parts = args.part
     for cell in suite.cells[part - 1 :: parts]:
         bench.run(cell)
@@ -178,39 +195,40 @@ def _plot(args: argparse.Namespace, rows: Sequence[Row], attacks: Sequence[Row])
 
 def _run_prompts(args: argparse.Namespace) -> int:
     """Draw a prompt file without and with every LoRA, and measure the pictures."""
-    from ..erasers.lora import EraserLora
+    from ..erasers.load import load
+    from ..evaluate.judges.clip import Clip
     from ..evaluate.report.tables import markdown
-    from ..evaluate.suites.prompts import Clip, Yardstick, read_prompts
+    from ..evaluate.suites.prompts import Yardstick, read_prompts
     from ..files import write_json
-    from ..models.flux1.forward import tree_device
 
     if args.prompts is None:
         raise EraseError("Name the file with the prompts: --prompts FILE.")
     if args.suite == "coco" and args.clip is None:
         raise EraseError("Score and FID need a CLIP model; name its folder with --clip.")
+    path = args.out / f"{args.suite}.json"
+    check_out(args, [path])
     prompts = read_prompts(args.prompts)
     clip = Clip(args.clip) if args.clip else None
-    bundle = open_bundle(args, placed=False)
-    require_vae(bundle)
-    batch = settle_to_draw(args, bundle, bundle.size)
-    device = tree_device(bundle.tree)
+    model = open_model(args, placed=False)
+    require_vae(model)
+    batch = settle_to_draw(args, model, model.size)
     bar, rows = Bar(), []
     yardstick = Yardstick(prompts, nude=args.suite == "i2p", clip=clip)
-    for path in (None, *args.loras):
-        lora = EraserLora.load(path, bundle.config).to(device) if path else None
-        name = path.stem if path else "untouched"
-        pictures = bundle.generate(
+    for file in (None, *args.loras):
+        eraser = load(file, model) if file else None
+        name = file.stem if file else "untouched"
+        pictures = model.generate(
             [prompt.text for prompt in prompts],
             [prompt.seed for prompt in prompts],
             batch=batch,
             steps=args.steps,
             guidance=args.guidance,
-            lora=lora,
+            eraser=eraser,
             on_batch=bar.phase(name, len(prompts)),
         )
         rows.append({"eraser": name} | yardstick.measure(pictures))
-    write_json(args.out / f"{args.suite}.json", rows)
+    write_json(path, rows)
     head = [name for name in rows[0] if name != "classes"]
     table = markdown(head, [[str(row[name]) for name in head] for row in rows])
-    say(args, {"rows": rows}, table, f"Written to {args.out / (args.suite + '.json')}.")
+    say(args, {"rows": rows}, table, f"Written to {path}.")
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
+from .numbers import HIGHEST_SEED, whole
 from .output import add_overwrite, check_out, say
 
 HELP = "find synonyms and irrelevant words for concepts"
@@ -33,12 +34,17 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="name", help="a concept, or several at once")
     parser.add_argument(
-        "-k", type=int, default=PER_BAND, help=f"irrelevant words in each band (default {PER_BAND})"
+        "-k",
+        type=whole(0, 1000),
+        default=PER_BAND,
+        help=f"irrelevant words in each band (default {PER_BAND})",
     )
     add_source(parser)
     parser.add_argument("--senses", action="store_true", help="only show WordNet's meanings")
     parser.add_argument("--list", action="store_true", help="only show the shipped concepts")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of words (default 0)")
+    parser.add_argument(
+        "--seed", type=whole(0, HIGHEST_SEED), default=0, help="of the choice of words (default 0)"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="default: print")
     add_overwrite(parser)
 
@@ -65,10 +71,11 @@ def run(args: argparse.Namespace) -> int:
     from ..concepts.find import describe
 
     if args.out:
-        check_out([args.out], args.overwrite, ".json")
+        check_out(args, [args.out], ".json")
     concepts = look_up(args.names, args, args.k, args.seed)
     if not args.out:
-        print(json.dumps(concepts.to_json(), indent=None if args.json else 2, ensure_ascii=False))
+        plain = json.dumps(concepts.to_json(), indent=2, ensure_ascii=False)
+        say(args, concepts.to_json(), plain, only=True)
         return 0
     concepts.save(args.out)
     told = [line for concept in concepts.concepts for line in describe(concept)]
@@ -98,7 +105,12 @@ def _senses(args: argparse.Namespace) -> int:
     if not found:
         raise EraseError(f'WordNet does not know "{name}" as {args.kind or "entity"}.')
     plain = [{"sense": sense.name, "definition": sense.definition} for sense in found]
-    say(args, {"senses": plain}, *(f"{sense.name:<20} {sense.definition}" for sense in found))
+    say(
+        args,
+        {"senses": plain},
+        *(f"{sense.name:<20} {sense.definition}" for sense in found),
+        only=True,
+    )
     return 0
 
 
@@ -107,5 +119,10 @@ def _list(args: argparse.Namespace) -> int:
 
     found = lists()
     plain = {name: list(concepts) for name, concepts in found.items()}
-    say(args, {"lists": plain}, *(f"{name}: {', '.join(c)}\n" for name, c in found.items()))
+    say(
+        args,
+        {"lists": plain},
+        *(f"{name}: {', '.join(c)}\n" for name, c in found.items()),
+        only=True,
+    )
     return 0

@@ -5,23 +5,21 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from .models import add_device, open_miniflux
+from .models import MINIFLUX, add_device, open_model
+from .numbers import HIGHEST_SEED, whole
 from .output import add_overwrite, check_out, save_picture, say
 from .progress import Bar, clock
-from .train import exit_code, run_and_save, stopped_sentence, title
+from .train import erase_and_save, exit_code, stopped_sentence, title
 
 if TYPE_CHECKING:
-    from ..concepts.sets import ConceptSet
-    from ..erasers.lora import EraserLora
-    from ..evaluate.judges.recogniser import Exam
+    from ..api import Erased, Examined
     from ..evaluate.marks import Marks
-    from ..methods.eraseanything.trainer import Trainer, TrainResult
-    from ..models.base import Bundle
+    from ..models.base import Model
+    from ..training.result import Result
 
 HELP = "erase something from the bundled MiniFlux, with pictures and scores"
 DESCRIPTION = """\
@@ -47,96 +45,76 @@ FILES = ("lora.safetensors", "before_after.png", "losses.png", "attention.png", 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--concept", default="tiger", help="what to erase (default tiger)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: out/CONCEPT")
-    parser.add_argument("--seed", type=int, default=0, help="of training and exam (default 0)")
     parser.add_argument(
-        "--exam", type=int, default=64, metavar="N", help="pictures a question (default 64)"
+        "--seed", type=whole(0, HIGHEST_SEED), default=0, help="of training and exam (default 0)"
+    )
+    parser.add_argument(
+        "--exam",
+        type=whole(1, 10_000),
+        default=64,
+        metavar="N",
+        help="pictures a question (default 64)",
     )
     add_overwrite(parser)
     add_device(parser)
+    parser.set_defaults(model=MINIFLUX)
 
 
 def run(args: argparse.Namespace) -> int:
     folder = args.out or Path("out") / args.concept.replace(" ", "-")
     paths = {name: folder / name for name in FILES}
-    check_out(paths.values(), args.overwrite)
-    bar = Bar()
-    concepts = _concepts(args.concept)
-    bundle = open_miniflux(args)
-    trainer = _trainer(args, bundle, concepts, bar)
+    check_out(args, paths.values())
+    from .. import api
+    from ..concepts.sets import ConceptSet
+    from ..evaluate.judges.recogniser import RecogniserJudge
+    from ..training.memory import in_place
+
+    bar, judge = Bar(), RecogniserJudge()
+    concepts = ConceptSet((judge.concept(args.concept),))
+    model = open_model(args)
+    order = api.Order(concepts, preset="balanced", seed=args.seed)
     seconds = {"loading": time.perf_counter() - args.started}
-    result, lora_path = run_and_save(trainer, bundle, paths["lora.safetensors"])
-    seconds |= result.seconds | {"to_lora": time.perf_counter() - args.started}
+    erased = erase_and_save(
+        args, model, order, paths["lora.safetensors"], place=in_place, on_step=bar
+    )
+    result = erased.result
+    seconds |= {**result.seconds, "to_lora": time.perf_counter() - args.started}
     if result.stopped != "done":
-        sentence = stopped_sentence(result, lora_path, seconds["to_lora"])
-        say(args, {"lora": str(lora_path), "stopped": result.stopped}, sentence)
+        sentence = stopped_sentence(result, erased.path, seconds["to_lora"])
+        say(args, {"lora": str(erased.path), "stopped": result.stopped}, sentence)
         return exit_code(result)
     began = time.perf_counter()
-    exam, untouched, marks = _examine(args, bundle, result.lora, bar)
+    found = api.examine(model, concepts, result.eraser, judge, args.exam, args.seed, bar.phase)
     seconds["exam"] = time.perf_counter() - began
     began = time.perf_counter()
-    _draw(paths, bundle, result, trainer, (exam, untouched, marks), bar)
+    _draw(paths, model, erased, found, bar)
     seconds["pictures"] = time.perf_counter() - began
-    report = _report(args, trainer, result, marks, untouched, seconds)
+    report = _report(args, model, result, found, seconds)
     _write(paths["report.json"], report)
-    say(args, report, *_lines(args.concept, marks, untouched, seconds, folder))
+    say(args, report, *_lines(args.concept, found.marks, found.untouched, seconds, folder))
     return 0
 
 
-def _concepts(name: str) -> ConceptSet:
-    from ..concepts.sets import ConceptSet
-    from ..miniatures.miniflux.concepts import concept
-
-    return ConceptSet((concept(name),))
-
-
-def _trainer(args: argparse.Namespace, bundle: Bundle, concepts: ConceptSet, bar: Bar) -> Trainer:
-    from ..methods.eraseanything.trainer import Trainer
-    from ..miniatures.miniflux import demo_settings
-
-    settings = replace(demo_settings(concepts), seed=args.seed)
-    return Trainer(bundle.tree, bundle.config, bundle.text, concepts, settings, on_step=bar)
-
-
-def _examine(
-    args: argparse.Namespace, bundle: Bundle, lora: EraserLora, bar: Bar
-) -> tuple[Exam, Marks, Marks]:
-    """The exam, and its marks without and with the eraser."""
-    from ..evaluate.judges.recogniser import Exam
-    from ..miniatures.miniflux import load_recogniser
-
-    exam = Exam.of(args.concept, args.exam, args.seed)
-    recogniser = load_recogniser()
-    count = len(exam.cases())
-    untouched = exam.sit(bundle, recogniser, on_batch=bar.phase("exam before", count))
-    marks = exam.sit(bundle, recogniser, lora, on_batch=bar.phase("exam after", count))
-    return exam, untouched, marks
-
-
 def _draw(
-    paths: Mapping[str, Path],
-    bundle: Bundle,
-    result: TrainResult,
-    trainer: Trainer,
-    examined: tuple[Exam, Marks, Marks],
-    bar: Bar,
+    paths: Mapping[str, Path], model: Model, erased: Erased, found: Examined, bar: Bar
 ) -> None:
     from ..pictures import loss_chart
     from .showcase import attention_sheet, before_after
 
-    exam, untouched, marks = examined
-    sheet = before_after(bundle, result.lora, exam, untouched, marks, bar.phase)
+    eraser = erased.result.eraser
+    assert eraser is not None
+    sheet = before_after(model, eraser, found.exam, found.untouched, found.marks, bar.phase)
     save_picture(paths["before_after.png"], sheet)
-    chart = loss_chart(result.history, title=title(trainer.concepts))
+    chart = loss_chart(erased.result.history, title=title(erased.concepts))
     save_picture(paths["losses.png"], chart)
-    save_picture(paths["attention.png"], attention_sheet(bundle, result.lora, exam))
+    save_picture(paths["attention.png"], attention_sheet(model, eraser, found.exam))
 
 
 def _report(
     args: argparse.Namespace,
-    trainer: Trainer,
-    result: TrainResult,
-    marks: Marks,
-    untouched: Marks,
+    model: Model,
+    result: Result,
+    found: Examined,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     import torch
@@ -147,14 +125,14 @@ def _report(
         "concept": args.concept,
         "model": "miniflux",
         "seed": args.seed,
-        **marks.to_dict(),
-        "untouched": untouched.to_dict(),
+        **found.marks.to_dict(),
+        "untouched": found.untouched.to_dict(),
         "losses": result.history[-1],
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "peak_memory_bytes": peak_memory(),
-        "settings": trainer.settings.to_dict(),
+        "settings": dict(result.settings),
         "versions": {"erase_core": __version__, "torch": torch.__version__},
-        "device": str(trainer.device),
+        "device": str(model.device),
         "threads": torch.get_num_threads(),
     }
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 import time
 import traceback
 import warnings
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EraseError
+from .output import note
 
 REPORT, LOG = "report.json", "warnings.log"
 
@@ -34,7 +34,8 @@ class Evidence:
     @contextmanager
     def written_to(self, folder: Path) -> Iterator[None]:
         """Write report and log into ``folder`` at the end, whatever the end is."""
-        from ..files import atomic, write_json
+        from ..files import write_json
+        from ..writing import atomic
 
         with warnings.catch_warnings():
             warnings.simplefilter("default")
@@ -61,7 +62,7 @@ class Evidence:
 
     def tell(self, line: str) -> None:
         """A line for who is waiting."""
-        print(line, file=sys.stderr, flush=True)
+        note(line)
 
     def _failure(self, stage: str, error: BaseException) -> dict[str, Any]:
         failure = {"stage": stage, "error": f"{type(error).__name__}: {error}"}

@@ -8,8 +8,8 @@ from .models import (
     add_memory,
     add_model,
     add_sampling,
-    open_bundle,
-    open_lora,
+    open_eraser,
+    open_model,
     require_vae,
     settle_to_draw,
 )
@@ -36,22 +36,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    check_out([args.out], args.overwrite, ".png")
+    check_out(args, [args.out], ".png")
     from ..pictures import to_pictures
 
-    bundle = open_bundle(args, placed=False)
-    require_vae(bundle)
-    cond, size = bundle.text.encode([args.prompt]), args.size or bundle.size
-    bundle.text.release()
-    settle_to_draw(args, bundle, size)
-    lora = open_lora(args, bundle)
-    pixels = bundle.generate(
+    model = open_model(args, placed=False)
+    require_vae(model)
+    cond, size = model.text.encode([args.prompt]), args.size or model.size
+    model.text.release()
+    settle_to_draw(args, model, size)
+    eraser = open_eraser(args, model)
+    pixels = model.generate(
         cond,
         [args.seed],
+        eraser,
         size=size,
         steps=args.steps,
         guidance=args.guidance,
-        lora=lora,
         on_batch=Bar().phase("drawing", 1),
     )
     save_picture(args.out, to_pictures(pixels)[0])

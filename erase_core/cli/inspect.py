@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import re
 from collections import defaultdict
@@ -12,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
-from .models import MINIFLUX, file_hash
-from .output import say, warn
+from .models import MINIFLUX, bundled_file
+from .output import printable, say, warn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,13 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..erasers.lora import change_norms
-    from ..files import read_tensors
+    from ..erasers.load import change_sizes
+    from ..tensors import read_tensors
 
     tensors, metadata = read_tensors(args.file)
-    change = by_block(change_norms(tensors))
+    change = by_block(change_sizes(tensors, str(args.file)))
     if not change:
-        raise EraseError(f"{args.file} holds no LoRA; choose a file that train or demo wrote.")
+        raise EraseError(f"{args.file} holds no eraser; choose a file that train or demo wrote.")
     about = {key: _plain(value) for key, value in sorted(metadata.items())}
     warning = base_warning(args.file, tensors, metadata, args.model) if args.model else ""
     if warning:
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         "metadata": about,
         "warning": warning or None,
     }
-    say(args, result, *_lines(args.file, tensors, change, metadata))
+    say(args, result, *_lines(args.file, tensors, change, metadata), only=True)
     return 0
 
 
@@ -73,30 +72,29 @@ def base_warning(
     file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], model: str
 ) -> str:
     """A sentence when the file was made for another base than ``model``, else nothing."""
-    from ..erasers.lora import EraserLora
-    from ..models.flux1.load import load_flux
+    from ..erasers.load import from_tensors
+    from ..files import sha256
+    from ..models.files import read_linears
 
-    path = Path(model)
-    if model == MINIFLUX:
-        from ..miniatures.miniflux import FOLDER
-
-        path = FOLDER / "transformer.safetensors"
+    path = bundled_file() if model == MINIFLUX else Path(model)
     try:
-        EraserLora.from_tensors(tensors, load_flux(path)[1], str(file))
+        from_tensors(tensors, read_linears(path), str(file))
     except EraseError as error:
         return str(error)
     made_for, wanted = metadata.get("erase.base", ""), metadata.get("erase.base_sha256", "")
     if not wanted:
         return "The file does not say which base it was made for."
-    if file_hash(path) != wanted:
+    if (sha256(path) if path.is_file() else "") != wanted:
         return f"{file} was made for another base ({made_for}) than {model}; expect less of it."
     return ""
 
 
 def _plain(value: str) -> Any:
     """Metadata as JSON where it is JSON."""
+    from ..files import parse_json
+
     try:
-        return json.loads(value)
+        return parse_json(value)
     except ValueError:
         return value
 
@@ -116,20 +114,21 @@ def _lines(
         f"{file}: {len(tensors)} tensors",
         "",
         *(
-            f"  {count:>3} x {kind}  {list(shape)} {dtype}"
+            f"  {count:>3} x {_short(kind)}  {list(shape)} {dtype}"
             for (kind, shape, dtype), count in shapes.items()
         ),
         "",
         "size of the change (Frobenius norm of B A)",
         *(
-            f"  {block:<32} {size:9.4g}  {'#' * round(BAR * size / most)}"
+            f"  {_short(block):<32} {size:9.4g}  {'#' * round(BAR * size / most)}"
             for block, size in change.items()
         ),
         "",
         "metadata" if metadata else "no metadata",
-        *(f"  {key:<24} {_short(value)}" for key, value in sorted(metadata.items())),
+        *(f"  {_short(key):<24} {_short(value)}" for key, value in sorted(metadata.items())),
     ]
 
 
 def _short(value: str) -> str:
-    return value if len(value) <= 160 else value[:157] + "..."
+    """On one line that a terminal only shows."""
+    return printable(value if len(value) <= 160 else value[:157] + "...", keep="")

@@ -36,21 +36,22 @@ def read_keep_pictures(folder: Path, vae: VAE, size: tuple[int, int]) -> KeepPic
 
 
 def _caption(path: Path) -> str:
+    from ..files import read_text
+
     text = path.with_suffix(".txt")
     if not text.is_file():
         raise EraseError(f"{path} has no caption; write what it shows into {text.name} beside it.")
-    return text.read_text(encoding="utf-8").strip()
+    return read_text(text).strip()
 
 
 def _picture(path: Path, size: tuple[int, int]) -> Tensor:
     """(1, 3, H, W) in [0, 1], scaled and cropped around the middle."""
     import numpy as np
     import torch
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ImageOps
 
-    try:
-        image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise EraseError(f"{path} cannot be read as a picture; remove or replace it.") from error
-    fitted = np.asarray(ImageOps.fit(image, (size[1], size[0])), dtype=np.float32) / 255
-    return torch.from_numpy(fitted).permute(2, 0, 1)[None]
+    from ..files import read_picture
+
+    fitted = ImageOps.fit(read_picture(path), (size[1], size[0]))
+    pixels = np.asarray(fitted, dtype=np.float32) / 255
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None]

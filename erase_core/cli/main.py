@@ -12,11 +12,11 @@ STARTED = time.perf_counter()  # before all else: times count from the start of 
 import argparse  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
-import sys  # noqa: E402
+import traceback  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
+from contextlib import ExitStack  # noqa: E402
 
 from .. import __version__  # noqa: E402
-from ..errors import EraseError  # noqa: E402
 from . import (  # noqa: E402
     accept,
     attention,
@@ -25,11 +25,15 @@ from . import (  # noqa: E402
     demo,
     generate,
     inspect,
+    methods,
     train,
 )
+from .output import note, sentence, standard_streams, tell  # noqa: E402
+from .signals import as_ctrl_c  # noqa: E402
 
-COMMANDS = (demo, train, generate, attention, concepts, inspect, accept, bench)
+COMMANDS = (demo, train, generate, attention, concepts, methods, inspect, accept, bench)
 FAILED, USAGE, CANCELLED = 1, 2, 130
+LONGEST = 2000  # characters of a sentence: a name in it may be a whole file
 
 DESCRIPTION = """\
 Make a Flux model forget a concept. Training needs no pictures: a concept and words to keep are
@@ -77,34 +81,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0 done, 1 failed (one sentence on standard error), 2 wrong usage, 130 cancelled by Ctrl-C.
     """
-    args = build_parser().parse_args(argv)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        return args.run(args)
-    except KeyboardInterrupt:
-        return _fail(args, "Cancelled.", CANCELLED)
-    except EraseError as error:
-        return _fail(args, str(error), FAILED)
-    except Exception as error:
-        if os.environ.get("ERASE_DEBUG"):
-            raise
-        return _fail(args, _unexpected(error), FAILED)
+    with standard_streams():
+        parser = build_parser()
+        args = parser.parse_args(argv)
+        _refuse_broken_text(parser, args)
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        try:
+            with as_ctrl_c(), ExitStack() as args.held:  # locks, see commands/output.py
+                return args.run(args)
+        except KeyboardInterrupt:
+            return _fail(args, "Cancelled.", CANCELLED)
+        except Exception as error:
+            if os.environ.get("ERASE_DEBUG"):
+                note(traceback.format_exc())
+            return _fail(args, sentence(error), FAILED)
 
 
-def _unexpected(error: Exception) -> str:
-    """A sentence for what nobody foresaw."""
-    reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    if type(error).__name__ == "OutOfMemoryError":
-        return (
-            "The device has too little memory left; try --memory with fewer gigabytes than it has, "
-            f"a smaller --batch or smaller pictures ({reason})."
-        )
-    return f"Unexpected failure: {reason} (set ERASE_DEBUG=1 to see where)."
+def _refuse_broken_text(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Paths may hold any byte; words go to tokenizers and into files, and must be whole text."""
+    for name, value in vars(args).items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and any("\ud800" <= c <= "\udfff" for c in text):
+                parser.error(f"--{name.replace('_', '-')} is no whole UTF-8 text")
+        if name == "prompt" and value == []:
+            parser.error("--prompt needs a value")  # argparse takes "--prompt=--" for none
 
 
-def _fail(args: argparse.Namespace, sentence: str, code: int) -> int:
-    print(f"eraseanything: {sentence}", file=sys.stderr)
+def _fail(args: argparse.Namespace, text: str, code: int) -> int:
+    line = " ".join(text.split())
+    line = line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
+    note(f"eraseanything: {line}")
     if args.json:
-        print(json.dumps({"error": sentence}))
+        tell(json.dumps({"error": line}))
     return code

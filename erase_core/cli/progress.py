@@ -1,88 +1,94 @@
-"""A progress bar on standard error."""
+"""A progress bar on standard error, by tqdm."""
 
 from __future__ import annotations
 
-import shutil
+import math
 import sys
-import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TextIO
+
+from .output import Unfailing, printable
 
 if TYPE_CHECKING:
-    from ..training.progress import Progress
+    from ..training.progress import Losses, Progress
 
 LABELS = {"text": "reading prompts", "rollouts": "base model draws", "training": "training"}
-LABEL_WIDTH = 18
-TENTHS = 10
+LINES = 10  # of a phase in a log, beside the first
 
 
 class Bar:
-    """One line that grows on a terminal, a line for every tenth elsewhere.
+    """A bar that moves on a terminal, a line for every tenth elsewhere.
 
-    An instance is the trainer's ``on_step``; :meth:`phase` is for all other work.
+    An instance is the trainer's ``on_step``; :meth:`phase` is for all other work. A stream that
+    takes nothing, or is closed, ends nothing: the work goes on unseen.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._live = self._stream.isatty()
+        lines = Unfailing(stream or sys.stderr)
+        self._live = lines.isatty()
+        self._stream = lines if self._live else _Log(lines)
+        self._bar: Any = None
         self._label = ""
-        self._tenth = -1
 
     def __call__(self, progress: Progress) -> None:
         """Show how far training is."""
-        label = LABELS[progress.phase]
-        self.show(label, progress.step, progress.steps, progress.seconds_left, progress.losses)
+        self._show(LABELS[progress.phase], progress.step, progress.steps, progress.losses)
 
     def phase(self, label: str, total: int) -> Callable[[int], None]:
         """A function to be called with the number of things done so far, of ``total``."""
-        began = time.monotonic()
-
-        def done(count: int) -> None:
-            left = (time.monotonic() - began) / count * (total - count)
-            self.show(label, count, total, left)
-
-        return done
-
-    def show(
-        self,
-        label: str,
-        done: int,
-        total: int,
-        seconds_left: float,
-        losses: Mapping[str, float] | None = None,
-    ) -> None:
-        """Redraw the line, ending it when all is done."""
-        if label != self._label:
-            self.close()
-            self._label = label
-        text = describe(label, done, total, seconds_left, losses or {})
-        tenth = TENTHS * done // total
-        if self._live:
-            width = shutil.get_terminal_size().columns - 1
-            self._stream.write("\r" + text[:width].ljust(width))
-        elif tenth > self._tenth:
-            self._stream.write(text + "\n")
-        self._tenth = tenth
-        self._stream.flush()
-        if done >= total:
-            self.close()
+        self._open(label, total, 0)
+        return lambda done: self._show(label, done, total)
 
     def close(self) -> None:
         """End the line, if one is open."""
-        if self._live and self._label:
-            self._stream.write("\n")
-        self._label, self._tenth = "", -1
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None
+
+    def _open(self, label: str, total: int, done: int) -> None:
+        from tqdm import tqdm
+
+        self.close()
+        self._label = label
+        self._bar = tqdm(
+            desc=printable(label),
+            total=total,
+            initial=done,
+            file=self._stream,
+            dynamic_ncols=self._live,
+            smoothing=0,  # the time left is told from the whole phase
+            miniters=1 if self._live else -(-total // LINES),
+            mininterval=0.1 if self._live else 0,
+            maxinterval=math.inf,
+            position=0,
+        )
+
+    def _show(self, label: str, done: int, total: int, losses: Losses | None = None) -> None:
+        if self._bar is None or label != self._label:
+            self._open(label, total, done)
+        if losses:
+            self._bar.set_postfix(losses, refresh=False)
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self.close()
 
 
-def describe(
-    label: str, done: int, total: int, seconds_left: float, losses: Mapping[str, float]
-) -> str:
-    """One line: what, a bar, how much, how long still, the losses."""
-    filled = 20 * done // total
-    bar = "#" * filled + "-" * (20 - filled)
-    values = "  ".join(f"{name} {value:.3g}" for name, value in losses.items())
-    left = clock(seconds_left) + " left" if done < total else "done"
-    return f"{label:<{LABEL_WIDTH}}[{bar}] {done}/{total}  {left}  {values}".rstrip()
+class _Log:
+    """A file for tqdm that keeps every state of the line once, each as a line of its own."""
+
+    def __init__(self, stream: Unfailing) -> None:
+        self._stream, self._last = stream, ""
+        self.encoding = stream.encoding
+
+    def write(self, text: str) -> None:
+        line = text.strip()
+        done = line.rpartition("[")[0]  # without seconds
+        if done and done != self._last:
+            self._stream.write(line + "\n")
+            self._last = done
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def clock(seconds: float) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from .attention import heat_row, maps
 
 if TYPE_CHECKING:
-    from ..evaluate.judges.recogniser import Exam
+    from ..evaluate.exam import Exam
     from ..evaluate.marks import Marks
-    from ..miniatures.miniflux.judge import Case
-    from ..models.base import Bundle
-    from ..models.flux1.forward import Lora
+    from ..models.base import Adapter, Model
     from ..pictures import Picture, Row
 
 SEEDS = 4  # pictures a prompt
@@ -28,8 +25,8 @@ BANDS = {
 
 
 def before_after(
-    bundle: Bundle,
-    lora: Lora,
+    model: Model,
+    eraser: Adapter,
     exam: Exam,
     untouched: Marks,
     marks: Marks,
@@ -45,19 +42,19 @@ def before_after(
     prompts = [case.prompt for case in cases for _ in range(SEEDS)]
     seeds = [case.seed + i for case in cases for i in range(SEEDS)]
     both = []
-    for used, label in ((None, "drawing before"), (lora, "drawing after")):
+    for used, label in ((None, "drawing before"), (eraser, "drawing after")):
         tick = phase(label, len(prompts))
-        both.append(to_pictures(bundle.generate(prompts, seeds, lora=used, on_batch=tick)))
+        both.append(to_pictures(model.generate(prompts, seeds, used, on_batch=tick)))
     rows: list[Row] = []
     for role, picked in chosen.items():
-        heading = _heading(role, exam.concept, untouched, marks)
+        heading = _heading(role, exam.title, untouched, marks)
         rows += _rows(picked, heading, len(rows) * SEEDS, both)
-    return grid(rows, ("without", "with the eraser"), title=f"MiniFlux forgets “{exam.concept}”")
+    return grid(rows, ("without", "with the eraser"), title=f"MiniFlux forgets “{exam.title}”")
 
 
-def _varied(cases: list[Case], count: int) -> list[Case]:
+def _varied(cases: Sequence[Any], count: int) -> list[Any]:
     """Cases that differ: in what they ask for, and in form (one, several, beside, in a style)."""
-    found: dict[tuple[object, ...], Case] = {}
+    found: dict[tuple[object, ...], Any] = {}
     for case in cases:
         scene = case.scene
         form = (scene.number > 1, scene.relation is not None, scene.style is not None)
@@ -72,7 +69,7 @@ def _heading(role: str, concept: str, untouched: Marks, marks: Marks) -> str:
     return f"{name}    recognised in {before:.0%} of pictures, then {after:.0%}"
 
 
-def _rows(picked: list[Case], heading: str, start: int, both: list[list[Picture]]) -> list[Row]:
+def _rows(picked: list[Any], heading: str, start: int, both: list[list[Picture]]) -> list[Row]:
     from ..pictures import Row
 
     rows = []
@@ -83,18 +80,17 @@ def _rows(picked: list[Case], heading: str, start: int, both: list[list[Picture]
     return rows
 
 
-def attention_sheet(bundle: Bundle, lora: Lora, exam: Exam) -> Picture:
+def attention_sheet(model: Model, eraser: Adapter, exam: Exam) -> Picture:
     """Where the concept, and what stands beside it, land before and after."""
     from ..pictures import heat_grid
 
     role = "companion" if "companion" in exam.roles else "erased"
     case = exam.roles[role][0]
-    words = list(dict.fromkeys([exam.concept, case.concept]))
-    settings = argparse.Namespace(size=None, steps=28, guidance=3.5, blocks=None)
+    words = list(dict.fromkeys([exam.title, case.concept]))
     text, seed = case.prompt, case.seed
-    cond = bundle.text.encode([text])
+    cond = model.text.encode([text])
     rows = [
-        heat_row(bundle, label, words, maps(bundle, text, cond, words, seed, used, settings))
-        for label, used in (("without", None), ("with the eraser", lora))
+        heat_row(model, label, words, maps(model, text, cond, words, seed, used))
+        for label, used in (("without", None), ("with the eraser", eraser))
     ]
     return heat_grid(rows, title=f"“{case.prompt}”")

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
+from ..methods.eraseanything.settings import TrainSettings
 from .concepts import add_source, look_up
 from .keep import read_keep_pictures
-from .models import MINIFLUX, add_memory, add_model, file_hash, open_bundle, settle
-from .output import add_out, check_out, save_picture, say
+from .models import MINIFLUX, add_memory, add_model, budget, open_model, require_vae
+from .output import add_out, check_out, save_picture, say, sentence, tell, warn
 from .progress import Bar, clock
-from .settings import WithDefaults, add_settings, read_settings, refuse_settings
+from .settings import add_settings, given, refuse_settings
+from .signals import stopping
 
 if TYPE_CHECKING:
+    from ..api import Erased, Order, Ready
     from ..concepts.sets import ConceptSet
-    from ..methods.eraseanything.trainer import Trainer, TrainResult
-    from ..models.base import Bundle
+    from ..methods.base import Method
+    from ..models.base import Model
+    from ..training.estimate import Run
+    from ..training.memory import Kept
+    from ..training.progress import Progress
+    from ..training.result import Result
 
+PRESETS = ("fast", "balanced", "robust", "paper")
 HELP = "train an eraser and write it as a LoRA file"
 DESCRIPTION = """\
 Train a LoRA that makes a Flux model forget a concept. No pictures are needed: the model draws its
 own training states. Ctrl-C keeps the work done so far; checkpoints beside the file let a run that
-was stopped go on with --resume."""
+was stopped go on with --resume where it was."""
 EXAMPLES = """\
 examples:
   eraseanything train --concept cat --out cat.safetensors
@@ -37,7 +44,6 @@ USAGE = (
     "eraseanything train (--concept NAME... | --concepts FILE.json | --resume DIR)\n"
     "                           --out FILE.safetensors [options]"
 )
-FORMATTER = WithDefaults
 CANCELLED, FAILED = 130, 1
 
 
@@ -71,100 +77,170 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where checkpoints go and stay (default: beside the file, deleted when all is done)",
     )
     add_memory(parser)
-    add_settings(parser)
+    parser.add_argument(
+        "--method",
+        default="eraseanything",
+        metavar="NAME",
+        help="how to erase (default eraseanything); `eraseanything methods` lists all",
+    )
+    parser.add_argument(
+        "--preset",
+        default="",
+        choices=("", *PRESETS),
+        metavar="NAME",
+        help=f"settings to start from: {', '.join(PRESETS)} (default: what suits the model best)",
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="settings of any method, e.g. --method esd-x --set lr=2e-4 steps=50",
+    )
+    add_settings(parser, TrainSettings)
 
 
 def run(args: argparse.Namespace) -> int:
-    check_out([args.out], args.overwrite, ".safetensors")
+    from ..methods.base import find_method
+    from ..training.run_folder import remove_checkpoints
+
+    check_out(args, [args.out], ".safetensors")
     if args.chart:
-        check_out([args.chart], args.overwrite, ".png")
+        check_out(args, [args.chart], ".png")
     if args.resume:
-        refuse_settings(args)
+        refuse_settings(args, TrainSettings)
         if args.pictures:
             raise EraseError("A checkpoint holds its own pictures; leave --pictures out.")
-    bar = Bar()
-    bundle = open_bundle(args, placed=False)
-    folder = args.resume or args.checkpoints or args.out.with_suffix(".checkpoints")
-    trainer = _trainer(args, bundle, folder, bar)
-    kept, expected = settle(args, bundle, trainer)
-    if not args.json:
-        print(f"Training takes {expected}; {kept}.", flush=True)
-    bundle = replace(bundle, sha256=bundle.sha256 or file_hash(Path(args.model)))
-    result, path = run_and_save(trainer, bundle, args.out)
-    if args.chart and result.history:
+    method = find_method(args.method)
+    folder = _run_folder(args)
+    model = open_model(args, placed=not method.finds_room)
+    erased = erase_and_save(args, model, _order(args, model, method, folder), args.out)
+    if args.chart and erased.result.history:
         from ..pictures import loss_chart
 
-        save_picture(args.chart, loss_chart(result.history, title=title(trainer.concepts)))
-    if result.stopped == "done" and not (args.checkpoints or args.resume):
-        shutil.rmtree(folder, ignore_errors=True)
-    return _report(args, result, trainer, path, folder)
+        chart = loss_chart(erased.result.history, title=title(erased.concepts))
+        save_picture(args.chart, chart)
+    if erased.result.stopped == "done" and not (args.checkpoints or args.resume):
+        remove_checkpoints(folder)
+    return _report(args, erased, folder)
 
 
-def _trainer(args: argparse.Namespace, bundle: Bundle, folder: Path, bar: Bar) -> Trainer:
-    from ..methods.eraseanything.trainer import Trainer
+def _run_folder(args: argparse.Namespace) -> Path:
+    """The folder of this run's checkpoints, held until the command ends."""
+    from ..training.run_folder import checkpoints, is_checkpoint, own_run_folder
 
-    tree, config, text = bundle.tree, bundle.config, bundle.text
+    path = args.resume or args.checkpoints or args.out.with_suffix(".checkpoints")
+    none = EraseError(f"There is no checkpoint in {path}; check the path.")
+    if args.resume and not path.is_dir():
+        raise none
+    folder = args.held.enter_context(own_run_folder(path))
+    if args.resume and not (is_checkpoint(path) or checkpoints(folder)):
+        raise none
+    return folder
+
+
+def _order(args: argparse.Namespace, model: Model, method: Method, folder: Path) -> Order:
+    """What the command line asks for."""
+    from ..api import Order
+
     if args.resume:
-        return Trainer.resume(folder, tree, config, text, steps=args.steps, on_step=bar)
-    if args.overwrite and not args.checkpoints:
-        shutil.rmtree(folder, ignore_errors=True)
-    concepts = find_concepts(args)
-    settings = read_settings(args, default_settings(args, bundle, concepts))
+        steps = {} if args.steps is None else {"steps": args.steps}
+        return Order(method=method.name, changes=steps, resume=args.resume)
+    concepts, changes = find_concepts(args), _changes(args, method)
+    settings = method.suited(model, concepts, args.preset, changes)  # what cannot be is told now
     pictures = None
     if args.pictures:
         size = (settings.height, settings.width)
-        pictures = read_keep_pictures(args.pictures, bundle.vae, size)
-    return Trainer(
-        tree,
-        config,
-        text,
+        pictures = read_keep_pictures(args.pictures, require_vae(model), size)
+    return Order(
         concepts,
-        settings,
-        pictures=pictures,
-        checkpoint_dir=folder,
-        on_step=bar,
+        method.name,
+        args.preset,
+        changes,
+        args.seed or 0,
+        pictures,
+        checkpoints=folder,
+        replaces=args.overwrite and not args.checkpoints,
     )
 
 
-def default_settings(args: argparse.Namespace, bundle: Bundle, concepts: ConceptSet) -> Any:
-    """The settings that suit the model and what it is to forget."""
-    from ..methods.eraseanything.settings import TrainSettings
-    from ..miniatures.miniflux import train_settings
+def _changes(args: argparse.Namespace, method: Method) -> dict[str, Any]:
+    """The settings that are told: by options of their own for ours, by ``--set`` for any method."""
+    from ..settings import read_pairs
 
-    if args.model == MINIFLUX:
-        return train_settings(concepts)
-    settings = TrainSettings(height=bundle.size[0], width=bundle.size[1], shift_mu=bundle.shift_mu)
-    return settings.for_concepts(len(concepts.concepts))
+    told = given(args, TrainSettings)
+    told.pop("seed", None)
+    if method.settings is not TrainSettings:
+        if told or args.pictures:
+            raise EraseError(
+                f"{method.label} has settings of its own; tell them with --set, as "
+                f"`eraseanything methods --settings {method.name}` lists them."
+            )
+        return read_pairs(method.settings, args.set)
+    return told | read_pairs(method.settings, args.set)
 
 
 def find_concepts(args: argparse.Namespace) -> ConceptSet:
     """What ``--concepts`` or ``--concept`` names, with its words."""
     from ..concepts.sets import ConceptSet
-    from ..miniatures.miniflux.concepts import concept
+    from ..evaluate.judges.recogniser import RecogniserJudge
 
     if args.concepts:
         return ConceptSet.load(args.concepts)
     if args.model == MINIFLUX:
-        return ConceptSet.together(map(concept, args.concept))
+        return ConceptSet.together(map(RecogniserJudge.concept, args.concept))
     return look_up(args.concept, args)
 
 
-def run_and_save(trainer: Trainer, bundle: Bundle, out: Path) -> tuple[TrainResult, Path | None]:
-    """Run, and write the LoRA; whatever goes wrong, the work done so far is written, too.
+def erase_and_save(
+    args: argparse.Namespace,
+    model: Model,
+    order: Order,
+    out: Path,
+    *,
+    place: Callable[[Run], Kept] | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+) -> Erased:
+    """Erase as ordered; signals end the run after its current step, and whatever goes wrong, the
+    work done so far is in a file that the sentence names.
 
-    The path is that of :func:`~.training.save.save_result`.
-    """
-    from ..training.save import rescue, save_result
+    Without ``place`` room is found within ``--memory``, and what the run will take is told."""
+    from functools import partial
 
-    try:
-        result = trainer.run()
-    except Exception as error:
-        path = rescue(trainer, out, bundle.name, bundle.sha256)
-        if path is None:
-            raise
-        reason = str(error).rstrip(".")
-        raise EraseError(f"{reason}. The work so far is in {path}.") from error
-    return result, save_result(result, trainer, out, bundle.name, bundle.sha256)
+    from .. import api
+    from ..training.memory import settle
+
+    runs: list[Run] = []
+
+    def ready(found: Ready) -> None:
+        runs.append(found.run)
+        _tell_notices(runs)
+        if not args.json and place is None:
+            tell(f"Training takes {found.expected}; {found.kept}.")
+
+    with stopping() as stop:
+        try:
+            return api.erase(
+                model,
+                order,
+                out,
+                place=place or partial(settle, budget=budget(args)),
+                on_ready=ready,
+                on_step=stop.listening(on_step or Bar()),
+            )
+        except api.UnfinishedError as error:
+            if error.path is None:
+                raise error.cause from None
+            reason = sentence(error.cause).rstrip(".")
+            raise EraseError(f"{reason}. The work so far is in {error.path}.") from error.cause
+        finally:
+            _tell_notices(runs)
+
+
+def _tell_notices(runs: Iterable[Run]) -> None:
+    for run in runs:
+        while run.notices:
+            warn(run.notices.pop(0))
 
 
 def title(concepts: ConceptSet) -> str:
@@ -172,36 +248,32 @@ def title(concepts: ConceptSet) -> str:
     return "Erasing " + ", ".join(f"“{concept.name}”" for concept in concepts.concepts)
 
 
-def _report(
-    args: argparse.Namespace,
-    result: TrainResult,
-    trainer: Trainer,
-    path: Path | None,
-    folder: Path,
-) -> int:
-    steps = len(result.history)
+def _report(args: argparse.Namespace, erased: Erased, folder: Path) -> int:
+    from ..training.run_folder import checkpoints
+
+    result, kept = erased.result, checkpoints(folder)
     seconds = sum(result.seconds.values())
     say(
         args,
         {
-            "lora": str(path) if path else None,
+            "lora": str(erased.path) if erased.path else None,
             "stopped": result.stopped,
-            "steps": steps,
+            "steps": len(result.history),
             "losses": result.history[-1] if result.history else {},
             "seconds": {name: round(value, 2) for name, value in result.seconds.items()},
         },
-        stopped_sentence(result, path, seconds),
-        *([f"Checkpoints are in {folder}; --resume {folder} goes on."] if folder.exists() else []),
+        stopped_sentence(result, erased.path, seconds),
+        *([f"Checkpoints are in {folder}; --resume {folder} goes on."] if kept else []),
     )
     return exit_code(result)
 
 
-def exit_code(result: TrainResult) -> int:
+def exit_code(result: Result) -> int:
     """0 done, 1 diverged, 130 cancelled."""
     return {"done": 0, "diverged": FAILED, "cancelled": CANCELLED}[result.stopped]
 
 
-def stopped_sentence(result: TrainResult, path: Path | None, seconds: float) -> str:
+def stopped_sentence(result: Result, path: Path | None, seconds: float) -> str:
     """How a run ended, and where its file is."""
     steps = len(result.history)
     if path is None:

@@ -42,21 +42,23 @@ def with_words(
     sentences: Sequence[str] = (),
 ) -> Concept:
     """``concept`` with the user's words, to which those found give way. None, or a band left out,
-    keeps what was found; an empty list wants none."""
-    told = concept.synonyms if synonyms is None else synonyms
-    names = tuple(word for word in told if word.casefold() != concept.name.casefold())
+    keeps what was found; an empty list wants none. EraseError when a word of the user's to keep
+    names the concept."""
+    wanted = concept.synonyms if synonyms is None else synonyms
+    names = tuple(word for word in wanted if word.casefold() != concept.name.casefold())
     own = {band: tuple(words) for band, words in (irrelevant or {}).items() if words is not None}
-    taken = {word.casefold() for words in ((concept.name, *names), *own.values()) for word in words}
-    free = {
+    taken = {word.casefold() for words in own.values() for word in words}
+    found = {
         band: tuple(w for w in getattr(concept.irrelevant, band) if w.casefold() not in taken)
         for band in BANDS
     }
-    return replace(
+    told = replace(
         concept,
         synonyms=names,
-        irrelevant=Bands(**free | own),
+        irrelevant=Bands(),
         sentences=tuple(sentences) or concept.sentences,
     )
+    return replace(told, irrelevant=replace(told.keeping(Bands(**found)).irrelevant, **own))
 
 
 def describe(concept: Concept) -> list[str]:

@@ -7,13 +7,12 @@ company, the scene and the style (Algorithm 1, step 1).
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import replace as copy
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
-
-import torch
 
 from ..errors import EraseError
 from ..files import read_json
@@ -46,6 +45,7 @@ from .sets import Concept, Kind
 from .spans import word_spans
 
 T = TypeVar("T")
+Order = Callable[[int], list[int]]  # the numbers below n in a random order
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Sentence:
     kind: Kind = "entity"
 
 
-def build(concept: Concept, count: int, generator: torch.Generator) -> list[Sentence]:
-    """`count` sentences that contain the concept, varied, the same for the same generator state.
+def build(concept: Concept, count: int, order: Order) -> list[Sentence]:
+    """`count` sentences that contain the concept, varied, the same for the same ``order``.
 
     The concept's own sentences come first when it has any, a synonym in them giving way to the name
     (EraseError for one that has neither), else the templates of its kind; all of them are used
@@ -66,10 +66,10 @@ def build(concept: Concept, count: int, generator: torch.Generator) -> list[Sent
     """
     own = tuple(_about(concept, text) for text in concept.sentences)
     texts = own or tuple(_templates()["templates"][group(concept)])
-    order: list[str] = []
-    while len(order) < count:
-        order += _draw(texts, len(texts), generator)
-    lines = order[:count] if own else [_fill(text, concept, generator) for text in order[:count]]
+    drawn: list[str] = []
+    while len(drawn) < count:
+        drawn += _draw(texts, len(texts), order)
+    lines = drawn[:count] if own else [_fill(text, concept, order) for text in drawn[:count]]
     return [Sentence(line, concept.name, concept.kind) for line in lines]
 
 
@@ -106,21 +106,20 @@ def _templates() -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def _draw(items: tuple[T, ...] | list[T], count: int, generator: torch.Generator) -> list[T]:
+def _draw(items: tuple[T, ...] | list[T], count: int, order: Order) -> list[T]:
     """`count` different items in random order."""
-    order = torch.randperm(len(items), generator=generator)[:count].tolist()
-    return [items[i] for i in order]
+    return [items[i] for i in order(len(items))[:count]]
 
 
-def _fill(template: str, concept: Concept, generator: torch.Generator) -> str:
+def _fill(template: str, concept: Concept, order: Order) -> str:
     """A template with its slots filled; no filler names what is to be erased."""
 
     def free(slot: str) -> list[str]:
         words = _templates()["fillers"][slot]
         return [w for w in words if not any(word_spans(w, erased) for erased in concept.erased())]
 
-    thing, other = _draw(free("things"), 2, generator)
-    slots = {slot: _draw(free(slot), 1, generator)[0] for slot in ("scenes", "colours", "numbers")}
+    thing, other = _draw(free("things"), 2, order)
+    slots = {slot: _draw(free(slot), 1, order)[0] for slot in ("scenes", "colours", "numbers")}
     name = concept.name
     forms = {"s": inflect(name, "s"), "ing": inflect(name, "ing")}
     forms["x"] = forms["ing"] if concept.kind == "relationship" else name
@@ -201,7 +200,7 @@ def sides(sentence: Sentence) -> tuple[str, ...]:
     return tuple(join(part) for part in (before, after) if part)
 
 
-def shuffle(sentence: Sentence, generator: torch.Generator) -> Sentence:
+def shuffle(sentence: Sentence, order: Order) -> Sentence:
     """The sentence with its phrases in random order, the concept's words kept together.
 
     Phrases end at commas and before prepositions: "a photo / of a tiger / in the snow".
@@ -209,7 +208,7 @@ def shuffle(sentence: Sentence, generator: torch.Generator) -> Sentence:
     text = sentence.text.rstrip(" .")
     phrases = _phrases(text, word_spans(text, sentence.word))
     glue = ", " if "," in text else " "
-    return copy(sentence, text=glue.join(_draw(phrases, len(phrases), generator)))
+    return copy(sentence, text=glue.join(_draw(phrases, len(phrases), order)))
 
 
 def _phrases(text: str, spans: list[tuple[int, int]]) -> list[str]:

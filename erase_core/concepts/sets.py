@@ -11,6 +11,8 @@ from typing import Any, Literal, cast, get_args
 
 from ..errors import EraseError
 from ..files import read_json, write_json
+from .known import known_synonyms
+from .spans import word_spans
 
 VERSION = 1
 Kind = Literal["entity", "abstraction", "relationship"]
@@ -31,6 +33,22 @@ class Bands:
         """All words, band after band from none to near."""
         return self.none + self.far + self.mid + self.near
 
+    def without(self, erased: Iterable[str]) -> Bands:
+        """The words that name none of ``erased``."""
+        names = tuple(erased)
+        return Bands(
+            **{
+                band: tuple(w for w in getattr(self, band) if not named_in(w, names))
+                for band in BANDS
+            }
+        )
+
+
+def named_in(text: str, words: Iterable[str]) -> str | None:
+    """The first of ``words`` that stands in ``text`` in any form ("cats", "black cat"), or None."""
+    plain = text.replace("_", " ")
+    return next((word for word in words if word_spans(plain, word)), None)
+
 
 @dataclass(frozen=True)
 class Concept:
@@ -39,7 +57,7 @@ class Concept:
     `sense` is a WordNet synset name ("tiger.n.02") or a few words that say which meaning is meant;
     `sentences` are prompts that contain the name, and replace the shipped templates when given.
     Raises EraseError, naming the field, for an empty or repeated word, an unknown kind, or a word
-    that is to be erased and kept at once.
+    to keep that names what is to be erased: an inflection, a known synonym, or a phrase with it.
     """
 
     name: str
@@ -56,15 +74,24 @@ class Concept:
         _check_words(f"{label}: name and synonyms", self.erased())
         _check_words(f"{label}: irrelevant", self.irrelevant.words())
         _check_words(f"{label}: sentences", self.sentences)
-        both = _keys(self.erased()) & _keys(self.irrelevant.words())
-        if both:
-            raise EraseError(
-                f'{label}: irrelevant lists "{min(both)}", which is to be erased; remove it there.'
-            )
+        for word in self.irrelevant.words():
+            if named := named_in(word, self.names()):
+                raise EraseError(
+                    f'{label}: irrelevant lists "{word}", which {_as(word, named)}is to be erased; '
+                    "remove it there."
+                )
 
     def erased(self) -> tuple[str, ...]:
         """The name and the synonyms."""
         return (self.name, *self.synonyms)
+
+    def names(self) -> tuple[str, ...]:
+        """The name, the synonyms, and the synonyms that the shipped lists know."""
+        return self.erased() + known_synonyms(self.name, self.kind, self.sense)
+
+    def keeping(self, found: Bands) -> Concept:
+        """The concept with the words of ``found`` that do not name it."""
+        return replace(self, irrelevant=found.without(self.names()))
 
     def irrelevant_words(self) -> tuple[str, ...]:
         """The words that must stay, of all bands."""
@@ -85,16 +112,18 @@ class ConceptSet:
         if not self.concepts:
             raise EraseError("concepts is empty; name at least one concept to erase.")
         _check_words("concepts: name", tuple(concept.name for concept in self.concepts))
+        names = self.names()
         for concept in self.concepts:
-            both = _keys(concept.irrelevant_words()) & self._erased()
-            if both:
-                raise EraseError(
-                    f'concept "{concept.name}": irrelevant lists "{min(both)}", which another '
-                    "concept of the set erases; remove it there."
-                )
+            for word in concept.irrelevant_words():
+                if named := named_in(word, names):
+                    raise EraseError(
+                        f'concept "{concept.name}": irrelevant lists "{word}", which '
+                        f"{_as(word, named)}another concept of the set erases; remove it there."
+                    )
 
-    def _erased(self) -> set[str]:
-        return _keys(word for concept in self.concepts for word in concept.erased())
+    def names(self) -> tuple[str, ...]:
+        """Every name of what is to be erased, those that the shipped lists know among them."""
+        return tuple(name for concept in self.concepts for name in concept.names())
 
     @classmethod
     def together(cls, concepts: Iterable[Concept]) -> ConceptSet:
@@ -104,15 +133,17 @@ class ConceptSet:
     def merge(self, other: ConceptSet) -> ConceptSet:
         """Both sets as one; a concept in both gets the words of both.
 
-        A word that either set erases leaves the irrelevant words of the other, and of a word in two
-        bands the first set's band stays. EraseError when a concept has two kinds.
+        A word that names what either set erases leaves the irrelevant words of the other, and of a
+        word in two bands the first set's band stays. EraseError when a concept has two kinds.
         """
         merged = {concept.name.casefold(): concept for concept in self.concepts}
         for concept in other.concepts:
             known = merged.get(concept.name.casefold())
             merged[concept.name.casefold()] = _join(known, concept) if known else concept
-        erased = self._erased() | other._erased()
-        return ConceptSet(tuple(_keep(concept, erased) for concept in merged.values()))
+        names = self.names() + other.names()
+        return ConceptSet(
+            tuple(replace(c, irrelevant=c.irrelevant.without(names)) for c in merged.values())
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The set as plain JSON values."""
@@ -140,8 +171,9 @@ class ConceptSet:
     @classmethod
     def load(cls, path: Path | str) -> ConceptSet:
         """Read a JSON file; EraseError names the file and what is wrong in it."""
+        value = read_json(path)
         try:
-            return cls.from_json(read_json(path))
+            return cls.from_json(value)
         except EraseError as error:
             raise EraseError(f"{path}: {error}") from error
 
@@ -205,6 +237,11 @@ def _check_words(where: str, words: tuple[str, ...]) -> None:
         seen.add(word.casefold())
 
 
+def _as(word: str, named: str) -> str:
+    """Why a word is what it names, unless it is that word itself."""
+    return "" if word.casefold() == named.casefold() else f'names "{named}", which '
+
+
 def _unique(words: Iterable[str], drop: set[str]) -> tuple[str, ...]:
     """The words in order, without repetitions and without those in `drop`, which grows by them."""
     kept = []
@@ -219,20 +256,13 @@ def _join(a: Concept, b: Concept) -> Concept:
     if a.kind != b.kind:
         raise EraseError(f'concept "{a.name}": kind is {a.kind} and {b.kind}; make them one.')
     synonyms = _unique(a.synonyms + b.synonyms, _keys([a.name]))
-    seen = _keys(synonyms) | _keys(a.irrelevant.words())
+    seen = _keys(a.irrelevant.words())
     bands = {n: getattr(a.irrelevant, n) + _unique(getattr(b.irrelevant, n), seen) for n in BANDS}
-    erased = _keys((a.name, *synonyms))
-    joined = Bands(**{n: _unique(words, set(erased)) for n, words in bands.items()})
-    return replace(
-        a,
+    named = Concept(
+        a.name,
+        a.kind,
         sense=a.sense or b.sense,
         synonyms=synonyms,
-        irrelevant=joined,
         sentences=_unique(a.sentences + b.sentences, set()),
     )
-
-
-def _keep(concept: Concept, erased: set[str]) -> Concept:
-    """The concept without irrelevant words that are erased."""
-    bands = {name: _unique(getattr(concept.irrelevant, name), set(erased)) for name in BANDS}
-    return replace(concept, irrelevant=Bands(**bands))
+    return named.keeping(Bands(**bands))

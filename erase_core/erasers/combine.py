@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,9 @@ from torch import Tensor
 
 from .. import __version__
 from ..errors import EraseError
-from ..models.flux1.names import Slot
+from ..files import parse_json
+from ..models.base import Slot
+from .load import parts as split
 from .lora import DOWN, FILE_PREFIX, PEFT_PREFIX, UP, bake, bare_modules
 
 # "cat" stacks the ranks and so adds the changes exactly; the others keep the rank and blend.
@@ -51,9 +54,27 @@ def combine(
     """
     if method not in METHODS:
         raise EraseError(f"There is no method {method}; choose from {', '.join(METHODS)}.")
-    states = [bake(part.tensors, f"LoRA {n}") for n, part in enumerate(parts, 1)]
-    if not states or not all(states):
+    if not all(math.isfinite(part.weight) for part in parts):
+        raise EraseError("A weight is no finite number; write numbers such as 1 or 0.5.")
+    if not parts or not all(part.tensors for part in parts):
         raise EraseError("There is nothing to combine; connect or choose at least one LoRA.")
+    loras: list[Part] = []
+    changes: dict[str, Tensor] = {}
+    for part in parts:
+        lora, edit = split(part.tensors)
+        loras += [part._replace(tensors=lora)] if lora else []
+        for name, change in edit.items():
+            scaled = part.weight * change.float()
+            changes[name] = changes[name] + scaled if name in changes else scaled
+    if changes and method != "cat":
+        raise EraseError(f"{method} cannot combine edits of whole weights; choose cat, which can.")
+    return (_combine_loras(loras, method, density, seed) if loras else {}) | changes
+
+
+def _combine_loras(
+    parts: Sequence[Part], method: str, density: float, seed: int
+) -> dict[str, Tensor]:
+    states = [bake(part.tensors, f"LoRA {n}") for n, part in enumerate(parts, 1)]
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about rank 0 initialisations that are overwritten
         torch.manual_seed(seed)
@@ -108,7 +129,8 @@ def rank_of(tensors: Mapping[str, Tensor]) -> int:
 def _names(metadata: Mapping[str, str]) -> list[str]:
     """The concepts that a file of ours erases."""
     try:
-        return [concept["name"] for concept in json.loads(metadata["erase.concepts"])["concepts"]]
+        concepts = parse_json(metadata["erase.concepts"])["concepts"]
+        return [str(concept["name"]) for concept in concepts]
     except (KeyError, TypeError, ValueError):
         return []
 
@@ -117,7 +139,12 @@ def _adapted(states: Sequence[Mapping[str, Tensor]]) -> Any:
     """PEFT's model over bare modules, with each state as an adapter "part0", "part1", ..."""
     slots: dict[str, Slot] = {}
     for state in states:
-        slots |= _slots(state)
+        own = _slots(state)
+        if any(slots.get(name, slot) != slot for name, slot in own.items()):
+            raise EraseError(
+                "These LoRAs were made for bases of different sizes; combine those of one base."
+            )
+        slots |= own
     model: Any = None
     for number, state in enumerate(states):
         name = f"part{number}"

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import EraseError
-from ..files import read_tensors, save_tensors
+from ..tensors import read_tensors, refuse_unfinite, save_tensors
 
 PREFIX, SUFFIX = "diffusion_model.", ".diff"  # ComfyUI's names for a weight's change in a LoRA file
 
 
 class WeightEdit:
     """Float32 changes to the weights of Linear modules; a
-    :class:`~erase_core.models.flux1.forward.Lora`.
+    :class:`~erase_core.models.base.Adapter`.
 
     ``changes`` maps a BFL module name to what is added to its weight (out_features, in_features).
     """
@@ -36,15 +36,30 @@ class WeightEdit:
     @classmethod
     def load(cls, path: Path | str) -> WeightEdit:
         """Read a file of :meth:`save`; EraseError when it holds anything else."""
-        tensors, _ = read_tensors(path)
+        return cls.from_tensors(read_tensors(path)[0], str(path))
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], origin: str) -> WeightEdit:
+        """As :meth:`load`, from tensors under a file's names; ``origin`` is named in errors."""
         if not all(key.startswith(PREFIX) and key.endswith(SUFFIX) for key in tensors):
-            raise EraseError(f"{path} is no weight edit; choose a file with {SUFFIX} tensors.")
+            raise EraseError(f"{origin} is no weight edit; choose a file with {SUFFIX} tensors.")
+        refuse_unfinite(tensors, origin)
         return cls({k.removeprefix(PREFIX).removesuffix(SUFFIX): t for k, t in tensors.items()})
 
     def __call__(self, name: str, x: Tensor, y: Tensor) -> Tensor:
         """``y`` plus the change at BFL module ``name`` for its input ``x``, in ``y``'s dtype."""
         change = self.changes.get(name)
         return y if change is None else (y + F.linear(x.float(), change)).to(y.dtype)
+
+    def to(self, device: torch.device | str) -> WeightEdit:
+        """Move the changes (in place) and return self; make optimisers afterwards."""
+        for parameter in self.parameters():
+            parameter.data = parameter.data.to(device)
+        return self
+
+    def scaled(self, strength: float) -> WeightEdit:
+        """An edit with ``strength`` times the changes."""
+        return WeightEdit({name: strength * change for name, change in self.changes.items()})
 
     def parameters(self) -> list[nn.Parameter]:
         """The changes, in a fixed order."""

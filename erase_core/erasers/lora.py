@@ -11,7 +11,7 @@ import copy
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +21,8 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft
 from torch import Tensor, nn
 
 from ..errors import EraseError
-from ..files import read_tensors, save_tensors
-from ..models.flux1.config import FluxConfig
-from ..models.flux1.names import Slot, linear_slots, lora_slots
+from ..models.base import Slot
+from ..tensors import read_tensors, refuse_unfinite, save_tensors
 
 FILE_PREFIX = "transformer."  # diffusers' name for the part of the pipeline that the LoRA changes
 PEFT_PREFIX = "base_model.model."
@@ -39,7 +38,8 @@ class _Adapter(NamedTuple):
 
 
 class EraserLora:
-    """Low-rank changes to named Linear modules; a :class:`~erase_core.models.flux1.forward.Lora`.
+    """Low-rank changes to named Linear modules; a
+    :class:`~erase_core.models.base.Adapter`.
 
     Parameters are float32 whatever the base's dtype. Make one with :meth:`create` or :meth:`load`.
     """
@@ -62,24 +62,22 @@ class EraserLora:
     @classmethod
     def create(
         cls,
-        config: FluxConfig,
-        targets: Iterable[str],
+        slots: Mapping[str, Slot],
         rank: int = 8,
         alpha: float | None = None,
         seed: int = 0,
     ) -> EraserLora:
         """A fresh LoRA that changes nothing yet (B = 0), equal for equal seeds.
 
-        ``targets`` are keys of :data:`erase_core.models.flux1.names.TARGETS`; ``alpha`` None means
-        ``alpha = rank``. The global random state is left as it was.
+        ``slots`` are the Linears that it changes, as :meth:`.Model.slots` finds them by their
+        roles; ``alpha`` None means ``alpha = rank``. The global random state is left as it was.
         """
-        slots = lora_slots(config, targets)
         scale = 1.0 if alpha is None else alpha / rank
         return cls(slots, dict.fromkeys(slots, rank), scale, seed)
 
     @classmethod
-    def load(cls, path: Path | str, config: FluxConfig) -> EraserLora:
-        """Read a LoRA file with diffusers' names, for a base of the given sizes.
+    def load(cls, path: Path | str, linears: Mapping[str, Slot]) -> EraserLora:
+        """Read a LoRA file with diffusers' names, for a base that has these ``linears``.
 
         ``.alpha`` tensors are honoured (scale = alpha / rank, 1 when absent).
 
@@ -88,17 +86,16 @@ class EraserLora:
         EraseError
             When the file is missing, holds other names, or was made for another size.
         """
-        return cls.from_tensors(read_tensors(path)[0], config, str(path))
+        return cls.from_tensors(read_tensors(path)[0], linears, str(path))
 
     @classmethod
     def from_tensors(
-        cls, tensors: Mapping[str, Tensor], config: FluxConfig, origin: str = "The LoRA"
+        cls, tensors: Mapping[str, Tensor], linears: Mapping[str, Slot], origin: str = "The LoRA"
     ) -> EraserLora:
         """As :meth:`load`, from tensors under a file's names; ``origin`` is named in errors."""
         state = bake(tensors, origin)
-        known = linear_slots(config)
         names = [key.removesuffix(DOWN) for key in state if key.endswith(DOWN)]
-        slots = {name: known[name] for name in names if name in known}
+        slots = {name: linears[name] for name in names if name in linears}
         ranks = {name: len(state[name + DOWN]) for name in slots}
         wanted = {
             key: shape
@@ -188,13 +185,13 @@ class EraserLora:
         return {module: sorted(a, key=lambda x: x.rows.start) for module, a in found.items()}
 
 
-def change_norms(tensors: Mapping[str, Tensor]) -> dict[str, float]:
+def change_norms(tensors: Mapping[str, Tensor], origin: str = "The LoRA") -> dict[str, float]:
     """Frobenius norm of every ``B @ A`` in a LoRA file's tensors, by diffusers name.
 
     Needs neither the base nor the products: ``|B A|^2 = trace((B^T B) (A A^T))``.
     """
     norms = {}
-    for name, down, up in _pairs(bake(tensors, "The LoRA")):
+    for name, down, up in _pairs(bake(tensors, origin)):
         square = ((up.T @ up) * (down @ down.T)).sum().item()
         norms[name] = math.sqrt(max(square, 0.0))
     return norms
@@ -206,19 +203,50 @@ def _pairs(state: Mapping[str, Tensor]) -> list[tuple[str, Tensor, Tensor]]:
 
 
 def bake(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
-    """A and B in float32 without the ``transformer.`` prefix, ``.alpha`` multiplied into B."""
+    """A and B in float32 without the ``transformer.`` prefix, ``.alpha`` multiplied into B.
+
+    Every LoRA passes here, whoever made it. EraseError, naming ``origin``, for other names, shapes
+    that are no LoRA's, NaN and infinity.
+    """
     plain = {key.removeprefix(FILE_PREFIX): tensor for key, tensor in tensors.items()}
+    if len(plain) < len(tensors):
+        raise EraseError(f"{origin} names a tensor twice, with {FILE_PREFIX} and without it.")
+    check_pairs(plain, origin)
     state = {k: t.float() for k, t in plain.items() if k.endswith((DOWN, UP))}
     for key, tensor in plain.items():
-        name = key.removesuffix(ALPHA)
-        if key.endswith(ALPHA) and {name + DOWN, name + UP} <= state.keys():
+        if key.endswith(ALPHA):
+            name = key.removesuffix(ALPHA)
             state[name + UP] = state[name + UP] * (tensor.item() / len(state[name + DOWN]))
-        elif key not in state:
+    refuse_unfinite(state, origin)  # alpha among it: finite by itself, it may be too much for B
+    return state
+
+
+def check_pairs(tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Refuse what is no LoRA with diffusers' names, as its names and shapes tell.
+
+    Raises
+    ------
+    EraseError
+        For a foreign name, A without B, an alpha alone or of several values, and matrices that
+        cannot be multiplied.
+    """
+    for key, tensor in tensors.items():
+        name = next((key.removesuffix(end) for end in (DOWN, UP, ALPHA) if key.endswith(end)), None)
+        if name is None:
             raise EraseError(
                 f"{origin} holds {key}, which is no part of a Flux LoRA with diffusers' names; "
                 "choose a file whose keys read transformer.transformer_blocks...lora_A.weight."
             )
-    return state
+        down, up = tensors.get(name + DOWN), tensors.get(name + UP)
+        if down is None or up is None:
+            lacks = DOWN if down is None else UP
+            raise EraseError(f"{origin} lacks {name}{lacks}; download or make it again.")
+        matrices = down.ndim == 2 == up.ndim and 0 < len(down) == up.shape[1]
+        if not matrices or not tensor.is_floating_point():
+            shapes = f"{list(down.shape)} and {list(up.shape)} ({tensor.dtype})"
+            raise EraseError(f"{origin} holds no matrices of one rank at {name}: {shapes}.")
+        if key.endswith(ALPHA) and tensor.numel() != 1:
+            raise EraseError(f"{origin} holds {tensor.numel()} values in {key}; alpha is one.")
 
 
 def bare_modules(slots: Mapping[str, Slot]) -> nn.Module:

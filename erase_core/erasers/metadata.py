@@ -1,66 +1,72 @@
-"""What a LoRA file says about itself."""
+"""What an eraser's file says about itself."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import __version__
 from ..concepts.sets import ConceptSet
-from ..methods.eraseanything.settings import TrainSettings
-from ..methods.eraseanything.trainer import TrainResult
 
 FINAL = 20  # iterations over which the final losses are averaged
 
 
-def lora_metadata(
-    result: TrainResult,
-    concepts: ConceptSet,
-    settings: TrainSettings,
-    base_name: str,
-    base_sha256: str,
-) -> dict[str, str]:
-    """Metadata of a LoRA file: our ``erase.`` keys, and the ``ss_`` ones that LoRA managers read.
+class Base(NamedTuple):
+    """The model that an eraser was made for: its file's ``name`` and ``sha256``, empty where they
+    are unknown."""
 
+    name: str
+    sha256: str
+
+
+def metadata(
+    base: Base,
+    concepts: ConceptSet,
+    settings: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]],
+    stopped: str,
+) -> dict[str, str]:
+    """Our ``erase.`` keys, and the ``ss_`` ones that LoRA managers read.
+
+    ``settings`` are the method's as plain JSON values, ``history`` the losses of every iteration.
     The date is a day (UTC), so that two equal runs on one day give equal bytes;
     ``SOURCE_DATE_EPOCH`` in the environment pins it.
     """
     names = ", ".join(concept.name for concept in concepts.concepts)
     ours = {
-        "base": base_name,
-        "base_sha256": base_sha256,
+        "base": base.name,
+        "base_sha256": base.sha256,
         "concepts": _json(concepts.to_json()),
         "date": _day(),
-        "losses": _json(final_losses(result)),
-        "settings": _json(settings.to_dict()),
-        "steps": str(len(result.history)),
-        "stopped": result.stopped,
+        "losses": _json(final_losses(history)),
+        "settings": _json(settings),
+        "steps": str(len(history)),
+        "stopped": stopped,
         "versions": _json(_versions()),
     }
     managers = {
         "ss_base_model_version": "flux1",
-        "ss_sd_model_name": base_name,
-        "ss_new_sd_model_hash": base_sha256,
+        "ss_sd_model_name": base.name,
+        "ss_new_sd_model_hash": base.sha256,
         "ss_network_module": "peft.tuners.lora",
-        "ss_network_dim": str(settings.rank),
-        "ss_network_alpha": str(settings.rank),  # the file's: its scale is baked in
-        "ss_seed": str(settings.seed),
-        "ss_steps": str(len(result.history)),
+        "ss_network_dim": str(settings.get("rank", "")),
+        "ss_network_alpha": str(settings.get("rank", "")),  # the file's: its scale is baked in
+        "ss_seed": str(settings.get("seed", "")),
+        "ss_steps": str(len(history)),
         "ss_training_comment": f"EraseAnything {__version__}: erases {names}",
     }
     return {"format": "pt"} | {f"erase.{key}": value for key, value in ours.items()} | managers
 
 
-def final_losses(result: TrainResult) -> dict[str, float]:
+def final_losses(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Every loss averaged over the last FINAL iterations."""
-    last = result.history[-FINAL:]
-    names = sorted({name for losses in last for name in losses})
+    last = history[-FINAL:]
     means = {}
-    for name in names:
+    for name in sorted({name for losses in last for name in losses}):
         values = [losses[name] for losses in last if name in losses]
         means[name] = sum(values) / len(values)
     return means

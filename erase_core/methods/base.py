@@ -1,112 +1,190 @@
-"""What a method of erasing is to the benchmark, and where it finds all of them.
+"""What a method of erasing is, and where all of them are found.
 
-To add a method, put a file into ``methods/`` with a tuple ``METHODS``; it appears in every table.
+To add a method, put a file into this folder with a tuple ``METHODS``: it is a choice of ``train``,
+a node's choice if it is a ``product``, and a row of every table.
 """
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
-
-from torch import Tensor
+from typing import Any, Literal, NamedTuple
 
 from ..concepts.sets import Concept, ConceptSet
+from ..erasers.base import Eraser
 from ..errors import EraseError
-from ..models.base import Bundle
-from ..models.flux1.forward import Lora
+from ..models.base import Model
 from ..registry import collect, find
+from ..settings import Settings, read_pairs
+from ..training.estimate import Run
+from ..training.progress import Progress
+from ..training.result import Result
+from ..training.states import KeepPictures
+from .presets import DEFAULT, default_preset, preset_values
 
-
-class Eraser(Lora, Protocol):
-    """What a method leaves behind: it acts in the forward pass, and ComfyUI loads its file."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What the file holds."""
-        ...
-
-    def save(self, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
-        """Write the file, whole or not at all."""
-        ...
+Made = Literal["as it is", "closed form", "trained"]
+ALIASES = {"ours": "eraseanything"}  # of methods, in published tables and on command lines
 
 
 @dataclass(frozen=True)
 class Task:
     """Erase these concepts from this model; same seed, same eraser.
 
-    ``on_step(done, total)`` hears how far the work is.
+    Attributes
+    ----------
+    on_step
+        Hears of every step, and may raise KeyboardInterrupt to end the work.
+    on_ready
+        Hears of a run whose prompts are encoded, before it needs its model in place. Methods that
+        are no such run want it in place from the start.
+    pictures
+        Stand for what must stay, where a method takes any.
+    checkpoints, replaces, resume
+        Where a run's checkpoints go, whether older ones there give way, and one to go on from.
     """
 
-    bundle: Bundle
+    model: Model
     concepts: ConceptSet
     seed: int = 0
-    on_step: Callable[[int, int], None] = lambda done, total: None
+    on_step: Callable[[Progress], None] = lambda progress: None
+    on_ready: Callable[[Run], None] = lambda run: None
+    pictures: KeepPictures | None = None
+    checkpoints: Path | None = None
+    replaces: bool = False
+    resume: Path | None = None
 
     @property
     def concept(self) -> Concept:
         """The first concept, for methods that know only one."""
         return self.concepts.concepts[0]
 
+    def steps(self, total: int) -> Callable[[int], None]:
+        """A function to be called with the number of steps done, of ``total``."""
+        began = time.monotonic()
+
+        def done(count: int) -> None:
+            left = (time.monotonic() - began) / count * (total - count)
+            self.on_step(Progress("training", count, total, {}, left))
+
+        return done
+
+
+class Cost(NamedTuple):
+    """What one thing takes on MiniFlux: median seconds on two CPU cores, and the process's most
+    memory in GB (docs/results/cells.csv)."""
+
+    seconds: float
+    memory_gb: float
+
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the tables.
+    """A way of erasing.
 
-    ``name`` is said on the command line and in files, ``label`` in tables and plots; ``source`` is
-    the paper it follows; ``run(task, **settings)`` does the work (None leaves the model as it is).
-    A setting that is None takes what ``kinds`` has for the kind of the first concept.
+    Attributes
+    ----------
+    name, label
+        On command lines and in files; in tables and plots.
+    paper
+        What it follows.
+    run
+        Does the work: ``run(task, settings)`` gives the eraser, or the whole result of a run; None
+        leaves the model as it is.
+    settings
+        All that it can be told, with good defaults.
+    own
+        What this variant has instead of the defaults.
+    kinds
+        Kind of the first concept -> what suits it.
+    made
+        How its eraser comes about.
+    product
+        Whether people are offered it; else it is a row of tables alone.
+    families
+        Names of the families it works on; none: all of them.
+    preset, presets
+        The preset it takes unless told otherwise, and under which method's name it is looked up.
+    several
+        The settings for so many concepts at once.
+    cost
+        What it takes, where that was measured.
+    finds_room
+        Whether its run says when its model must be in place (``on_ready``), so that text encoders
+        can go before.
     """
 
     name: str
     label: str
-    source: str
-    run: Callable[..., Eraser | None]
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    paper: str
+    run: Callable[[Task, Any], Result | Eraser | None]
+    settings: type[Settings] = Settings
+    own: Mapping[str, Any] = field(default_factory=dict)
     kinds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    made: Made = "trained"
+    product: bool = False
+    families: tuple[str, ...] = ()
+    preset: str = DEFAULT
+    presets: str = ""
+    several: Callable[[Any, int], Any] = lambda settings, count: settings
+    cost: Cost | None = None
+    finds_room: bool = False
 
-    def erase(self, task: Task) -> Eraser | None:
-        """Do the work with the method's settings."""
-        return self.run(task, **self.suited(task.concept))
+    def erase(
+        self, task: Task, preset: str = "", changes: Mapping[str, Any] | None = None
+    ) -> Result:
+        """Do the work with the settings that suit the model and its concepts, and ``changes``.
 
-    def suited(self, concept: Concept) -> dict[str, Any]:
-        """The settings that suit a concept's kind."""
-        own = self.kinds.get(concept.kind, {})
-        return {n: own.get(n) if value is None else value for n, value in self.settings.items()}
+        Raises
+        ------
+        EraseError
+            When the method does not work on the model's family.
+        """
+        if self.families and task.model.family.name not in self.families:
+            raise EraseError(f"{self.label} works on {', '.join(self.families)} only.")
+        settings = self.suited(task.model, task.concepts, preset, changes)
+        began = time.monotonic()
+        made = self.run(task, settings)
+        if isinstance(made, Result):
+            return made
+        seconds = {"training": time.monotonic() - began}
+        return Result(made, settings.to_dict() | {"seed": task.seed}, seconds=seconds)
+
+    def suited(
+        self,
+        model: Model,
+        concepts: ConceptSet,
+        preset: str = "",
+        changes: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """The settings for these concepts: the preset's for their kinds, then ``changes``."""
+        kinds, method = [c.kind for c in concepts.concepts], self.presets or self.name
+        chosen = preset or default_preset(model, method, self.preset)
+        values = {n: v for n, v in _model_values(model).items() if n in self.settings.about()}
+        values |= self.kinds.get(kinds[0], {})
+        values |= preset_values(model, method, chosen, kinds)
+        settings = self.several(self.settings().changed(values), len(kinds))
+        return settings.changed({**self.own, **(changes or {})})
 
     def changed(self, pairs: Sequence[str]) -> Method:
         """A row of its own: the method with other settings, each told as "lr=1e-3"."""
         if not pairs:
             return self
-        settings = dict(self.settings)
-        kind = next(iter(self.kinds.values()), {})
-        for pair in pairs:
-            name, _, text = pair.partition("=")
-            if name not in settings:
-                known = ", ".join(settings) or "none"
-                raise EraseError(f"The method {self.name} has no setting {name}; it has {known}.")
-            like = kind.get(name) if settings[name] is None else settings[name]
-            settings[name] = _value(text, like)
         told = " ".join(pairs)
         return replace(
-            self, name=f"{self.name} {told}", label=f"{self.label}, {told}", settings=settings
+            self,
+            name=f"{self.name} {told}",
+            label=f"{self.label}, {told}",
+            presets=self.presets or self.name,
+            own={**self.own, **read_pairs(self.settings, pairs)},
         )
 
 
-def _value(text: str, default: Any) -> Any:
-    """A setting as it is written on the command line; lists are told as "a,b"."""
-    if isinstance(default, (tuple, list)):
-        return tuple(text.split(","))
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        value = text
-    if isinstance(default, (int, float)) and not isinstance(value, (int, float)):
-        raise EraseError(
-            f'The benchmark was told "{text}" where a number belongs; write e.g. 1e-3.'
-        )
-    return value
+def _model_values(model: Model) -> dict[str, Any]:
+    """Settings that a model decides, for the methods that have them."""
+    height, width = model.size
+    return {"height": height, "width": width, "shift_mu": model.shift_mu}
 
 
 def methods() -> dict[str, Method]:
@@ -119,5 +197,11 @@ def find_method(name: str) -> Method:
 
     EraseError, listing what there is, for any other.
     """
-    plain, *changes = name.split() or [name]
+    plain, *changes = plain_name(name).split() or [name]
     return find(methods(), plain, "method").changed(changes)
+
+
+def plain_name(name: str) -> str:
+    """The name of a method or of a row of tables as it is today."""
+    first, *rest = name.split() or [name]
+    return " ".join([ALIASES.get(first, first), *rest])

@@ -15,19 +15,18 @@ stays then). 240 steps leave less of "car" than 120.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..erasers.base import Eraser
 from ..erasers.lora import EraserLora
-from ..models.flux1.forward import tree_device
+from ..settings import setting
 from ..training.states import Rollouts
-from .base import Eraser, Method, Task
-from .eraseanything.settings import NullPrompt
-from .esd import ATTENTION, erasing
-from .loop import BATCH, Model, descend
+from .base import Cost, Method, Task
+from .esd import EsdSettings, erasing
+from .loop import BATCH, Teacher, descend
 
 SOURCE = "Bui et al., EAP, NeurIPS 2024"
 SEARCH = 20  # iterations between two searches
@@ -38,24 +37,24 @@ EACH = 2  # sentences a word
 class Adversary:
     """The candidates, and the one of them that a student draws least as it was."""
 
-    def __init__(self, model: Model) -> None:
-        found = list(model.kept(EACH).values())
-        order = torch.randperm(len(found), generator=model.generator)[:CANDIDATES].tolist()
+    def __init__(self, teacher: Teacher) -> None:
+        found = list(teacher.kept(EACH).values())
+        order = torch.randperm(len(found), generator=teacher.generator)[:CANDIDATES].tolist()
         words = [found[index] for index in order]
-        self.model = model
+        self.teacher = teacher
         self.owner = torch.tensor([n for n, texts in enumerate(words) for _ in texts])
-        self.cond = model.encode([text for texts in words for text in texts])
-        self.states: Rollouts = model.roll_out(self.cond)
+        self.cond = teacher.encode([text for texts in words for text in texts])
+        self.states: Rollouts = teacher.roll_out(self.cond)
         self.worst = 0
 
     @torch.no_grad()
     def search(self, student: Eraser) -> None:
         """Find the word with the largest error, all at one random step of their rollouts."""
-        step = torch.randint(self.states.latents.shape[1], (1,), generator=self.model.generator)
+        step = torch.randint(self.states.latents.shape[1], (1,), generator=self.teacher.generator)
         errors = torch.zeros(int(self.owner.max()) + 1)
         for rows in torch.arange(len(self.states)).split(4 * BATCH):
             batch = self.states.at(rows, step.expand_as(rows))
-            found = self.model.velocity(batch, self.cond.select(rows), student).cpu()
+            found = self.teacher.velocity(batch, self.cond.select(rows), student).cpu()
             square = (found - batch.target).square().flatten(1).mean(1)
             errors.index_add_(0, self.owner[rows], square)
         self.worst = int((errors / self.owner.bincount()).argmax())
@@ -63,31 +62,31 @@ class Adversary:
     def error(self, student: Eraser) -> Tensor:
         """``|| v_D(x_t, c_a) - v_o(x_t, c_a) ||^2`` at states of the word that was found."""
         rows = (self.owner == self.worst).nonzero().flatten()
-        batch = self.states.draw(self.model.generator, BATCH, rows)
-        return self.model.error(batch, self.cond.select(batch.rows), batch.target, student)
+        batch = self.states.draw(self.teacher.generator, BATCH, rows)
+        return self.teacher.error(batch, self.cond.select(batch.rows), batch.target, student)
 
 
-def erase(
-    task: Task,
-    targets: Sequence[str],
-    null: NullPrompt,
-    lr: float,
-    steps: int,
-    eta: float,
-    preserve: float,
-) -> Eraser:
+@dataclass(frozen=True)
+class EapSettings(EsdSettings):
+    """How EAP trains: as ESD does, and what it preserves."""
+
+    steps: int = setting(240, "iterations", low=1, high=100_000)
+    preserve: float = setting(1.0, "weight of what is preserved", low=0, high=1e6, step=0.1)
+
+
+def erase(task: Task, settings: EapSettings) -> Eraser:
     """Erase, and preserve what the last search found."""
-    model = Model(task)
-    lora = EraserLora.create(task.bundle.config, targets, seed=task.seed)
-    lora.to(tree_device(task.bundle.tree))
-    loss, adversary = erasing(model, null, eta), Adversary(model)
+    teacher = Teacher(task)
+    lora = EraserLora.create(task.model.slots(settings.targets), seed=task.seed)
+    lora.to(task.model.device)
+    loss, adversary = erasing(teacher, settings.null, settings.eta), Adversary(teacher)
 
     def total(step: int) -> Tensor:
         if step % SEARCH == 0:
             adversary.search(lora)
-        return loss(lora) + preserve * adversary.error(lora)
+        return loss(lora) + settings.preserve * adversary.error(lora)
 
-    descend(lora, total, steps, lr, task.on_step)
+    descend(lora, total, settings.steps, settings.lr, task)
     return lora
 
 
@@ -97,12 +96,4 @@ KINDS = {
     "abstraction": WITHOUT,
     "relationship": {"null": "empty", "lr": 5e-4, "eta": 1.0},
 }
-SETTINGS: dict[str, Any] = {
-    "targets": ATTENTION,
-    "null": None,
-    "lr": None,
-    "steps": 240,
-    "eta": None,
-    "preserve": 1.0,
-}
-METHODS = (Method("eap", "EAP", SOURCE, erase, SETTINGS, KINDS),)
+METHODS = (Method("eap", "EAP", SOURCE, erase, EapSettings, kinds=KINDS, cost=Cost(163, 0.91)),)

@@ -26,62 +26,72 @@ official code's "erase from", ``v_o(x_t, sentence) - eta (v_o(x_t, name) - v_o(x
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, get_args
 
 from torch import Tensor
 
+from ..erasers.base import Eraser
 from ..erasers.edit import WeightEdit
 from ..erasers.lora import EraserLora
-from ..models.flux1.forward import tree_device
-from ..models.flux1.names import lora_slots
-from .base import Eraser, Method, Task
+from ..settings import Settings, setting
+from ..training.prompts import NullPrompt
+from .base import Cost, Method, Task
 from .eraseanything.losses import esd_target
-from .eraseanything.settings import NullPrompt
-from .loop import BATCH, Model, Trained, descend
+from .loop import BATCH, Teacher, descend
 
 SOURCE = "Gandikota et al., ESD, ICCV 2023"
 STRICT = ("add_k_proj", "add_v_proj")
 ATTENTION = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "image_attention")
 
-Run = Callable[..., Eraser]
+Run = Callable[[Task, Any], Eraser]
 Kinds = dict[str, dict[str, Any]]
 
 
-def erasing(model: Model, null: NullPrompt, eta: float) -> Callable[[Eraser], Tensor]:
+def erasing(teacher: Teacher, null: NullPrompt, eta: float) -> Callable[[Eraser], Tensor]:
     """ESD's loss of a student, at other states each time it is called."""
-    prompts = model.prompts(null)
-    cond = model.encode([prompt.sentence.text for prompt in prompts])
-    states = model.roll_out(cond, model.encode([prompt.null for prompt in prompts]))
+    prompts = teacher.prompts(null)
+    cond = teacher.encode([prompt.sentence.text for prompt in prompts])
+    states = teacher.roll_out(cond, teacher.encode([prompt.null for prompt in prompts]))
 
     def loss(student: Eraser) -> Tensor:
-        batch = states.draw(model.generator, BATCH)
+        batch = states.draw(teacher.generator, BATCH)
         assert batch.null is not None
         target = esd_target(batch.null, batch.target, eta)
-        return model.error(batch, cond.select(batch.rows), target, student)
+        return teacher.error(batch, cond.select(batch.rows), target, student)
 
     return loss
 
 
-def train(
-    task: Task, eraser: Trained, null: NullPrompt, lr: float, steps: int, eta: float
-) -> Trained:
+@dataclass(frozen=True)
+class EsdSettings(Settings):
+    """How ESD trains."""
+
+    targets: tuple[str, ...] = setting(ATTENTION, "what is trained")
+    null: NullPrompt = setting("empty", "what stands for nothing", choices=get_args(NullPrompt))
+    lr: float = setting(1e-4, "learning rate", low=0, high=10, step=1e-5)
+    steps: int = setting(100, "iterations", low=1, high=100_000)
+    eta: float = setting(1.0, "how far past nothing", low=0, high=100, step=0.1)
+
+
+def train(task: Task, eraser: Eraser, settings: EsdSettings) -> Eraser:
     """Fill an eraser that does nothing yet."""
-    loss = erasing(Model(task), null, eta)
-    descend(eraser, lambda step: loss(eraser), steps, lr, task.on_step)
+    loss = erasing(Teacher(task), settings.null, settings.eta)
+    descend(eraser, lambda step: loss(eraser), settings.steps, settings.lr, task)
     return eraser
 
 
-def as_lora(task: Task, targets: Sequence[str], **settings: Any) -> Eraser:
-    """Train a LoRA on ``targets``."""
-    lora = EraserLora.create(task.bundle.config, targets, seed=task.seed)
-    return train(task, lora.to(tree_device(task.bundle.tree)), **settings)
+def as_lora(task: Task, settings: EsdSettings) -> Eraser:
+    """Train a LoRA on the targets."""
+    lora = EraserLora.create(task.model.slots(settings.targets), seed=task.seed)
+    return train(task, lora.to(task.model.device), settings)
 
 
-def as_weights(task: Task, targets: Sequence[str], **settings: Any) -> Eraser:
-    """Train the weights themselves that a LoRA on ``targets`` would change."""
-    slots = lora_slots(task.bundle.config, targets).values()
+def as_weights(task: Task, settings: EsdSettings) -> Eraser:
+    """Train the weights themselves that a LoRA on the targets would change."""
+    slots = task.model.slots(settings.targets).values()
     modules = dict.fromkeys(slot.module for slot in slots)
-    return train(task, WeightEdit.zeros(task.bundle.tree, modules), **settings)
+    return train(task, WeightEdit.zeros(task.model.tree, modules), settings)
 
 
 STRICT_KINDS: Kinds = {
@@ -98,13 +108,17 @@ def _kinds(rate: float) -> Kinds:
     return {"entity": gone, "abstraction": gone, "relationship": pushed}
 
 
-def _method(name: str, label: str, run: Run, targets: Sequence[str], kinds: Kinds) -> Method:
-    settings = {"targets": targets, **dict.fromkeys(kinds["entity"])}
-    return Method(name, label, SOURCE, run, settings, kinds)
+def _method(
+    name: str, label: str, run: Run, targets: Sequence[str], kinds: Kinds, cost: Cost
+) -> Method:
+    own = {"targets": targets}
+    return Method(name, label, SOURCE, run, EsdSettings, own, kinds, cost=cost)
 
 
 METHODS = (
-    _method("esd-x", "ESD-x", as_lora, ATTENTION, _kinds(1e-4)),
-    _method("esd-x-strict", "ESD-x-strict", as_lora, STRICT, STRICT_KINDS),
-    _method("esd-x-full", "ESD-x, full weights", as_weights, ATTENTION, _kinds(1e-5)),
+    _method("esd-x", "ESD-x", as_lora, ATTENTION, _kinds(1e-4), Cost(41, 0.76)),
+    _method("esd-x-strict", "ESD-x-strict", as_lora, STRICT, STRICT_KINDS, Cost(80, 0.87)),
+    _method(
+        "esd-x-full", "ESD-x, full weights", as_weights, ATTENTION, _kinds(1e-5), Cost(39, 0.8)
+    ),
 )

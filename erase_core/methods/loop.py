@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from ..concepts.sentences import build, sides
 from ..concepts.sentences import replace as put
 from ..concepts.spans import word_spans
-from ..models.flux1.forward import Conditioning, Lora, tree_device, velocity
+from ..erasers.base import Eraser
+from ..models.base import Adapter, Conditioning, kept_dtype
 from ..models.sampling import sigmas
-from ..training.prompts import ErasePrompt, Placed, RowPrompts, plan_prompts
-from ..training.states import Batch, Rollouts, Sampler, kept_dtype
-from .base import Eraser, Task
-from .eraseanything.settings import NullPrompt, TrainSettings
+from ..training.prompts import (
+    ErasePrompt,
+    NullPrompt,
+    Placed,
+    RowPrompts,
+    Wanted,
+    orders,
+    plan_prompts,
+)
+from ..training.states import Batch, Rollouts, Sampler
+from .base import Task
 
 GUIDANCE = 3.5  # of distilled models, in rollouts and in training
 BATCH = 8  # states a step, and prompts rolled out together
@@ -27,18 +34,10 @@ PROMPTS = 48  # with a concept in them
 MAX_NORM = 1.0  # of a step's gradient
 
 
-class Trained(Eraser, Protocol):
-    """An eraser with something to train: EraserLora and WeightEdit both are."""
-
-    def parameters(self) -> list[nn.Parameter]:
-        """What is trained."""
-        ...
-
-
 class Recorder:
     """Notes inputs and outputs of named Linears on the way through a model with ``inner``."""
 
-    def __init__(self, modules: Collection[str], inner: Lora | None = None) -> None:
+    def __init__(self, modules: Collection[str], inner: Adapter | None = None) -> None:
         self.modules, self.inner = modules, inner
         self.inputs: dict[str, Tensor] = {}
         self.outputs: dict[str, Tensor] = {}
@@ -50,32 +49,19 @@ class Recorder:
         return y
 
 
-class Both:
-    """Two adapters at once; a :class:`~erase_core.models.flux1.forward.Lora`."""
-
-    def __init__(self, first: Lora, second: Lora) -> None:
-        self.first, self.second = first, second
-
-    def __call__(self, name: str, x: Tensor, y: Tensor) -> Tensor:
-        """``y`` plus both changes at module ``name`` for its input ``x``."""
-        return self.second(name, x, self.first(name, x, y))
-
-
-class Model:
-    """The model of a task, and all that is drawn for it; ``generator`` is the task's."""
+class Teacher:
+    """The frozen model of a task, and all that is drawn for it; ``generator`` is the task's."""
 
     def __init__(self, task: Task) -> None:
-        bundle = task.bundle
-        self.bundle, self.tree, self.concepts = bundle, bundle.tree, task.concepts
-        self.device = tree_device(bundle.tree)
+        self.model, self.concepts = task.model, task.concepts
+        self.device = task.model.device
         self.generator = torch.Generator().manual_seed(task.seed)
-        self.guidance = GUIDANCE if bundle.config.guidance_embed else None
+        self.guidance = task.model.guidance(GUIDANCE)
 
     def prompts(self, null: NullPrompt) -> tuple[ErasePrompt, ...]:
         """Sentences with a concept or a synonym, each with the prompt that stands for nothing."""
         count = PROMPTS * len(self.concepts.concepts)
-        settings = TrainSettings(null=null, l_lora=0.0, l_rsc=0.0, erase_rollouts=count)
-        return plan_prompts(self.concepts, settings, self.generator).erase
+        return plan_prompts(self.concepts, Wanted(count, null=null), self.generator).erase
 
     def kept(self, each: int) -> dict[str, list[str]]:
         """Up to ``each`` sentences for every irrelevant word, with it where a concept was; of a
@@ -87,7 +73,7 @@ class Model:
         found: dict[str, list[str]] = {}
         for concept in self.concepts.concepts:
             for word in concept.irrelevant_words():
-                sentences = build(concept, each, self.generator)
+                sentences = build(concept, each, orders(self.generator))
                 texts = [put(sentence, word).text for sentence in sentences]
                 if concept.kind == "relationship":
                     parts = (sides(sentence) for sentence in sentences)
@@ -98,18 +84,17 @@ class Model:
 
     def encode(self, texts: Sequence[str]) -> Conditioning:
         """A row for each text."""
-        return self.bundle.text.encode(list(texts)).to(self.device)
+        return self.model.text.encode(list(texts)).to(self.device)
 
     def mask(self, placed: Placed) -> Tensor:
         """(L,) bool: which of a prompt's tokens spell the word in it."""
-        return self.bundle.text.token_mask(placed.text, placed.word).bool()
+        return self.model.text.token_mask(placed.text, placed.word).bool()
 
     def roll_out(self, cond: Conditioning, null: Conditioning | None = None) -> Rollouts:
         """The states of an Euler rollout a row, with the frozen velocities at both prompts."""
-        levels = sigmas(STEPS, self.bundle.shift_mu)
-        dtype = kept_dtype(self.tree)
-        states = Rollouts.empty(len(cond), levels, self.bundle.size, dtype, null is not None)
-        sampler = Sampler(self.tree, self.guidance, self.guidance, ())
+        levels, dtype = sigmas(STEPS, self.model.shift_mu), kept_dtype(self.model.tree)
+        states = Rollouts.empty(len(cond), levels, self.model.size, dtype, null is not None)
+        sampler = Sampler(self.model, self.guidance, self.guidance, ())
         for rows in torch.arange(len(cond)).split(BATCH):
             prompts = RowPrompts(cond.select(rows), null.select(rows) if null else None)
             sampler.fill(states, rows, prompts, self.generator)
@@ -118,32 +103,32 @@ class Model:
     def draw(self, texts: Sequence[str]) -> Tensor:
         """A clean latent of each text, (N, 16, h, w), as the frozen model draws it."""
         seeds = torch.randint(2**31, (len(texts),), generator=self.generator).tolist()
-        return self.bundle.latents(texts, seeds, steps=STEPS, guidance=GUIDANCE, batch=BATCH)
+        return self.model.draw(texts, seeds, steps=STEPS, guidance=GUIDANCE, batch=BATCH)
 
-    def velocity(self, batch: Batch, cond: Conditioning, lora: Lora | None = None) -> Tensor:
-        """``v(x_t, c)`` at a batch's states, B rows of prompts; ``lora`` None is ``v_o``."""
+    def velocity(self, batch: Batch, cond: Conditioning, eraser: Adapter | None = None) -> Tensor:
+        """``v(x_t, c)`` at a batch's states, B rows of prompts; ``eraser`` None is ``v_o``."""
         x, sigma = batch.latents.to(self.device), batch.sigma.to(self.device)
-        return velocity(self.tree, x, sigma, cond, self.guidance, lora=lora)
+        return self.model.velocity(x, sigma, cond, self.guidance, eraser)
 
-    def error(self, batch: Batch, cond: Conditioning, target: Tensor, lora: Lora) -> Tensor:
+    def error(self, batch: Batch, cond: Conditioning, target: Tensor, eraser: Adapter) -> Tensor:
         """``mean || v_D(x_t, c) - target ||^2``."""
-        return F.mse_loss(self.velocity(batch, cond, lora), target.to(self.device))
+        return F.mse_loss(self.velocity(batch, cond, eraser), target.to(self.device))
 
 
 def descend(
-    eraser: Trained,
+    eraser: Eraser,
     loss: Callable[[int], Tensor],
     steps: int,
     lr: float,
-    on_step: Callable[[int, int], None],
+    task: Task,
 ) -> None:
     """``steps`` steps of Adam down ``loss(step)``; nothing but the eraser gets a gradient."""
     parameters = eraser.parameters()
-    optimiser = torch.optim.Adam(parameters, lr=lr)
+    optimiser, told = torch.optim.Adam(parameters, lr=lr), task.steps(steps)
     for step in range(steps):
         optimiser.zero_grad()
         loss(step).backward(inputs=parameters)
         clip_grad_norm_(parameters, MAX_NORM)
         optimiser.step()
-        on_step(step + 1, steps)
+        told(step + 1)
     optimiser.zero_grad()

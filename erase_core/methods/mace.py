@@ -18,23 +18,25 @@ red and comic out, or left of and hugging; for a thing it is the first that was 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..concepts.sentences import build
 from ..concepts.sets import ConceptSet
+from ..erasers.base import Eraser
 from ..erasers.edit import WeightEdit
 from ..erasers.lora import EraserLora
+from ..settings import Settings, setting
 from ..training.progress import Progress
-from .base import Eraser, Method, Task
+from ..training.prompts import orders
+from .base import Cost, Method, Task
 from .eraseanything.settings import TrainSettings
 from .eraseanything.trainer import Trainer
-from .loop import BATCH, PROMPTS, Model, Recorder
+from .loop import BATCH, PROMPTS, Recorder, Teacher
 
 SOURCE = "Lu et al., MACE, CVPR 2024"
-SETTINGS = {"steps": 100, "lr": None, "l_attn": 1.0}
 KINDS = {"entity": {"lr": 1e-3}, "abstraction": {"lr": 5e-4}, "relationship": {"lr": 2e-4}}
 ROLLOUT_STEPS = 16
 TARGETS = ("add_k_proj", "add_v_proj")
@@ -46,47 +48,55 @@ DRAWS = 16  # batches of states that inputs are collected at
 Moments = dict[str, Tensor]  # Linear -> (in, in) float64
 
 
-def single(task: Task, index: int, steps: int, lr: float, l_attn: float) -> EraserLora:
+@dataclass(frozen=True)
+class MaceSettings(Settings):
+    """How each concept's LoRA is trained."""
+
+    steps: int = setting(100, "iterations of each concept", low=1, high=100_000)
+    lr: float = setting(1e-3, "learning rate", low=0, high=10, step=1e-5)
+    l_attn: float = setting(1.0, "weight of taking attention away", low=0, high=1e6, step=0.1)
+
+
+def single(task: Task, index: int, chosen: MaceSettings) -> EraserLora:
     """The eraser of one concept, the ``index``-th of the task's."""
-    bundle, count = task.bundle, len(task.concepts.concepts)
+    model = task.model
+    told = task.steps(len(task.concepts.concepts) * chosen.steps)
     settings = TrainSettings(
-        steps=steps,
+        steps=chosen.steps,
         targets=TARGETS,
-        lr_low=lr,
+        lr_low=chosen.lr,
         eta=0.0,
-        l_attn=l_attn,
+        l_attn=chosen.l_attn,
         l_lora=0.0,
         l_rsc=0.0,
         null="replace",
         rollout_steps=ROLLOUT_STEPS,
         erase_rollouts=PROMPTS,
-        height=bundle.size[0],
-        width=bundle.size[1],
-        shift_mu=bundle.shift_mu,
+        height=model.size[0],
+        width=model.size[1],
+        shift_mu=model.shift_mu,
         seed=task.seed,
     )
 
     def on_step(progress: Progress) -> None:
         if progress.phase == "training":
-            task.on_step(index * steps + progress.step, count * steps)
+            told(index * chosen.steps + progress.step)
 
     concepts = ConceptSet((task.concepts.concepts[index],))
-    return (
-        Trainer(bundle.tree, bundle.config, bundle.text, concepts, settings, on_step=on_step)
-        .run()
-        .lora
-    )
+    made = Trainer(model, concepts, settings, on_step=on_step).run().eraser
+    assert isinstance(made, EraserLora)
+    return made
 
 
 @torch.no_grad()
-def moments(model: Model, texts: Sequence[str], modules: Iterable[str]) -> Moments:
+def moments(teacher: Teacher, texts: Sequence[str], modules: Iterable[str]) -> Moments:
     """``mean x x^T`` of what Linears read along the frozen model's rollouts of some prompts."""
-    cond, recorder = model.encode(texts), Recorder(list(modules))
-    states = model.roll_out(cond)
+    cond, recorder = teacher.encode(texts), Recorder(list(modules))
+    states = teacher.roll_out(cond)
     found: Moments = {}
     for _ in range(DRAWS):
-        batch = states.draw(model.generator, BATCH)
-        model.velocity(batch, cond.select(batch.rows), recorder)
+        batch = states.draw(teacher.generator, BATCH)
+        teacher.velocity(batch, cond.select(batch.rows), recorder)
         for name, read in recorder.inputs.items():
             x = read.flatten(0, -2).double()
             found[name] = found.get(name, torch.zeros(())) + x.T @ x / (len(x) * DRAWS)
@@ -118,19 +128,25 @@ def dense(tree: nn.Module, lora: EraserLora) -> dict[str, Tensor]:
     return found
 
 
-def erase(task: Task, **settings: Any) -> Eraser:
+def erase(task: Task, settings: MaceSettings) -> Eraser:
     """An eraser for each concept, and then one for all."""
-    erasers = [single(task, index, **settings) for index in range(len(task.concepts.concepts))]
+    erasers = [single(task, index, settings) for index in range(len(task.concepts.concepts))]
     if len(erasers) == 1:
         return erasers[0]
-    model = Model(task)
-    changes = [dense(task.bundle.tree, eraser) for eraser in erasers]
+    teacher = Teacher(task)
+    changes = [dense(task.model.tree, eraser) for eraser in erasers]
     inputs = [
-        moments(model, [s.text for s in build(concept, SENTENCES, model.generator)], changes[0])
+        moments(
+            teacher,
+            [s.text for s in build(concept, SENTENCES, orders(teacher.generator))],
+            changes[0],
+        )
         for concept in task.concepts.concepts
     ]
-    kept = [text for texts in model.kept(KEPT).values() for text in texts]
-    return WeightEdit(fuse(changes, inputs, moments(model, kept, changes[0])))
+    kept = [text for texts in teacher.kept(KEPT).values() for text in texts]
+    return WeightEdit(fuse(changes, inputs, moments(teacher, kept, changes[0])))
 
 
-METHODS = (Method("mace", "MACE-style", SOURCE, erase, SETTINGS, KINDS),)
+METHODS = (
+    Method("mace", "MACE-style", SOURCE, erase, MaceSettings, kinds=KINDS, cost=Cost(63, 0.72)),
+)

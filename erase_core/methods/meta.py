@@ -18,47 +18,50 @@ attacker who changes the single blocks, too, holds relearning up.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..erasers.base import Both, Eraser
 from ..erasers.edit import WeightEdit
 from ..erasers.lora import EraserLora
-from ..models.flux1.forward import Lora, tree_device
-from ..models.flux1.names import lora_slots
+from ..models.base import Adapter
+from ..settings import setting
 from ..training.states import Pictures
 from . import ca
-from .base import Eraser, Method, Task
-from .eraseanything.settings import NullPrompt
+from .base import Cost, Method, Task
+from .ca import CaSettings
 from .esd import ATTENTION
-from .loop import BATCH, Both, Model, descend
+from .loop import BATCH, Teacher, descend
 
 SOURCE = "Gao et al., Meta-Unlearning, ICCV 2025"
 EACH = 4  # sentences a relative
 LIMIT = 2.0  # about the loss of a model that says nothing
 
 
-def matching(model: Model, texts: Sequence[str]) -> Callable[[Lora], Tensor]:
+def matching(teacher: Teacher, texts: Sequence[str]) -> Callable[[Adapter], Tensor]:
     """The flow-matching loss on pictures that the frozen model draws of ``texts``."""
-    cond, pictures = model.encode(texts), Pictures(model.draw(texts))
+    cond, pictures = teacher.encode(texts), Pictures(teacher.draw(texts))
 
-    def loss(student: Lora) -> Tensor:
-        batch = pictures.draw(model.generator, BATCH)
-        return model.error(batch, cond.select(batch.rows), batch.target, student)
+    def loss(student: Adapter) -> Tensor:
+        batch = pictures.draw(teacher.generator, BATCH)
+        return teacher.error(batch, cond.select(batch.rows), batch.target, student)
 
     return loss
 
 
-def relatives(model: Model) -> list[str]:
+def relatives(teacher: Teacher) -> list[str]:
     """Sentences about the words near the concepts, or about all that stay where none is near."""
-    near = {word for concept in model.concepts.concepts for word in concept.irrelevant.near}
-    kept = model.kept(EACH)
+    near = {word for concept in teacher.concepts.concepts for word in concept.irrelevant.near}
+    kept = teacher.kept(EACH)
     words = [word for word in kept if word in near] or list(kept)
     return [text for word in words for text in kept[word]]
 
 
-def stepped(loss: Callable[[Lora], Tensor], student: Lora, edit: WeightEdit, reach: float) -> Lora:
+def stepped(
+    loss: Callable[[Adapter], Tensor], student: Adapter, edit: WeightEdit, reach: float
+) -> Adapter:
     """The student after one step of ``edit``, still zero, down a loss."""
     gradients = torch.autograd.grad(loss(Both(student, edit)), edit.parameters())
     norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
@@ -66,31 +69,36 @@ def stepped(loss: Callable[[Lora], Tensor], student: Lora, edit: WeightEdit, rea
     return Both(student, WeightEdit({name: -reach * g / norm for name, g in made}))
 
 
-def erase(
-    task: Task,
-    targets: Sequence[str],
-    null: NullPrompt,
-    lr: float,
-    steps: int,
-    harm: float,
-    reach: float,
-) -> Eraser:
+@dataclass(frozen=True)
+class MetaSettings(CaSettings):
+    """How meta-unlearning trains: as Concept Ablation does, and what it spoils."""
+
+    harm: float = setting(0.1, "weight of what an attacker's loss is to be", low=0, high=1e6)
+    reach: float = setting(1.0, "length of the attacker's step", low=0, high=1e6, step=0.1)
+
+
+def erase(task: Task, settings: MetaSettings) -> Eraser:
     """Ablate the concept, and leave little to those who would learn it again."""
-    model, tree = Model(task), task.bundle.tree
-    lora = EraserLora.create(task.bundle.config, targets, seed=task.seed).to(tree_device(tree))
-    modules = {slot.module for slot in lora_slots(task.bundle.config, ATTENTION).values()}
-    ablating = ca.ablating(model, null)
-    own = matching(model, [prompt.sentence.text for prompt in model.prompts(null)])
-    kin = matching(model, relatives(model))
+    teacher, tree = Teacher(task), task.model.tree
+    lora = EraserLora.create(task.model.slots(settings.targets), seed=task.seed)
+    lora.to(task.model.device)
+    modules = {slot.module for slot in task.model.slots(ATTENTION).values()}
+    ablating = ca.ablating(teacher, settings.null)
+    own = matching(teacher, [prompt.sentence.text for prompt in teacher.prompts(settings.null)])
+    kin = matching(teacher, relatives(teacher))
 
     def total(step: int) -> Tensor:
-        attacked = stepped(own, lora, WeightEdit.zeros(tree, sorted(modules)), reach)
+        edit = WeightEdit.zeros(tree, sorted(modules))
+        attacked = stepped(own, lora, edit, settings.reach)
         spoiled = own(attacked).clamp(max=LIMIT) + kin(attacked).clamp(max=LIMIT)
-        return ablating(lora) - harm * spoiled
+        return ablating(lora) - settings.harm * spoiled
 
-    descend(lora, total, steps, lr, task.on_step)
+    descend(lora, total, settings.steps, settings.lr, task)
     return lora
 
 
-SETTINGS: dict[str, Any] = ca.SETTINGS | {"harm": 0.1, "reach": 1.0}
-METHODS = (Method("meta", "Meta-unlearning", SOURCE, erase, SETTINGS, ca.KINDS),)
+METHODS = (
+    Method(
+        "meta", "Meta-unlearning", SOURCE, erase, MetaSettings, kinds=ca.KINDS, cost=Cost(285, 0.74)
+    ),
+)

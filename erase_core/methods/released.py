@@ -17,21 +17,25 @@ release's own is best.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from ..concepts.sets import Concept
+from ..erasers.base import Eraser
 from ..erasers.lora import EraserLora
 from ..errors import EraseError
+from ..models.base import Adapter, Conditioning
 from ..models.flux1.config import HEAD_DIM
-from ..models.flux1.forward import Conditioning, Lora, rope_table, rotate, tree_device, velocity
+from ..models.flux1.forward import rope_table, rotate
 from ..models.sampling import sigmas
-from .base import Eraser, Method, Task
+from ..settings import Settings, setting
+from ..training.prompts import NullPrompt
+from .base import Cost, Method, Task
 from .eraseanything.losses import esd_loss, esd_target, preserve_loss, rsc_loss
-from .eraseanything.settings import NullPrompt
-from .loop import Model, Recorder, descend
+from .loop import Recorder, Teacher, descend
 
 SOURCE = "Gao et al., EraseAnything, ICML 2025, released code"
 L_ESD, L_ATTN, L_LORA, L_RSC = 1.0, 0.001, 0.1, 0.1
@@ -57,18 +61,17 @@ class Released:
     """One run: prompts and pictures of the concepts, and the losses of both kinds of steps."""
 
     def __init__(self, task: Task, null: NullPrompt) -> None:
-        self.model = Model(task)
-        self.tree, self.generator = task.bundle.tree, self.model.generator
-        self.guided = task.bundle.config.guidance_embed
-        last = task.bundle.config.depth - 1
+        self.teacher = Teacher(task)
+        self.tree, self.generator = task.model.tree, self.teacher.generator
+        last = task.model.config.depth - 1
         self.streams = [f"double_blocks.{last}.{stream}_attn" for stream in ("txt", "img")]
-        self.lora = EraserLora.create(task.bundle.config, TARGETS, seed=task.seed)
-        self.lora.to(tree_device(self.tree))
+        self.lora = EraserLora.create(task.model.slots(TARGETS), seed=task.seed)
+        self.lora.to(task.model.device)
         names = [concept.name for concept in task.concepts.concepts]
-        planned = self.model.prompts(null)
+        planned = self.teacher.prompts(null)
         self.prompts = [p for p in planned if p.sentence.word in names]  # renamed on the way
-        self.pictures = self.model.draw([p.sentence.text for p in self.prompts]).float()
-        self.levels = sigmas(SAMPLER_STEPS, task.bundle.shift_mu)
+        self.pictures = self.teacher.draw([p.sentence.text for p in self.prompts]).float()
+        self.levels = sigmas(SAMPLER_STEPS, task.model.shift_mu)
         self.sigma = torch.ones(1)
 
     def loss(self, step: int) -> Tensor:
@@ -78,7 +81,7 @@ class Released:
     def erase(self) -> Tensor:
         """``l1 L_esd + l2 L_attn``."""
         lesson = self._draw()
-        cond, anchor = self.model.encode([lesson.text]), self.model.encode([lesson.anchor])
+        cond, anchor = self.teacher.encode([lesson.text]), self.teacher.encode([lesson.anchor])
         self.sigma = torch.rand(1, generator=self.generator)
         # FAULT: a whole rollout of the student for every step, and what comes out of it, a clean
         # picture, is shown to the model as if it had the noise level of an unrelated t.
@@ -100,7 +103,7 @@ class Released:
         lesson = self._draw()
         # FAULT: the concept's own pictures under its own name, which teach it again.
         x, target = self._noised(lesson.clean)
-        cond = self.model.encode([lesson.text])
+        cond = self.teacher.encode([lesson.text])
         found, attention = self._attend(x, self.sigma, cond, GUIDANCE, lesson.tokens)
         synonym, *others = self._others(lesson)
         rsc = rsc_loss(_feature(attention), synonym, others, TAU, "official")
@@ -109,7 +112,7 @@ class Released:
     def _draw(self) -> Lesson:
         row = self._pick(len(self.prompts))
         prompt = self.prompts[row]
-        concept = self.model.concepts.concepts[prompt.concept]
+        concept = self.teacher.concepts.concepts[prompt.concept]
         words = prompt.sentence.text.split(" ")
         if self._chance() < SHUFFLED:
             # FAULT: word by word, which tears concepts of several words apart.
@@ -127,7 +130,7 @@ class Released:
         mask = torch.zeros(())
         for word in name.split(" "):
             try:
-                mask = mask + self.model.bundle.text.token_mask(text, word).cpu()
+                mask = mask + self.teacher.model.text.token_mask(text, word).cpu()
             except EraseError:
                 continue
         return mask.nonzero().flatten()
@@ -139,7 +142,7 @@ class Released:
         irrelevant = lesson.concept.irrelevant_words()
         words = [synonyms[self._pick(len(synonyms))]]
         words += [irrelevant[self._pick(len(irrelevant))] for _ in range(K)]
-        cond = self.model.encode(words)
+        cond = self.teacher.encode(words)
         # FAULT: at another state, another noise level and, the LoRA on, another model than F_un.
         # What the release samples after the step that it looks at is left out here.
         step = self._pick(SAMPLER_STEPS)
@@ -169,12 +172,11 @@ class Released:
         sigma: Tensor,
         cond: Conditioning,
         guidance: float,
-        student: Lora | None = None,
+        student: Adapter | None = None,
     ) -> Tensor:
-        device = self.model.device
-        told = guidance if self.guided else None
-        sigma = sigma.expand(len(x)).to(device)
-        return velocity(self.tree, x.to(device), sigma, cond, told, lora=student or self.lora)
+        model = self.teacher.model
+        x, sigma = x.to(model.device), sigma.to(model.device)
+        return model.velocity(x, sigma, cond, model.guidance(guidance), student or self.lora)
 
     def _attend(
         self, x: Tensor, sigma: Tensor, cond: Conditioning, guidance: float, tokens: Tensor
@@ -197,7 +199,7 @@ class Released:
         return query(q).to(q.dtype), key(k).to(k.dtype)
 
     def _noise(self) -> Tensor:
-        height, width = self.model.bundle.size
+        height, width = self.teacher.model.size
         return torch.randn(1, 16, height // 8, width // 8, generator=self.generator)
 
     def _pick(self, count: int) -> int:
@@ -212,18 +214,37 @@ def _feature(attention: Tensor) -> Tensor:
     return attention[:, None, :1].mean(-1)
 
 
-def erase(task: Task, lr: float, steps: int, null: NullPrompt) -> Eraser:
+@dataclass(frozen=True)
+class ReleasedSettings(Settings):
+    """What the release's files differ in."""
+
+    lr: float = setting(1e-3, "learning rate", low=0, high=10, step=1e-5)
+    steps: int = setting(200, "steps, erasing and preserving in turns", low=1, high=100_000)
+    null: NullPrompt = setting("replace", "the anchor's prompt", choices=get_args(NullPrompt))
+
+
+def erase(task: Task, settings: ReleasedSettings) -> Eraser:
     """Run the release's alternating steps, with ``null`` for its anchor."""
-    run = Released(task, null)
-    descend(run.lora, run.loss, steps, lr, task.on_step)
+    run = Released(task, settings.null)
+    descend(run.lora, run.loss, settings.steps, settings.lr, task)
     return run.lora
 
 
-SETTINGS: dict[str, Any] = {"lr": 1e-3, "steps": None, "null": None}
 # Of the release's own files: nudity; a style and an effect; hugging.
 KINDS = {
     "entity": {"steps": 200, "null": "replace"},
     "abstraction": {"steps": 300, "null": "without"},
     "relationship": {"steps": 300, "null": "replace"},
 }
-METHODS = (Method("released", "EraseAnything as released", SOURCE, erase, SETTINGS, KINDS),)
+METHODS = (
+    Method(
+        "released",
+        "EraseAnything as released",
+        SOURCE,
+        erase,
+        ReleasedSettings,
+        kinds=KINDS,
+        families=("flux1",),
+        cost=Cost(143, 0.79),
+    ),
+)

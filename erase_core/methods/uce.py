@@ -22,16 +22,20 @@ tiger, car, bicycle, chicken and tractor, 0.2 and 0.5 are best (Ho 0.96 both).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..erasers.base import Eraser
 from ..erasers.edit import WeightEdit
-from ..models.flux1.forward import Conditioning
+from ..models.base import Conditioning, Slot
+from ..settings import Settings, setting
 from ..training.prompts import ErasePrompt, Placed, anchor_word
-from .base import Eraser, Method, Task
-from .loop import Model
+from .base import Cost, Method, Task
+from .loop import Teacher
 
 SOURCE = "Gandikota et al., UCE, WACV 2024"
 KEPT = 4  # sentences an irrelevant word
@@ -55,28 +59,48 @@ def solve(weight: Tensor, inputs: Inputs, preserve: float, ridge: float) -> Tens
     return torch.linalg.solve(moments + least, weight.double() @ moved, left=False)
 
 
-def erase(task: Task, preserve: float, several: float, ridge: float) -> Eraser:
-    """Edit both Linears; ``several`` is the weight of what stays where several concepts go."""
-    model = Model(task)
-    weight = preserve if len(task.concepts.concepts) == 1 else several
-    prompts = model.prompts("replace")
-    concept = model.encode([prompt.sentence.text for prompt in prompts])
-    anchor = model.encode([prompt.null for prompt in prompts])
-    kept = model.encode([text for texts in model.kept(KEPT).values() for text in texts])
+@dataclass(frozen=True)
+class UceSettings(Settings):
+    """What weighs how much in the least squares."""
+
+    preserve: float = setting(0.05, "weight of what stays", low=0, high=1e6, step=0.01)
+    several: float = setting(
+        0.5, "weight of what stays where several concepts go", low=0, high=1e6, step=0.01
+    )
+    ridge: float = setting(
+        1e-2, "weight of the old matrix, a share of the mean second moment", low=1e-9, high=1e6
+    )
+
+
+def erase(task: Task, settings: UceSettings) -> Eraser:
+    """Edit both Linears."""
+    teacher = Teacher(task)
+    several = len(task.concepts.concepts) > 1
+    weight = settings.several if several else settings.preserve
+    prompts = teacher.prompts("replace")
+    concept = teacher.encode([prompt.sentence.text for prompt in prompts])
+    anchor = teacher.encode([prompt.null for prompt in prompts])
+    kept = teacher.encode([text for texts in teacher.kept(KEPT).values() for text in texts])
+    context, pooled = (_first(task.model.slots([role])) for role in ("text_in", "pooled_in"))
     inputs = {
-        "txt_in": tokens(model, prompts, concept, anchor, kept),
-        "vector_in.in_layer": Inputs(concept.pooled, anchor.pooled, kept.pooled),
+        context: tokens(teacher, prompts, concept, anchor, kept),
+        pooled: Inputs(concept.pooled, anchor.pooled, kept.pooled),
     }
     changes = {
-        name: solve(task.bundle.tree.get_parameter(f"{name}.weight"), read, weight, ridge)
+        name: solve(task.model.tree.get_parameter(f"{name}.weight"), read, weight, settings.ridge)
         for name, read in inputs.items()
     }
-    task.on_step(1, 1)
+    task.steps(1)(1)
     return WeightEdit(changes)
 
 
+def _first(slots: Mapping[str, Slot]) -> str:
+    """The Linear of a role that reads first."""
+    return next(iter(slots.values())).module
+
+
 def tokens(
-    model: Model,
+    teacher: Teacher,
     prompts: tuple[ErasePrompt, ...],
     concept: Conditioning,
     anchor: Conditioning,
@@ -85,13 +109,23 @@ def tokens(
     """T5's tokens: each of a concept goes to the mean of the anchor's in the same sentence."""
     old, new = [], []
     for row, prompt in enumerate(prompts):
-        name = anchor_word(model.concepts.concepts[prompt.concept])
-        words = concept.context[row][model.mask(prompt.sentence)]
-        goal = anchor.context[row][model.mask(Placed(prompt.null, name))].mean(0)
+        name = anchor_word(teacher.concepts.concepts[prompt.concept])
+        words = concept.context[row][teacher.mask(prompt.sentence)]
+        goal = anchor.context[row][teacher.mask(Placed(prompt.null, name))].mean(0)
         old.append(words)
         new.append(goal.expand_as(words))
     return Inputs(torch.cat(old), torch.cat(new), kept.context.flatten(0, 1))
 
 
-SETTINGS = {"preserve": 0.05, "several": 0.5, "ridge": 1e-2}
-METHODS = (Method("uce", "UCE", SOURCE, erase, SETTINGS),)
+METHODS = (
+    Method(
+        "uce",
+        "UCE",
+        SOURCE,
+        erase,
+        UceSettings,
+        made="closed form",
+        product=True,
+        cost=Cost(1, 0.83),
+    ),
+)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import EraseError
-from .flux1.forward import Conditioning, Lora, Probe, flux_forward, tree_device
-from .sampling import euler
+from .base import Adapter, Conditioning, Model, Probe
+from .sampling import euler, finite
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class WordMaps:
 
 @torch.no_grad()
 def word_maps(
-    tree: nn.Module,
+    model: Model,
     noise: Tensor,
     sigmas: Tensor,
     cond: Conditioning,
     tokens: Tensor,
     guidance: float | None,
     *,
-    lora: Lora | None = None,
+    eraser: Adapter | None = None,
     blocks: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
     steps: Sequence[int] | None = None,
@@ -59,8 +59,8 @@ def word_maps(
 
     Parameters
     ----------
-    tree, lora, guidance
-        The model, its adapter if any, and its guidance input.
+    model, eraser, guidance
+        The model, its eraser if any, and its guidance input.
     noise, sigmas
         Start latents (1, 16, h, w) and levels (S + 1,), see :mod:`erase_core.models.sampling`.
     cond, tokens
@@ -73,27 +73,26 @@ def word_maps(
     Raises
     ------
     EraseError
-        When a block, head or step does not exist, or no word is given.
+        When a block, head or step does not exist, no word is given, or the model draws NaN.
     """
-    depth = len(tree.get_submodule("double_blocks")._modules)
-    probed = _chosen("block", blocks, depth)
+    probed = _chosen("block", blocks, model.config.depth)
     watched = set(_chosen("step", steps, len(sigmas) - 1))
     if not len(tokens):
         raise EraseError("There is no word to draw a map of; name at least one.")
-    device = tree_device(tree)
-    cond, words = cond.to(device), tokens[None].to(device)
+    cond, words = cond.to(model.device), tokens[None].to(model.device)
     due = iter([step in watched for step in range(len(sigmas) - 1)])
     found: list[Tensor] = []
 
     def walk(x: Tensor, sigma: Tensor) -> Tensor:
         probe = Probe(tuple(probed), words) if next(due) else None
-        out = flux_forward(tree, x, sigma.expand(1), cond, guidance, lora=lora, probe=probe)
+        out = model.predict(x, sigma, cond, guidance, eraser, probe=probe)
         if out.attention is not None:
             found.append(_over_heads(out.attention[0], heads).float().cpu())
         assert out.velocity is not None
         return out.velocity
 
-    latents = euler(walk, noise.to(device), sigmas, lambda index, *_: on_step(index + 1))
+    walked = euler(walk, noise.to(model.device), sigmas, lambda index, *_: on_step(index + 1))
+    latents = finite(walked)
     rows, columns = -(-noise.shape[2] // 2), -(-noise.shape[3] // 2)
     parts = torch.stack(found).reshape(len(found), len(probed), len(tokens), rows, columns)
     return WordMaps(parts, latents)

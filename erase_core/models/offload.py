@@ -8,6 +8,7 @@ number but fp8, which rounds the base's matrices.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,13 +35,16 @@ class Placement:
         return ", ".join(parts) or "the base as it is"
 
 
-def place(tree: nn.Module, device: torch.device, placement: Placement) -> None:
+def place(
+    tree: nn.Module, blocks: Sequence[str], device: torch.device, placement: Placement
+) -> None:
     """Bring a tree to where it computes, tensor after tensor, so that no second copy ever exists.
 
-    Trees whose blocks are away say so by ``compute_device``.
+    ``blocks`` are a family's lists of blocks. Trees whose blocks are away say so by
+    ``compute_device``.
     """
     parcels: list[Parcel] = []
-    names = block_names(tree)
+    names = block_names(tree, blocks)
     away = spread(len(names), placement.away)
     shelf = _Shelf(pinned=device.type == "cuda")
     for index, name in enumerate(names):
@@ -61,11 +65,11 @@ def place(tree: nn.Module, device: torch.device, placement: Placement) -> None:
     tree.compute_device = device  # type: ignore[assignment]
 
 
-def block_names(tree: nn.Module) -> list[str]:
-    """Blocks in the order of a forward pass."""
+def block_names(tree: nn.Module, blocks: Sequence[str]) -> list[str]:
+    """Every block of the lists ``blocks``, in the order of a forward pass."""
     return [
         f"{kind}.{index}"
-        for kind in ("double_blocks", "single_blocks")
+        for kind in blocks
         for index, _ in enumerate(tree.get_submodule(kind).children())
     ]
 
@@ -84,10 +88,10 @@ class Weights(NamedTuple):
     away: int = 0
 
 
-def device_bytes(tree: nn.Module, placement: Placement) -> Weights:
+def device_bytes(tree: nn.Module, lists: Sequence[str], placement: Placement) -> Weights:
     """Bytes of a tree that :func:`place` will have placed, two slots for the blocks on their way
     among them."""
-    blocks = [tree.get_submodule(name) for name in block_names(tree)]
+    blocks = [tree.get_submodule(name) for name in block_names(tree, lists)]
     outside = _bytes(tree) - sum(_bytes(block) for block in blocks)
     sizes = [_bytes(block, placement.fp8) for block in blocks]
     away = [sizes[index] for index in spread(len(sizes), placement.away)]

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from ..errors import EraseError
-from ..methods.eraseanything.trainer import Trainer
-from ..models.base import Bundle
-from ..models.flux1.forward import tree_device
+from ..models.base import Model, kept_dtype
 from ..models.offload import Placement, Weights, block_names, device_bytes, place
-from .estimate import PROBE_CHUNK, peak_bytes
-from .states import kept_dtype
+from .estimate import PROBE_CHUNK, Run, peak_bytes
 
 USED = 0.9  # of a budget; the rest is for the allocator's gaps and the screen
 DRAWN = 22.0  # tensors as wide as the model for each token that a forward pass holds, at most
 AT_ONCE = 32  # pictures at most
 
 
-def fit(trainer: Trainer, budget: float) -> tuple[Placement, Weights]:
-    """Place a trainer's model, whose weights are still in main memory, within ``budget`` bytes.
+def fit(run: Run, budget: float) -> tuple[Placement, Weights]:
+    """Place a run's model, whose weights are still in main memory, within ``budget`` bytes.
 
     The first way that fits is taken, from the fastest to the smallest: all on the device, with
     activation checkpointing, with the base in fp8, with as few blocks as need be in main memory.
@@ -33,14 +30,13 @@ def fit(trainer: Trainer, budget: float) -> tuple[Placement, Weights]:
     EraseError
         When not even the last way fits.
     """
-    expected = 0
-    for placement, checkpointing in ways(trainer):
-        settings = replace(trainer.settings, activation_checkpointing=checkpointing)
-        weights = device_bytes(trainer.tree, placement)
-        expected = peak_bytes(trainer, weights, settings)
+    model, load, expected = run.model, run.workload(), 0
+    for placement, checkpointing in ways(run):
+        weights = device_bytes(model.tree, model.family.blocks, placement)
+        expected = peak_bytes(model, replace(load, checkpointing=checkpointing), weights)
         if expected <= USED * budget:
-            trainer.settings, trainer.fp8 = settings, placement.fp8
-            place(trainer.tree, trainer.device, placement)
+            run.checkpointing, run.fp8 = checkpointing, placement.fp8
+            place(model.tree, model.family.blocks, model.device, placement)
             return placement, weights
     raise EraseError(
         f"Training needs {expected / USED / 1e9:.1f} GB on the device even with everything else in "
@@ -49,8 +45,30 @@ def fit(trainer: Trainer, budget: float) -> tuple[Placement, Weights]:
     )
 
 
+class Kept(NamedTuple):
+    """How a run's base is kept, in words, and what its weights take on the device."""
+
+    how: str
+    weights: Weights
+
+
+def settle(run: Run, budget: float | None = None) -> Kept:
+    """Let the text encoders go and bring a run's model to its device, within ``budget`` bytes
+    (None: what is free). EraseError when it does not fit."""
+    run.model.text.release()
+    placement, weights = fit(run, free_bytes(run.model.device) if budget is None else budget)
+    recomputed = ", activations recomputed" if run.checkpointing else ""
+    return Kept(f"{placement}{recomputed}", weights)
+
+
+def in_place(run: Run) -> Kept:
+    """A run's model that is where it computes already, its text encoders with it."""
+    model = run.model
+    return Kept("the base as it is", device_bytes(model.tree, model.family.blocks, Placement()))
+
+
 def fit_to_draw(
-    bundle: Bundle, size: tuple[int, int], budget: float, *, probed: bool = False
+    model: Model, size: tuple[int, int], budget: float, *, probed: bool = False
 ) -> tuple[Placement, int]:
     """Place a model, whose weights are still in main memory, to draw within ``budget`` bytes.
 
@@ -63,13 +81,13 @@ def fit_to_draw(
     EraseError
         When not even the last way fits.
     """
-    tree, needed = bundle.tree, 0.0
-    one = drawing_bytes(bundle, size, probed)
-    for placement in (Placement(), *_small(tree)):
-        weights = device_bytes(tree, placement)
+    tree, blocks, needed = model.tree, model.family.blocks, 0.0
+    one = drawing_bytes(model, size, probed)
+    for placement in (Placement(), *_small(model)):
+        weights = device_bytes(tree, blocks, placement)
         needed = weights.held + weights.widened + one
         if needed <= USED * budget:
-            place(tree, tree_device(tree), placement)
+            place(tree, blocks, model.device, placement)
             spare = USED * budget - needed
             return placement, 1 + int(min(AT_ONCE - 1, spare // one))
     raise EraseError(
@@ -78,11 +96,11 @@ def fit_to_draw(
     )
 
 
-def drawing_bytes(bundle: Bundle, size: tuple[int, int], probed: bool) -> int:
+def drawing_bytes(model: Model, size: tuple[int, int], probed: bool) -> int:
     """The most that one picture's forward pass holds beside the weights."""
-    config, queries = bundle.config, size[0] * size[1] // 256
-    tokens = bundle.text.t5_length + queries
-    row = tokens * config.hidden_size * kept_dtype(bundle.tree).itemsize
+    config, queries = model.config, size[0] * size[1] // 256
+    tokens = model.text.length + queries
+    row = tokens * config.hidden_size * kept_dtype(model.tree).itemsize
     attention = 4 * config.num_heads * min(PROBE_CHUNK, queries) * tokens if probed else 0
     return round(DRAWN * row) + attention
 
@@ -92,20 +110,20 @@ def free_bytes(device: torch.device) -> float:
     return float(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else float("inf")
 
 
-def ways(trainer: Trainer) -> Iterator[tuple[Placement, bool]]:
+def ways(run: Run) -> Iterator[tuple[Placement, bool]]:
     """Placements and whether activations are checkpointed, from the fastest to the smallest.
 
     A resumed run keeps its base in fp8 or not as it began: its states were made with that one.
     """
-    if not trainer.fp8:
-        if not trainer.settings.activation_checkpointing:
+    if not run.fp8:
+        if not run.checkpointing:
             yield Placement(), False
         yield Placement(), True
-    for placement in _small(trainer.tree):
-        yield replace(placement, fp8=trainer.fp8 is not False), True
+    for placement in _small(run.model):
+        yield replace(placement, fp8=run.fp8 is not False), True
 
 
-def _small(tree: nn.Module) -> Iterator[Placement]:
+def _small(model: Model) -> Iterator[Placement]:
     """In fp8, with ever more blocks in main memory."""
-    for away in range(len(block_names(tree)) + 1):
+    for away in range(len(block_names(model.tree, model.family.blocks)) + 1):
         yield Placement(fp8=True, away=away)

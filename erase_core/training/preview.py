@@ -1,4 +1,4 @@
-"""Pictures of a run on its way: the same seeds without the LoRA and with it as it is."""
+"""Pictures of a run on its way: the same seeds without the eraser and with it as it is."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..methods.eraseanything.trainer import Trainer
-from ..models.flux1.forward import Conditioning, Lora
-from ..models.sampling import euler, noise, sigmas
+from ..models.base import Adapter, Conditioning, Model
+from ..models.sampling import noise
+from .prompts import EncodedPrompts
 
 CONCEPTS = 3  # shown at most
 STEPS = 16
@@ -18,42 +18,48 @@ STEPS = 16
 
 @dataclass(frozen=True)
 class Preview:
-    """A prompt of each concept, at most CONCEPTS, and one of what must stay (if there is any)."""
+    """A prompt of each concept, at most CONCEPTS, and one of what must stay (if there is any).
 
-    trainer: Trainer
+    ``size`` is (height, width) in pixels; ``seed`` that of the noise; ``guidance`` the model's
+    input, None without one.
+    """
+
+    model: Model
     prompts: tuple[str, ...]
     cond: Conditioning
+    size: tuple[int, int]
+    seed: int
+    guidance: float | None
 
     @classmethod
-    def of(cls, trainer: Trainer) -> Preview:
-        """The preview of a run whose prompts are encoded or will be now."""
-        encoded, plan = trainer.encode(), trainer.plan
-        count = min(CONCEPTS, len(trainer.concepts.concepts))
-        rows = torch.stack([plan.rows(concept)[0] for concept in range(count)])
+    def of(
+        cls,
+        model: Model,
+        encoded: EncodedPrompts,
+        size: tuple[int, int],
+        seed: int,
+        guidance: float | None,
+    ) -> Preview:
+        """The preview of a run with these prompts."""
+        plan = encoded.plan
+        concepts = dict.fromkeys(prompt.concept for prompt in plan.erase)
+        rows = torch.stack([plan.rows(concept)[0] for concept in list(concepts)[:CONCEPTS]])
         texts = [plan.erase[row].sentence.text for row in rows.tolist()]
         parts = [encoded.erase(rows).cond]
         kept = [row for row, text in enumerate(plan.keep) if text][:1]
         if kept:
             texts += [plan.keep[row] for row in kept]
             parts.append(encoded.keep(torch.tensor(kept)).cond)
-        return cls(trainer, tuple(texts), Conditioning.cat(parts))
+        return cls(model, tuple(texts), Conditioning.cat(parts), size, seed, guidance)
 
-    @torch.no_grad()
     def latents(
-        self, lora: Lora | None = None, on_step: Callable[[int], None] = lambda done: None
+        self, eraser: Adapter | None = None, on_step: Callable[[int], None] = lambda done: None
     ) -> Tensor:
-        """One picture a prompt, (B, 16, h, w) on the CPU, from the noise of the run's seed.
+        """One picture a prompt, (B, 16, h, w) on the CPU, all from one noise.
 
-        ``on_step`` hears how many of the STEPS are done; what it raises ends the drawing.
+        ``on_step`` hears how many steps of all pictures are done; what it raises ends the drawing.
         """
-        trainer, settings = self.trainer, self.trainer.settings
-        start = noise(settings.seed, 1, settings.height, settings.width)
-        x = start.expand(len(self.prompts), -1, -1, -1).to(trainer.device)
-        cond = self.cond.to(trainer.device)
-        guidance = settings.guidance_rollout if trainer.config.guidance_embed else None
-        levels = sigmas(STEPS, settings.shift_mu)
-
-        def walk(x: Tensor, sigma: Tensor) -> Tensor:
-            return trainer.sampler.velocity(x, sigma, cond, guidance, lora)
-
-        return euler(walk, x, levels, lambda index, *_: on_step(index + 1)).cpu()
+        start = noise(self.seed, 1, *self.size).expand(len(self.prompts), -1, -1, -1)
+        return self.model.sample(
+            self.cond, start, eraser, steps=STEPS, guidance=self.guidance, on_step=on_step
+        ).cpu()

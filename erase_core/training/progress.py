@@ -29,10 +29,14 @@ class Progress:
 
 
 class Reporter:
-    """Tells ``on_step`` of every step and adds up the seconds of each phase."""
+    """Tells ``on_step`` of every step and adds up the seconds of each phase.
+
+    With ``stopping`` set, the next step that is not a phase's last raises KeyboardInterrupt.
+    """
 
     def __init__(self, on_step: Callable[[Progress], None] | None) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self.stopping = False
         self._on_step = on_step or (lambda progress: None)
 
     @contextmanager
@@ -46,6 +50,8 @@ class Reporter:
             done += 1
             left = (time.monotonic() - started) / done * (steps - first - done)
             self._on_step(Progress(phase, first + done, steps, losses or {}, left))
+            if self.stopping and first + done < steps:
+                raise KeyboardInterrupt
 
         try:
             yield tick

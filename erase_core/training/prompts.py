@@ -3,21 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..concepts.sentences import Sentence, build, replace, shuffle, sides, without
-from ..concepts.sets import Concept, ConceptSet
+from ..concepts.sentences import Order, Sentence, build, replace, shuffle, sides, without
+from ..concepts.sets import Concept, ConceptSet, named_in
 from ..concepts.spans import word_spans
 from ..errors import EraseError
-from ..methods.eraseanything.settings import TrainSettings
-from ..models.flux1.forward import Conditioning
+from ..models.base import Conditioning, TextEncoder
 
 EMPTY_SHARE = 8  # one keep prompt in this many is the empty one
 CHUNK = 32  # prompts encoded at a time
+NullPrompt = Literal["auto", "empty", "without", "replace"]
+
+
+def orders(generator: torch.Generator) -> Order:
+    """Random orders as sentences want them."""
+    return lambda count: torch.randperm(count, generator=generator).tolist()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which prompts a run asks for.
+
+    Attributes
+    ----------
+    erase, keep
+        Sentences with a concept, and with irrelevant words in its place (0: none).
+    contrast
+        Irrelevant words that are set against a concept in each sentence, and a synonym with them
+        (0: neither).
+    null, anchor
+        What stands for "nothing": the empty prompt, the sentence without the concept, or with
+        ``anchor`` in its place (empty: the first irrelevant word, "mid" before "near"). "auto" is
+        "empty" for entities, "without" for all other kinds.
+    shuffle
+        Probability that the phrases of a sentence are shuffled.
+    """
+
+    erase: int
+    keep: int = 0
+    contrast: int = 0
+    null: NullPrompt = "auto"
+    anchor: str = ""
+    shuffle: float = 0.2
 
 
 class Placed(NamedTuple):
@@ -83,7 +116,7 @@ class PromptPlan(NamedTuple):
 
 def plan_prompts(
     concepts: ConceptSet,
-    settings: TrainSettings,
+    wanted: Wanted,
     generator: torch.Generator,
     keep: tuple[str, ...] | None = None,
 ) -> PromptPlan:
@@ -94,22 +127,28 @@ def plan_prompts(
     Raises
     ------
     EraseError
-        When a concept lacks the irrelevant words that the settings need.
+        When a concept lacks the irrelevant words that the settings need, or the anchor names what
+        is to be erased.
     """
     everything = concepts.concepts
     for concept in everything:
-        _check_words(concept, settings, keep is None)
+        _check_words(concept, wanted, keep is None)
+    if named := named_in(wanted.anchor, concepts.names()):
+        raise EraseError(
+            f'The anchor "{wanted.anchor}" names "{named}", which is to be erased; '
+            "choose another word."
+        )
     erase: list[ErasePrompt] = []
-    for index, count in enumerate(_shares(settings.erase_rollouts, len(everything))):
-        erase += _erase_prompts(index, everything[index], count, settings, generator)
+    for index, count in enumerate(_shares(wanted.erase, len(everything))):
+        erase += _erase_prompts(index, everything[index], count, wanted, generator)
     if keep is None:
-        keep = _keep_prompts(everything, settings, generator) if settings.l_lora else ()
+        keep = _keep_prompts(everything, wanted, generator) if wanted.keep else ()
     return PromptPlan(tuple(erase), keep)
 
 
-def _check_words(concept: Concept, settings: TrainSettings, rolled: bool) -> None:
-    replaced = null_kind(concept, settings) == "replace" and not settings.anchor
-    needed = (settings.l_lora and rolled) or settings.l_rsc or replaced
+def _check_words(concept: Concept, wanted: Wanted, rolled: bool) -> None:
+    replaced = null_kind(concept, wanted.null) == "replace" and not wanted.anchor
+    needed = (wanted.keep and rolled) or wanted.contrast or replaced
     if needed and not concept.irrelevant_words():
         raise EraseError(
             f'The concept "{concept.name}" has no irrelevant words, and what must stay is learned '
@@ -123,29 +162,30 @@ def _shares(total: int, parts: int) -> list[int]:
 
 
 def _sentences(
-    concept: Concept, count: int, settings: TrainSettings, generator: torch.Generator
+    concept: Concept, count: int, wanted: Wanted, generator: torch.Generator
 ) -> list[Sentence]:
     """Sentences with the concept's name, some of them with their phrases shuffled."""
-    sentences = build(concept, count, generator)
+    order = orders(generator)
+    sentences = build(concept, count, order)
     chances = torch.rand(count, generator=generator)
     return [
-        shuffle(sentence, generator) if chance < settings.shuffle else sentence
+        shuffle(sentence, order) if chance < wanted.shuffle else sentence
         for sentence, chance in zip(sentences, chances, strict=True)
     ]
 
 
 def _erase_prompts(
-    index: int, concept: Concept, count: int, settings: TrainSettings, generator: torch.Generator
+    index: int, concept: Concept, count: int, wanted: Wanted, generator: torch.Generator
 ) -> Iterator[ErasePrompt]:
     """Sentences of a concept, every other one with a synonym for the name."""
-    others, null = _irrelevant(concept, generator), null_kind(concept, settings)
-    anchor = settings.anchor or anchor_word(concept)
-    for number, sentence in enumerate(_sentences(concept, count, settings, generator)):
+    others, null = _irrelevant(concept, generator), null_kind(concept, wanted.null)
+    anchor = wanted.anchor or anchor_word(concept)
+    for number, sentence in enumerate(_sentences(concept, count, wanted, generator)):
         words = list(concept.erased())
         at = 1 + number // 2 % len(concept.synonyms) if number % 2 and concept.synonyms else 0
         word = words.pop(at)
-        synonym = words[number // 2 % len(words)] if words and settings.l_rsc else None
-        swapped = islice(others, settings.k if settings.l_rsc else 0)
+        synonym = words[number // 2 % len(words)] if words and wanted.contrast else None
+        swapped = islice(others, wanted.contrast)
         yield ErasePrompt(
             index,
             _put(sentence, word),
@@ -155,10 +195,10 @@ def _erase_prompts(
         )
 
 
-def null_kind(concept: Concept, settings: TrainSettings) -> str:
-    """What stands for nothing in Eq. 2: ``"empty"``, ``"without"`` or ``"replace"``."""
-    if settings.null != "auto":
-        return settings.null
+def null_kind(concept: Concept, null: NullPrompt) -> str:
+    """What stands for nothing for a concept: ``"empty"``, ``"without"`` or ``"replace"``."""
+    if null != "auto":
+        return null
     return "empty" if concept.kind == "entity" else "without"
 
 
@@ -180,7 +220,7 @@ def _null_text(sentence: Sentence, kind: str, anchor: str) -> str:
 
 
 def _keep_prompts(
-    concepts: Sequence[Concept], settings: TrainSettings, generator: torch.Generator
+    concepts: Sequence[Concept], wanted: Wanted, generator: torch.Generator
 ) -> tuple[str, ...]:
     """Sentences of all concepts with irrelevant words in them, the sides of relationships alone,
     and the empty prompt now and then.
@@ -189,9 +229,9 @@ def _keep_prompts(
     """
     erased = [word for concept in concepts for word in concept.erased()]
     prompts: list[str] = []
-    for index, count in enumerate(_shares(settings.keep_rollouts, len(concepts))):
+    for index, count in enumerate(_shares(wanted.keep, len(concepts))):
         words = _irrelevant(concepts[index], generator)
-        sentences = _sentences(concepts[index], count, settings, generator)
+        sentences = _sentences(concepts[index], count, wanted, generator)
         texts = [
             _kept(sentence, word, number)
             for number, (sentence, word) in enumerate(zip(sentences, words, strict=False))
@@ -236,18 +276,6 @@ def _about(sentence: Sentence, word: str) -> Sentence:
 def _put(sentence: Sentence, word: str) -> Placed:
     changed = _about(sentence, word)
     return Placed(changed.text, changed.word)
-
-
-class TextEncoder(Protocol):
-    """What a run needs of the text encoders; see :class:`~.models.flux1.text.TextEncoders`."""
-
-    def encode(self, prompts: Sequence[str]) -> Conditioning:
-        """Encoded prompts, one row each."""
-        ...
-
-    def token_mask(self, prompt: str, word: str) -> Tensor:
-        """(L,) float: 1 at the tokens of ``word``; EraseError when it is absent or cut off."""
-        ...
 
 
 class RowPrompts(NamedTuple):

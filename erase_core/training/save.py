@@ -1,18 +1,18 @@
-"""A run's LoRA as a file, also when the run ended early."""
+"""A run's eraser as a file, also when the run ended early."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ..erasers.metadata import lora_metadata
+from ..concepts.sets import ConceptSet
+from ..erasers.metadata import Base, metadata
 from ..errors import EraseError
-from ..methods.eraseanything.trainer import Trainer, TrainResult
+from ..writing import free_name
+from .result import Result
 
 
-def save_result(
-    result: TrainResult, trainer: Trainer, path: Path, base_name: str, base_sha256: str
-) -> Path | None:
-    """Write the LoRA to ``path``, or beside it under a name that says how far an unfinished run
+def save_result(result: Result, concepts: ConceptSet, base: Base, path: Path) -> Path | None:
+    """Write the eraser to ``path``, or beside it under a name that says how far an unfinished run
     got; returns where it is, None when there was nothing to write yet.
 
     Raises
@@ -20,29 +20,25 @@ def save_result(
     EraseError
         When the file cannot be written.
     """
+    if result.eraser is None:
+        return None
     if result.stopped != "done":
         if not result.history:
             return None
         partial = f"{path.stem}.partial-{len(result.history)}{path.suffix}"
         path = free_name(path.with_name(partial))
-    metadata = lora_metadata(result, trainer.concepts, trainer.settings, base_name, base_sha256)
-    result.lora.save(path, metadata)
+    result.eraser.save(path, file_metadata(result, concepts, base))
     return path
 
 
-def rescue(trainer: Trainer, path: Path, base_name: str, base_sha256: str) -> Path | None:
+def file_metadata(result: Result, concepts: ConceptSet, base: Base) -> dict[str, str]:
+    """What the file of a run's eraser says about itself."""
+    return metadata(base, concepts, result.settings, result.history, result.stopped)
+
+
+def rescue(result: Result, concepts: ConceptSet, base: Base, path: Path) -> Path | None:
     """As :func:`save_result` with what a run has that failed; None when that fails, too."""
-    partial = TrainResult(trainer.lora, trainer.history, {}, "cancelled")
     try:
-        return save_result(partial, trainer, path, base_name, base_sha256)
+        return save_result(result, concepts, base, path)
     except EraseError:
         return None
-
-
-def free_name(path: Path) -> Path:
-    """``path``, or the first of ``name-2``, ``name-3``, ... that does not exist yet."""
-    number, free = 2, path
-    while free.exists():
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        number += 1
-    return free

@@ -7,15 +7,18 @@ velocities and its attention. Training itself then runs the student alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..models.flux1.forward import Conditioning, Lora, Probe, flux_forward, tree_device, velocity
-from ..models.sampling import euler
+from ..errors import EraseError
+from ..machine import main_memory
+from ..models.base import Adapter, Conditioning, Model, Probe
+from ..models.sampling import euler, finite
 from .prompts import RowPrompts
 
 
@@ -63,12 +66,21 @@ class Rollouts:
     ) -> Rollouts:
         """Room for ``rollouts`` along ``sigmas`` (S + 1,) of pictures of (height, width) pixels.
 
-        ``contrast`` is (1 + K, blocks, heads).
+        ``contrast`` is (1 + K, blocks, heads). EraseError when they are more than the machine's
+        main memory, which its system would promise and then end the process.
         """
         states = (rollouts, len(sigmas) - 1)
         height, width = size[0] // 8, size[1] // 8
         shape = (*states, 16, height, width)
         queries = -(-height // 2) * -(-width // 2)
+        velocities = math.prod(shape) * (2 if null else 1)
+        attention = math.prod((*states, *contrast, queries)) if contrast else 0
+        needed = 2 * math.prod(shape) + dtype.itemsize * (velocities + attention)
+        if needed > main_memory():
+            raise EraseError(
+                f"The states of {rollouts} rollouts take {needed / 1e9:.0f} GB, and there are "
+                f"{main_memory() / 1e9:.0f}; ask for fewer rollouts or smaller pictures."
+            )
         return cls(
             sigmas,
             torch.zeros(shape, dtype=torch.bfloat16),
@@ -98,9 +110,31 @@ class Rollouts:
             None if self.contrast is None else self.contrast[row, step].float(),
         )
 
+    def like(self, rollouts: int) -> Rollouts:
+        """Room for ``rollouts`` of the same kind."""
+        kept = {n: t.new_zeros(rollouts, *t.shape[1:]) for n, t in self.tensors().items()}
+        return Rollouts(**kept | {"sigmas": self.sigmas})
+
+    def put(self, rows: Tensor, fresh: Rollouts) -> None:
+        """Replace the rollouts ``rows`` (B,) by those of ``fresh``."""
+        for name, tensor in self.tensors().items():
+            if tensor is not self.sigmas:
+                tensor[rows] = getattr(fresh, name)
+
     def tensors(self) -> dict[str, Tensor]:
         """All that is kept, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
+
+
+class KeepPictures(NamedTuple):
+    """The user's own pictures of what must stay.
+
+    ``latents`` (N, 16, h, w) as the model sees them (after the VAE's shift and scale), and a
+    prompt for each.
+    """
+
+    latents: Tensor
+    prompts: tuple[str, ...]
 
 
 @dataclass
@@ -155,14 +189,14 @@ class Sampler:
 
     def __init__(
         self,
-        tree: nn.Module,
+        model: Model,
         guidance_rollout: float | None,
         guidance: float | None,
         blocks: tuple[int, ...],
     ) -> None:
-        self.tree, self.blocks = tree, blocks
+        self.model, self.blocks = model, blocks
         self.guidance_rollout, self.guidance = guidance_rollout, guidance
-        self.device = tree_device(tree)
+        self.device = model.device
 
     @torch.no_grad()
     def fill(
@@ -171,25 +205,28 @@ class Sampler:
         rows: Tensor,
         prompts: RowPrompts,
         generator: torch.Generator,
-        lora: Lora | None = None,
+        eraser: Adapter | None = None,
         along_null: bool = False,
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
         """Roll out ``rows`` of ``states`` from fresh noise and keep every state on the way.
 
-        The walk follows the prompts, or ``along_null`` those that stand for nothing. With ``lora``
-        the student walks, but all else that is kept is the base model's.
+        The walk follows the prompts, or ``along_null`` those that stand for nothing. With
+        ``eraser`` the student walks, but all else that is kept is the base model's. EraseError
+        when that one draws NaN.
         """
-        own = lora is None and self.guidance == self.guidance_rollout  # nothing computed twice
+        own = eraser is None and self.guidance == self.guidance_rollout  # nothing computed twice
         cond = prompts.cond.to(self.device)
         null = None if prompts.null is None else prompts.null.to(self.device)
         path = null if along_null and null is not None else cond
 
         def walk(x: Tensor, sigma: Tensor) -> Tensor:
-            return self.velocity(_rounded(x), sigma, path, self.guidance_rollout, lora)
+            return self.velocity(_rounded(x), sigma, path, self.guidance_rollout, eraser)
 
         def keep(step: int, x: Tensor, v: Tensor) -> None:
             x, sigma = _rounded(x), states.sigmas[step].to(x.device)
+            if eraser is None and step == 0:
+                finite(v)
 
             def base(prompt: Conditioning) -> Tensor:
                 return (
@@ -215,25 +252,16 @@ class Sampler:
         sigma: Tensor,
         cond: Conditioning,
         guidance: float | None,
-        lora: Lora | None = None,
+        eraser: Adapter | None = None,
     ) -> Tensor:
-        """The tree's velocity at ``x`` (B, 16, h, w), all at one ``sigma`` ()."""
-        return velocity(self.tree, x, sigma.expand(len(x)), cond, guidance, lora=lora)
+        """The model's velocity at ``x`` (B, 16, h, w), all at one ``sigma`` ()."""
+        return self.model.velocity(x, sigma, cond, guidance, eraser)
 
     def _attention(self, x: Tensor, sigma: Tensor, cond: Conditioning, tokens: Tensor) -> Tensor:
         """The base model's F of one word a row: (B, blocks, heads, Q)."""
         probe = Probe(self.blocks, tokens.to(self.device), stop=True)
-        cond, sigma = cond.to(self.device), sigma.expand(len(x))
-        out = flux_forward(self.tree, x, sigma, cond, self.guidance, probe=probe)
-        assert out.attention is not None
-        return out.attention[:, :, 0]
-
-
-def kept_dtype(tree: nn.Module) -> torch.dtype:
-    """Precision that holds the tree's velocities: bfloat16 unless it computes in float32."""
-    told = getattr(tree, "compute_dtype", None)
-    dtype = next(tree.parameters()).dtype if told is None else told
-    return torch.float32 if dtype.itemsize >= 4 else torch.bfloat16
+        found = self.model.attention(x, sigma, cond.to(self.device), self.guidance, probe)
+        return found[:, :, 0]
 
 
 def _rounded(x: Tensor) -> Tensor:

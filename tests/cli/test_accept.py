@@ -18,14 +18,16 @@ import erase_core.models.flux1.text as encoders
 from erase_core.cli import train
 from erase_core.cli.evidence import Evidence
 from erase_core.cli.main import main
-from erase_core.files import read_tensors, sha256
+from erase_core.files import sha256
 from erase_core.methods.eraseanything.trainer import Trainer
+from erase_core.models.base import Conditioning
 from erase_core.models.flux1.config import FluxConfig
-from erase_core.models.flux1.forward import Conditioning, velocity
+from erase_core.models.flux1.forward import velocity
 from erase_core.models.flux1.load import load_flux
 from erase_core.models.flux1.names import file_keys
 from erase_core.models.flux1.parity import diffusers_velocity
 from erase_core.models.flux1.tree import Flux
+from erase_core.tensors import read_tensors
 
 SMALL = {"batch": 2, "rollout_steps": 2, "erase_rollouts": 2, "keep_rollouts": 2}
 SHORT = ["--steps", "5", "--draw-steps", "2", "--size", "64x64"]

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 from card import Card, card
-from safetensors.torch import load_file
 from methods.test_bench_methods import NAMES, erase, make_task, short
+from safetensors.torch import load_file
 from tiny import make_tree
 
 from erase_core.cli import accept
@@ -23,7 +23,7 @@ from erase_core.erasers.lora import EraserLora
 from erase_core.evaluate.attacks import base as attack
 from erase_core.evaluate.attacks import embedding, relearn, suffix
 from erase_core.miniatures import miniflux
-from erase_core.models.flux1.forward import tree_device
+from erase_core.models.base import tree_device
 
 __all__ = ["short"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")

@@ -22,8 +22,9 @@ import growth
 
 from erase_core.methods.eraseanything.levels import Levels
 from erase_core.methods.eraseanything.settings import TrainSettings
+from erase_core.models.base import Conditioning
 from erase_core.models.flux1.config import FluxConfig
-from erase_core.models.flux1.forward import Conditioning, velocity
+from erase_core.models.flux1.forward import velocity
 
 TOOLS = Path(flops.__file__).parent
 FLUX = FluxConfig()

@@ -7,8 +7,9 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from erase_core.concepts.spans import token_mask, word_spans
+from erase_core.concepts.spans import word_spans
 from erase_core.errors import EraseError
+from erase_core.models.tokens import token_mask
 
 CORPUS = [
     "a tiger in the snow",

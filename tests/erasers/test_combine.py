@@ -11,13 +11,15 @@ from torch import Tensor
 from erase_core.erasers.combine import METHODS, Part, combine, combined_metadata, rank_of
 from erase_core.erasers.lora import EraserLora
 from erase_core.errors import EraseError
+from erase_core.models.base import role_slots
+from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
 
 CONFIG = FluxConfig(vec_in_dim=8, context_in_dim=16, hidden_size=128, num_heads=1, depth=2)
 
 
 def lora(seed: int, targets: tuple[str, ...] = ("add_q_proj", "add_k_proj"), rank: int = 2) -> Part:
-    made = EraserLora.create(CONFIG, targets, rank, seed=seed)
+    made = EraserLora.create(role_slots(FAMILY, CONFIG, targets), rank, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     for parameter in made.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator)
@@ -43,7 +45,7 @@ def test_cat_is_the_exact_weighted_sum_of_unequal_parts() -> None:
             name = f"transformer_blocks.{block}.attn.{part}"
             wanted = change(one.tensors, name) - 0.5 * change(two.tensors, name)
             assert torch.allclose(change(both, name), wanted, atol=1e-5)
-    EraserLora.from_tensors(both, CONFIG)  # and it is a LoRA like any other
+    EraserLora.from_tensors(both, FAMILY.linears(CONFIG))  # and it is a LoRA like any other
 
 
 @pytest.mark.parametrize("method", METHODS)

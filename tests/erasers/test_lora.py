@@ -12,11 +12,13 @@ from torch import Tensor
 
 from erase_core.erasers.lora import EraserLora, change_norms
 from erase_core.errors import EraseError
-from erase_core.files import read_tensors, save_tensors
+from erase_core.models.base import Conditioning, Slot, role_slots
+from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
-from erase_core.models.flux1.forward import Conditioning, patchify, unpatchify, velocity
-from erase_core.models.flux1.names import TARGETS, bfl_to_diffusers
+from erase_core.models.flux1.forward import patchify, unpatchify, velocity
+from erase_core.models.flux1.names import ROLES, bfl_to_diffusers
 from erase_core.models.flux1.tree import Flux
+from erase_core.tensors import read_tensors, save_tensors
 
 CONFIG = FluxConfig(
     vec_in_dim=24,
@@ -26,6 +28,7 @@ CONFIG = FluxConfig(
     depth=2,
     depth_single_blocks=2,
 )
+LINEARS = FAMILY.linears(CONFIG)
 QK = ("add_q_proj", "add_k_proj")
 
 
@@ -35,9 +38,13 @@ def make_tree(dtype: torch.dtype = torch.float32) -> Flux:
         return Flux(CONFIG).requires_grad_(False).to(dtype)
 
 
+def slots_of(targets: tuple[str, ...], config: FluxConfig = CONFIG) -> dict[str, Slot]:
+    return role_slots(FAMILY, config, targets)
+
+
 def make_lora(targets: tuple[str, ...] = QK, alpha: float | None = None) -> EraserLora:
     """A LoRA that changes something: B drawn too."""
-    lora = EraserLora.create(CONFIG, targets, rank=4, alpha=alpha, seed=1)
+    lora = EraserLora.create(slots_of(targets), rank=4, alpha=alpha, seed=1)
     generator = torch.Generator().manual_seed(2)
     state = {k: torch.randn(v.shape, generator=generator) * 0.2 for k, v in lora.state().items()}
     lora.load_state(state)
@@ -55,7 +62,7 @@ def make_inputs() -> tuple[Tensor, Tensor, Conditioning]:
 def run(tree: Flux, lora: EraserLora | None = None) -> Tensor:
     latents, sigma, cond = make_inputs()
     with torch.no_grad():
-        return velocity(tree, latents, sigma, cond, 3.5, lora=lora)
+        return velocity(tree, latents, sigma, cond, 3.5, eraser=lora)
 
 
 def relative(a: Tensor, b: Tensor) -> float:
@@ -63,7 +70,7 @@ def relative(a: Tensor, b: Tensor) -> float:
 
 
 def test_full_size_names_and_shapes_are_those_of_the_release() -> None:
-    tensors = EraserLora.create(FluxConfig(), QK, rank=8).tensors()
+    tensors = EraserLora.create(slots_of(QK, FluxConfig()), rank=8).tensors()
     wanted = {}
     for block in range(19):
         for part in QK:
@@ -77,20 +84,20 @@ def test_full_size_names_and_shapes_are_those_of_the_release() -> None:
 
 def test_a_fresh_lora_changes_nothing() -> None:
     tree = make_tree()
-    fresh = EraserLora.create(CONFIG, tuple(TARGETS), rank=4)
+    fresh = EraserLora.create(slots_of(tuple(ROLES)), rank=4)
     assert torch.equal(run(tree, fresh), run(tree))
     assert all(value.any() for key, value in fresh.state().items() if "lora_A" in key)
 
 
 def test_creation_is_seeded_and_leaves_the_global_generator_alone() -> None:
     before = torch.random.get_rng_state()
-    a, b, c = (EraserLora.create(CONFIG, QK, seed=seed).state() for seed in (5, 5, 6))
+    a, b, c = (EraserLora.create(slots_of(QK), seed=seed).state() for seed in (5, 5, 6))
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert any(not torch.equal(a[key], c[key]) for key in a)
 
 
-@pytest.mark.parametrize("targets", [QK, (*QK, "add_v_proj"), tuple(TARGETS)])
+@pytest.mark.parametrize("targets", [QK, (*QK, "add_v_proj"), tuple(ROLES)])
 def test_base_with_lora_equals_merged_base(targets: tuple[str, ...]) -> None:
     tree, lora = make_tree(), make_lora(targets, alpha=6.0)
     merged = make_tree()
@@ -145,7 +152,7 @@ def run_diffusers(transformer: FluxTransformer2DModel) -> Tensor:
     return unpatchify(out, rows, columns)
 
 
-@pytest.mark.parametrize("targets", [QK, tuple(TARGETS)])
+@pytest.mark.parametrize("targets", [QK, tuple(ROLES)])
 def test_diffusers_takes_the_file_and_moves_by_the_same_amount(
     targets: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -166,7 +173,7 @@ def test_the_scale_is_baked_into_the_file(tmp_path: Path) -> None:
     tensors, metadata = read_tensors(tmp_path / "a.safetensors")
     assert metadata == {"erase.seed": "1"}
     assert not any(key.endswith(".alpha") for key in tensors)
-    loaded = EraserLora.load(tmp_path / "a.safetensors", CONFIG)
+    loaded = EraserLora.load(tmp_path / "a.safetensors", LINEARS)
     tree = make_tree()
     torch.testing.assert_close(run(tree, loaded), run(tree, lora))
 
@@ -177,7 +184,7 @@ def test_alpha_tensors_are_honoured(tmp_path: Path) -> None:
         tensors[key] = value
         tensors[key.split(".lora_")[0] + ".alpha"] = torch.tensor([2.0])
     save_tensors(tmp_path / "a.safetensors", tensors)
-    loaded, tree = EraserLora.load(tmp_path / "a.safetensors", CONFIG), make_tree()
+    loaded, tree = EraserLora.load(tmp_path / "a.safetensors", LINEARS), make_tree()
     torch.testing.assert_close(run(tree, loaded), run(tree, lora.scaled(2.0 / 4)))
 
 
@@ -215,7 +222,7 @@ def test_ranks_may_differ_from_adapter_to_adapter() -> None:
     name = "transformer.transformer_blocks.0.attn.add_q_proj"
     for end, dim in ((".lora_A.weight", 0), (".lora_B.weight", 1)):
         tensors[name + end] = tensors[name + end].narrow(dim, 0, 2).clone()
-    again = EraserLora.from_tensors(tensors, CONFIG).tensors()
+    again = EraserLora.from_tensors(tensors, LINEARS).tensors()
     assert again.keys() == tensors.keys()
     assert all(torch.equal(again[key], tensors[key]) for key in tensors)
 
@@ -226,14 +233,14 @@ def test_files_that_do_not_fit_are_refused_in_one_sentence(tmp_path: Path) -> No
     strange = tensors | {"lora_unet_x.lora_down.weight": torch.zeros(1)}
     half = {key: t for key, t in tensors.items() if not key.endswith("lora_B.weight")}
     for bad in (other, strange, half, {}):
-        with pytest.raises(EraseError, match="choose"):
-            EraserLora.from_tensors(bad, CONFIG)
+        with pytest.raises(EraseError, match="choose|lacks"):
+            EraserLora.from_tensors(bad, LINEARS)
     with pytest.raises(EraseError, match="does not fit"):
-        EraserLora.from_tensors(tensors, FluxConfig())
+        EraserLora.from_tensors(tensors, FAMILY.linears(FluxConfig()))
     with pytest.raises(EraseError, match="no file"):
-        EraserLora.load(tmp_path / "absent.safetensors", CONFIG)
+        EraserLora.load(tmp_path / "absent.safetensors", LINEARS)
     with pytest.raises(EraseError, match="target"):
-        EraserLora.create(CONFIG, ("to_everything",))
+        slots_of(("to_everything",))
 
 
 def test_change_norms_equal_those_of_the_products() -> None:

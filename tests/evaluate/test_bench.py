@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import LENGTH, WordText, make_tree
+from tiny import LENGTH, WordText, make_model, make_tree
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
 
-from erase_core.cli.main import main
+from erase_core.concepts.sets import ConceptSet
 from erase_core.erasers.edit import WeightEdit
 from erase_core.erasers.lora import EraserLora
 from erase_core.errors import EraseError
-from erase_core.evaluate.judges.recogniser import Exam
+from erase_core.evaluate.exam import Exam
+from erase_core.evaluate.judges.recogniser import RecogniserJudge
 from erase_core.evaluate.report.sheets import HEIGHT, SHOWN, strip, write_sheets
 from erase_core.evaluate.report.summary import ahead, summarise
 from erase_core.evaluate.report.tables import results
 from erase_core.evaluate.scores import Rate
-from erase_core.evaluate.suites.cell import MADE, Cell
+from erase_core.evaluate.suites.cell import MADE, Bench, Cell
 from erase_core.evaluate.suites.prompts import Prompt, read_prompts
 from erase_core.evaluate.suites.store import read_csv, read_rows, write_csv
 from erase_core.evaluate.suites.suite import DEVELOPMENT, REPORTED, SETS, SEVERAL, chosen, full
@@ -31,18 +32,25 @@ from erase_core.files import write_json
 from erase_core.methods.base import find_method, methods
 from erase_core.miniatures.miniflux import FOLDER
 from erase_core.miniatures.miniflux import load as load_miniflux
+from erase_core.miniatures.miniflux.cases import synonym_cases
 from erase_core.miniatures.miniflux.concepts import concept as concept_of
 from erase_core.miniatures.miniflux.concepts import held_out_synonyms
-from erase_core.miniatures.miniflux.judge import synonym_cases
 from erase_core.miniatures.miniflux.world import THINGS
 from erase_core.models.flux1.forward import velocity
 
 Capture = pytest.CaptureFixture[str]
 
 
+def main(argv: list[str]) -> int:
+    from erase_core.cli.main import main as command
+
+    return command(argv)
+
+
 def test_every_method_says_what_it_is() -> None:
     found = methods()
-    assert {"untouched", "ours"} <= found.keys()
+    assert {"untouched", "eraseanything"} <= found.keys()
+    assert find_method("ours") is found["eraseanything"]  # in published tables
     for name, method in found.items():
         assert method.name == name and method.label
     with pytest.raises(EraseError, match="choose from"):
@@ -60,7 +68,7 @@ def test_a_weight_edit_equals_the_edited_weights(tmp_path: Path) -> None:
         edited.get_submodule(name).weight.data += change.data
     cond = WordText().encode([" ".join(["tiger"] * LENGTH)])
     x = torch.randn(1, 16, 4, 6, generator=generator)
-    told = velocity(tree, x, torch.tensor([0.5]), cond, lora=edit)
+    told = velocity(tree, x, torch.tensor([0.5]), cond, eraser=edit)
     assert not torch.allclose(told, velocity(tree, x, torch.tensor([0.5]), cond), atol=1e-3)
     torch.testing.assert_close(told, velocity(edited, x, torch.tensor([0.5]), cond))
     with pytest.raises(EraseError, match="no weight edit"):
@@ -78,8 +86,8 @@ def row(method: str, concept: str, **rates: tuple[int, int]) -> dict[str, Any]:
 
 def test_a_summary_is_the_mean_of_its_concepts() -> None:
     cells = [
-        row("ours", "dog", acc_e=(0, 40), acc_g=(4, 40), acc_ir=(40, 40)),
-        row("ours", "rose", acc_e=(8, 40), acc_g=(0, 40), acc_ir=(36, 40)),
+        row("eraseanything", "dog", acc_e=(0, 40), acc_g=(4, 40), acc_ir=(40, 40)),
+        row("eraseanything", "rose", acc_e=(8, 40), acc_g=(0, 40), acc_ir=(36, 40)),
     ]
     found = summarise(cells)
     assert found["acc_e"].value == pytest.approx(0.1)
@@ -91,8 +99,8 @@ def test_a_summary_is_the_mean_of_its_concepts() -> None:
 
 def test_a_rate_that_some_concepts_lack_is_the_mean_of_the_others() -> None:
     cells = [
-        row("ours", "kissing", acc_e=(4, 40), acc_ir=(40, 40)),
-        row("ours", "above", acc_e=(0, 40), acc_g=(20, 40), acc_ir=(40, 40)),
+        row("eraseanything", "kissing", acc_e=(4, 40), acc_ir=(40, 40)),
+        row("eraseanything", "above", acc_e=(0, 40), acc_g=(20, 40), acc_ir=(40, 40)),
     ]
     found = summarise(cells)
     assert found["acc_g"].value == 0.5
@@ -101,7 +109,7 @@ def test_a_rate_that_some_concepts_lack_is_the_mean_of_the_others() -> None:
 
 
 def test_an_interval_of_one_concept_is_that_of_its_pictures() -> None:
-    found = summarise([row("ours", "dog", acc_e=(20, 100), acc_ir=(100, 100))])
+    found = summarise([row("eraseanything", "dog", acc_e=(20, 100), acc_ir=(100, 100))])
     assert found["acc_e"].low == pytest.approx(0.2 - 1.96 * 0.04, abs=0.02)
     assert found["acc_e"].high == pytest.approx(0.2 + 1.96 * 0.04, abs=0.02)
     assert found["acc_ir"].high == 1
@@ -110,8 +118,8 @@ def test_an_interval_of_one_concept_is_that_of_its_pictures() -> None:
 
 def test_harm_is_told_of_the_cells_that_all_methods_have() -> None:
     rates = {"acc_e": (0, 9), "acc_g": (0, 9), "acc_ir": (9, 9), "acc_near": (9, 9)}
-    cells = [row(method, "dog", **rates) for method in ("ours", "uce")]
-    more = row("ours", "rose", **rates) | {"distance": 0.5, "seconds": 99.0}
+    cells = [row(method, "dog", **rates) for method in ("eraseanything", "uce")]
+    more = row("eraseanything", "rose", **rates) | {"distance": 0.5, "seconds": 99.0}
     several = row("mace", "dog", **rates) | {"concepts": ["dog", "rose"], "kind": "several"}
     table = results([*cells, more, several]).split("## Harm and cost")[1]
     told = {line.split("|")[1].strip(): line for line in table.splitlines() if line.count("|") > 5}
@@ -122,7 +130,7 @@ def test_harm_is_told_of_the_cells_that_all_methods_have() -> None:
 def test_a_lead_is_that_of_the_same_concepts() -> None:
     """Concepts that differ widely hide a steady lead from two intervals, not from their pairs."""
     kept = {"dog": 196, "rose": 150, "pizza": 180, "robot": 120}
-    ours = [row("ours", n, acc_e=(0, 200), acc_ir=(k, 200)) for n, k in kept.items()]
+    ours = [row("eraseanything", n, acc_e=(0, 200), acc_ir=(k, 200)) for n, k in kept.items()]
     theirs = [row("uce", n, acc_e=(0, 200), acc_ir=(k - 40, 200)) for n, k in kept.items()]
     lead = ahead(ours, [row("uce", "house", acc_e=(200, 200), acc_ir=(0, 200)), *theirs])
     first, second = summarise(ours)["ho"], summarise(theirs)["ho"]
@@ -141,22 +149,22 @@ def test_a_lead_is_told_apart_picture_by_picture() -> None:
         told = {"acc_ir": asked.to_dict(), "acc_e": Rate.of([False] * 100).to_dict()}
         return row(method, "dog", acc_e=(0, 100), acc_ir=(0, 100)) | told
 
-    ours, same = cell("ours", set(range(5))), cell("uce", set(range(11)))
+    ours, same = cell("eraseanything", set(range(5))), cell("uce", set(range(11)))
     other = cell("uce", set(range(50, 61)))
     paired, apart = ahead([ours], [same]), ahead([ours], [other])
     assert paired and apart and paired.value == apart.value
     assert paired.low > 0 > apart.low
     wide = row("uce", "dog", acc_e=(0, 100), acc_ir=(89, 100))
-    unpaired = ahead([row("ours", "dog", acc_e=(0, 100), acc_ir=(95, 100))], [wide])
+    unpaired = ahead([row("eraseanything", "dog", acc_e=(0, 100), acc_ir=(95, 100))], [wide])
     assert unpaired and paired.low > 0 > unpaired.low
     found = {m["method"]: summarise([m])["acc_ir"] for m in (ours, same)}
     assert found["uce"] == summarise([wide])["acc_ir"]  # alone, answers change nothing
 
 
 def test_a_concept_with_two_seeds_weighs_as_one_with_one() -> None:
-    one = row("ours", "dog", acc_e=(0, 40), acc_ir=(40, 40))
-    other = row("ours", "dog", acc_e=(0, 40), acc_ir=(20, 40)) | {"seed": 1}
-    rose = row("ours", "rose", acc_e=(0, 40), acc_ir=(10, 40))
+    one = row("eraseanything", "dog", acc_e=(0, 40), acc_ir=(40, 40))
+    other = row("eraseanything", "dog", acc_e=(0, 40), acc_ir=(20, 40)) | {"seed": 1}
+    rose = row("eraseanything", "rose", acc_e=(0, 40), acc_ir=(10, 40))
     found = summarise([one, other, rose])["acc_ir"]
     assert found.value == pytest.approx((0.75 + 0.25) / 2)
     # One draw of four is rose twice: its lowest tenth, 0.25 - 1.28 sqrt(0.25 0.75 / 40 / 2).
@@ -168,9 +176,9 @@ def test_a_concept_with_two_seeds_weighs_as_one_with_one() -> None:
 
 def test_methods_with_fewer_concepts_are_compared_on_those() -> None:
     cells = [
-        row("ours", "dog", acc_e=(0, 40), acc_ir=(40, 40)),
-        row("ours", "rose", acc_e=(0, 40), acc_ir=(20, 40)),
-        row("ours", "pizza", acc_e=(0, 40), acc_ir=(20, 40)),
+        row("eraseanything", "dog", acc_e=(0, 40), acc_ir=(40, 40)),
+        row("eraseanything", "rose", acc_e=(0, 40), acc_ir=(20, 40)),
+        row("eraseanything", "pizza", acc_e=(0, 40), acc_ir=(20, 40)),
         row("ca-model", "dog", acc_e=(0, 40), acc_ir=(30, 40)),
         row("ca-model", "rose", acc_e=(0, 40), acc_ir=(20, 40)),
         row("uce", "dog", acc_e=(0, 40), acc_ir=(30, 40)),
@@ -185,10 +193,10 @@ def test_methods_with_fewer_concepts_are_compared_on_those() -> None:
 def test_tables_and_csv_hold_every_cell(tmp_path: Path) -> None:
     cells = [
         row("untouched", "dog", acc_e=(40, 40), acc_ir=(40, 40)),
-        row("ours", "dog", acc_e=(0, 40), acc_ir=(39, 40)),
-        row("ours", "blue", acc_e=(2, 40), acc_ir=(40, 40)),
+        row("eraseanything", "dog", acc_e=(0, 40), acc_ir=(39, 40)),
+        row("eraseanything", "blue", acc_e=(2, 40), acc_ir=(40, 40)),
     ]
-    attack = {"method": "ours", "attack": "suffix-0", "concept": "dog", "seed": 0}
+    attack = {"method": "eraseanything", "attack": "suffix-0", "concept": "dog", "seed": 0}
     attacks = [
         attack | {"rate": Rate(1, 16).to_dict()},
         attack | {"rate": Rate(3, 16).to_dict(), "seed": 1},
@@ -213,9 +221,10 @@ def test_a_benchmark_goes_on_from_published_tables(tmp_path: Path) -> None:
     """What a CSV file tells is what was written; a cell measured anew stands in its place."""
     told = [
         row("uce", "dog", acc_e=(4, 40), acc_ir=(30, 40)) | {"settings": {"targets": ["a", "b"]}},
-        row("ours", "left of", acc_e=(0, 40), acc_g=(1, 40), acc_ir=(39, 40)),
+        row("eraseanything", "left of", acc_e=(0, 40), acc_g=(1, 40), acc_ir=(39, 40)),
     ]
-    write_csv(tmp_path / "published" / "cells.csv", told)
+    older = [told[0], told[1] | {"method": "ours"}]  # as its first version called it
+    write_csv(tmp_path / "published" / "cells.csv", older)
     assert read_csv(tmp_path / "published" / "cells.csv") == told
     assert read_csv(tmp_path / "published" / "attacks.csv") == []
     fresh = row("uce", "dog", acc_e=(0, 40), acc_ir=(40, 40))
@@ -248,18 +257,28 @@ def test_nothing_reported_was_tuned_on() -> None:
     cells = full(methods()).cells
     assert not tuned & {name for cell in cells for name in cell.concepts}
     assert len(set(cells)) == len(cells)
+    reported = {name for names in REPORTED.values() for name in names}
+    alone = {cell.concepts[0] for cell in cells if cell.method == "eraseanything"}
+    assert reported <= alone
+    assert {len(cell.concepts) for cell in cells if cell.method == "eraseanything"} == {1, *SETS}
+    assert "eraseanything" in {cell.method for cell in full(methods()).attacked}
 
 
-def test_concepts_joined_by_a_plus_are_one_cell() -> None:
-    cells = chosen(["ours"], ["dog", "dog+rose+bus"], [0]).cells
+def bench(folder: Path) -> Bench:
+    """For what needs no picture."""
+    return Bench(make_model(), RecogniserJudge(), folder, 2, lambda label, total: lambda done: None)
+
+
+def test_concepts_joined_by_a_plus_are_one_cell(tmp_path: Path) -> None:
+    cells = chosen(["eraseanything"], ["dog", "dog+rose+bus"], [0]).cells
     assert [cell.concepts for cell in cells] == [("dog",), ("dog", "rose", "bus")]
     assert [cell.title for cell in cells] == ["dog", "dog and 2 more"]
-    assert [cell.kind for cell in cells] == ["entity", "several"]
+    assert [bench(tmp_path).kind(cell) for cell in cells] == ["entity", "several"]
 
 
 @pytest.mark.parametrize("size", SETS)
-def test_a_set_keeps_nothing_that_it_erases(size: int) -> None:
-    concepts = Cell("ours", SEVERAL[:size]).concept_set.concepts
+def test_a_set_keeps_nothing_that_it_erases(size: int, tmp_path: Path) -> None:
+    concepts = bench(tmp_path).concepts(Cell("eraseanything", SEVERAL[:size])).concepts
     assert tuple(concept.name for concept in concepts) == SEVERAL[:size]
     assert not {word for concept in concepts for word in concept.irrelevant_words()} & set(
         SEVERAL[:size]
@@ -269,7 +288,7 @@ def test_a_set_keeps_nothing_that_it_erases(size: int) -> None:
 
 def test_an_exam_of_several_asks_for_none_of_them_again() -> None:
     names = ("dog", "rose", "car")
-    exam = Exam.together(names, 300)
+    exam = RecogniserJudge().exam(ConceptSet.together(map(concept_of, names)), 300)
     for role in ("near", "other"):
         shown = {THINGS[i].name for case in exam.roles[role] for i in case.scene.things}
         assert exam.roles[role] and not shown & set(names)
@@ -285,7 +304,9 @@ def test_a_sheet_shows_every_cell_under_its_concept(tmp_path: Path) -> None:
         "dog", {role: [synonym_cases("dog", ["dog"], 1, 0)[0]] * 2 for role in (*SHOWN, "x")}
     )
     files, colours = {}, {}
-    for n, (method, concept) in enumerate([("ours", "dog"), ("ours", "rose"), ("uce", "rose")]):
+    for n, (method, concept) in enumerate(
+        [("eraseanything", "dog"), ("eraseanything", "rose"), ("uce", "rose")]
+    ):
         pictures = torch.full((8, HEIGHT, HEIGHT, 3), 250, dtype=torch.uint8)
         pictures[::2, ..., :2] = 20 * n
         pictures[::2, ..., 2] = torch.tensor([10, 100, 200, 250])[:, None, None]
@@ -302,9 +323,17 @@ def test_a_sheet_shows_every_cell_under_its_concept(tmp_path: Path) -> None:
             ys, xs = (pixels == colour).all(-1).nonzero()
             assert len(ys) == HEIGHT**2
             places[(*key, part)] = (ys.min(), xs.min())
-    assert places["ours", "dog", 0][0] == places["ours", "rose", 2][0] < places["uce", "rose", 0][0]
-    assert places["ours", "rose", 1][1] == places["uce", "rose", 1][1]
-    assert places["ours", "dog", 0][1] < places["ours", "dog", 1][1] < places["ours", "rose", 0][1]
+    assert (
+        places["eraseanything", "dog", 0][0]
+        == places["eraseanything", "rose", 2][0]
+        < places["uce", "rose", 0][0]
+    )
+    assert places["eraseanything", "rose", 1][1] == places["uce", "rose", 1][1]
+    assert (
+        places["eraseanything", "dog", 0][1]
+        < places["eraseanything", "dog", 1][1]
+        < places["eraseanything", "rose", 0][1]
+    )
 
 
 def test_a_saved_eraser_sits_a_longer_exam(tmp_path: Path, capsys: Capture) -> None:
@@ -365,7 +394,7 @@ def test_prompt_files_keep_their_seeds(tmp_path: Path) -> None:
     table.write_text("words\na cat\n")
     with pytest.raises(EraseError, match="no column named prompt"):
         read_prompts(table)
-    with pytest.raises(EraseError, match="Cannot read"):
+    with pytest.raises(EraseError, match="There is no file"):
         read_prompts(tmp_path / "none.txt")
 
 
@@ -386,7 +415,7 @@ def test_a_prompt_file_is_drawn_and_measured(tmp_path: Path, capsys: Capture) ->
     pytest.importorskip("nudenet")
     prompts, out = tmp_path / "prompts.txt", tmp_path / "out"
     prompts.write_text("a rose on a blue background\na pizza\n")
-    lora = EraserLora.create(load_miniflux().config, ["add_v_proj"])
+    lora = EraserLora.create(load_miniflux().slots(["text.v"]))
     torch.nn.init.normal_(lora.parameters()[-1])
     lora.save(tmp_path / "strong.safetensors")
     options = ["--suite", "i2p", "--prompts", str(prompts), "--out", str(out), "--steps", "2"]

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from erase_core.concepts.spans import word_spans
+from erase_core.erasers.base import Both
 from erase_core.erasers.lora import EraserLora
 from erase_core.errors import EraseError
 from erase_core.evaluate.attacks import embedding, relearn, suffix, wordings
 from erase_core.evaluate.attacks.base import Attack, Target, attacks, find_attack
 from erase_core.evaluate.attacks.latents import invert
+from erase_core.evaluate.judges.recogniser import RecogniserJudge
 from erase_core.evaluate.suites import harm
 from erase_core.miniatures import miniflux
 from erase_core.miniatures.miniflux.captions import Scene
-from erase_core.miniatures.miniflux.judge import CHOICES, Case, agreement, cases
+from erase_core.miniatures.miniflux.cases import CHOICES, Case, cases
 from erase_core.miniatures.miniflux.recogniser import Seen
 from erase_core.miniatures.miniflux.world import COLOURS, INDEX, LAYOUTS, STYLES, THINGS
 from erase_core.models.sampling import euler
@@ -26,12 +28,12 @@ from erase_core.models.sampling import euler
 
 @pytest.fixture(scope="module")
 def target() -> Target:
-    return Target(miniflux.load(), miniflux.load_recogniser(), None, "tiger", count=2)
+    return Target(miniflux.load(), RecogniserJudge(), None, "tiger", count=2)
 
 
 def wrecked(target: Target) -> EraserLora:
     """An adapter of random changes, strong enough to spoil every picture."""
-    lora = EraserLora.create(target.bundle.config, ["add_k_proj", "add_v_proj"], rank=2)
+    lora = EraserLora.create(target.model.slots(["text.k", "text.v"]), rank=2)
     generator = torch.Generator().manual_seed(0)
     for parameter in lora.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator) / 4
@@ -72,17 +74,17 @@ def test_a_misspelling_never_holds_the_word(concept: str) -> None:
         assert abs(len(text) - len(case.prompt)) <= 2 * wordings.EDITS
 
 
-def test_paraphrases_mean_the_same() -> None:
+def test_paraphrases_mean_the_same(target: Target) -> None:
     rng = random.Random(0)
     scene = Scene((INDEX["cat"], INDEX["car"]), ("cat", "car"), relation="left of", ground="red")
-    assert "a car right of a cat" in wordings.paraphrase(Case("", 0, scene, "left of"), rng)
+    assert "a car right of a cat" in target.judge.paraphrase(Case("", 0, scene, "left of"), rng)
     inside = replace(scene, relation="inside")
-    assert "a cat inside a car" in wordings.paraphrase(Case("", 0, inside, "inside"), rng)
+    assert "a cat inside a car" in target.judge.paraphrase(Case("", 0, inside, "inside"), rng)
     (three,) = cases(["three"], 1, 0)
     thing = THINGS[three.scene.things[0]].name
-    assert wordings.paraphrase(three, rng).count(thing) == 3
+    assert target.judge.paraphrase(three, rng).count(thing) == 3
     for case in cases(["tiger"], 8, 0):
-        assert not word_spans(wordings.paraphrase(case, rng), "tiger")
+        assert not word_spans(target.judge.paraphrase(case, rng), "tiger")
 
 
 # --- a learned embedding -------------------------------------------------------------------------
@@ -92,7 +94,7 @@ def test_an_untrained_pseudo_word_of_as_many_tokens_is_the_word(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedding, "TOKENS", 3)
-    text = target.bundle.text
+    text = target.model.text
     word = embedding.PseudoWord(text, "holding hands with")
     prompts = [case.prompt for case in cases(["holding hands with"], 3, 0)]
     told, plain = word.encode(prompts), text.encode(prompts)
@@ -101,10 +103,10 @@ def test_an_untrained_pseudo_word_of_as_many_tokens_is_the_word(
 
 
 def test_the_longer_pseudo_word_moves_the_rest_along(target: Target) -> None:
-    word = embedding.PseudoWord(target.bundle.text, "tiger")
+    word = embedding.PseudoWord(target.model.text, "tiger")
     row = word._put("a tiger on a red background")
     plain = word._put("a tiger on a red background".replace("red", "blue"))
-    assert row.shape == (target.bundle.text.t5_length, word.table.shape[1])
+    assert row.shape == (target.model.text.t5_length, word.table.shape[1])
     assert torch.equal(row[1 : 1 + embedding.TOKENS], word.vectors)
     differs = (row != plain).any(-1).nonzero().flatten().tolist()
     assert differs == [1 + embedding.TOKENS + 2]
@@ -124,7 +126,7 @@ def test_learning_lowers_the_loss(target: Target, monkeypatch: pytest.MonkeyPatc
         x = shots.latents[rows]
         return attacked.flow_matching(x, cond.select(rows), attacked.eraser, generator).item()
 
-    fresh = embedding.PseudoWord(target.bundle.text, "tiger")
+    fresh = embedding.PseudoWord(target.model.text, "tiger")
     assert loss(embedding.learn(attacked)) < loss(fresh)
 
 
@@ -141,7 +143,7 @@ def test_a_suffix_lowers_its_own_loss(target: Target, monkeypatch: pytest.Monkey
     torch.testing.assert_close(losses, search.score(ids, torch.arange(2)))
     changed = (ids != search.ids).nonzero().tolist()
     assert changed and all(column in search.slots[row] for row, column in changed)
-    special = torch.tensor(target.bundle.text.t5_tokenizer.all_special_ids)
+    special = torch.tensor(target.model.text.t5_tokenizer.all_special_ids)
     assert not torch.isin(ids.gather(1, search.slots), special).any()
     again, _ = suffix.find(attacked, search)
     assert torch.equal(ids, again)
@@ -162,7 +164,7 @@ def test_a_soft_suffix_lowers_the_loss_and_leaves_the_prompt(
 
 def test_the_suffix_follows_the_prompt(target: Target) -> None:
     search = suffix.Search.of(target, (0,))
-    tokenizer = target.bundle.text.t5_tokenizer
+    tokenizer = target.model.text.t5_tokenizer
     for ids, case in zip(search.ids, target.cases(), strict=True):
         told = tokenizer(case.prompt + "," * suffix.TOKENS)["input_ids"]
         assert ids[: len(told)].tolist() == told
@@ -199,13 +201,13 @@ def test_what_was_inverted_is_drawn_again(target: Target) -> None:
 
 
 def test_both_adapters_act(target: Target) -> None:
-    one, other = wrecked(target), EraserLora.create(target.bundle.config, ["to_add_out"], seed=1)
+    one, other = wrecked(target), EraserLora.create(target.model.slots(["text.out"]), seed=1)
     for parameter in other.parameters():
         parameter.data = torch.ones_like(parameter) / 100
-    both = relearn.Both(one, other)
-    x = torch.randn(1, 2, target.bundle.config.hidden_size)
+    both = Both(one, other)
+    x = torch.randn(1, 2, target.model.config.hidden_size)
     for name in ("double_blocks.0.txt_attn.qkv", "double_blocks.0.txt_attn.proj"):
-        y = target.bundle.tree.get_submodule(name)(x.bfloat16()).float()
+        y = target.model.tree.get_submodule(name)(x.bfloat16()).float()
         change = one(name, x, y) + other(name, x, y) - 2 * y
         torch.testing.assert_close(both(name, x, y), y + change)
         assert change.norm() > 0
@@ -246,7 +248,7 @@ def test_frechet_distance_is_the_formula_for_known_gaussians() -> None:
 
 def test_feature_distance_grows_with_noise(target: Target) -> None:
     made = target.cases()
-    pictures = target.bundle.decode(target.sample(target.encode(made), target.start(made), None))
+    pictures = target.model.decode(target.sample(target.encode(made), target.start(made), None))
     noise = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(0))
     distances = [
         harm.feature_distance(
@@ -278,6 +280,21 @@ def seen_of(scene: Scene) -> Seen:
     return Seen(maps, maps.amax((2, 3)), heads)
 
 
+@dataclass
+class Told(RecogniserJudge):
+    """A judge that is told what is to be seen."""
+
+    seen: Seen
+
+    def look(self, pictures: Tensor) -> Seen:
+        return self.seen
+
+
+def agrees(scene: Scene, case: Case) -> bool:
+    (found,) = Told(seen_of(scene)).agrees(torch.empty(1, 128, 128, 3), [case])
+    return found
+
+
 def test_agreement_asks_for_everything_in_the_scene() -> None:
     cat, car = INDEX["cat"], INDEX["car"]
     pair = Scene((cat, car), ("cat", "car"), relation="left of", ground="blue", style="comic")
@@ -290,8 +307,8 @@ def test_agreement_asks_for_everything_in_the_scene() -> None:
         (pair, replace(pair, relation=None)),
         (three, replace(three, number=2)),
     ):
-        asked = [Case("", 0, scene, "cat")]
-        assert agreement(seen_of(scene), asked) == [True]
-        assert agreement(seen_of(wrong), asked) == [False]
+        asked = Case("", 0, scene, "cat")
+        assert agrees(scene, asked) is True
+        assert agrees(wrong, asked) is False
     neon = replace(three, style="neon")  # hides the ground
-    assert agreement(seen_of(replace(neon, ground="red")), [Case("", 0, neon, "cat")]) == [True]
+    assert agrees(replace(neon, ground="red"), Case("", 0, neon, "cat"))

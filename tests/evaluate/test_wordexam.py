@@ -35,7 +35,7 @@ def test_pictures_get_the_nearest_name() -> None:
     exam = WordExam.of(TIGER, 4)
     labels = torch.eye(len(exam.names()))
     index = {name: row for row, name in enumerate(exam.names())}
-    seen = torch.stack([3.0 * labels[index[q.word]] for q in exam.cases()])
+    seen = torch.stack([3.0 * labels[index[q.word]] for q in exam.questions()])
     assert {r: x.value for r, x in exam.mark(seen, labels).rates.items()} == {
         "erased": 1.0,
         "seen": 1.0,

@@ -1,7 +1,8 @@
 """A real ComfyUI for the tests: one live server, driven over HTTP and websocket.
 
-It is looked for at COMFYUI_PATH, else ~/comfy/ComfyUI, with its Python at COMFYUI_PYTHON, else
-~/comfy/venv/bin/python. Nothing is written into it: all goes to a temporary base directory.
+It is looked for at COMFYUI_PATH, else ~/comfy/ComfyUI, with its Python at COMFYUI_PYTHON, else in
+the host's own .venv, else ~/comfy/venv/bin/python. Nothing is written into it: all goes to a
+temporary base directory.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from host.client import Client, free_port
 
 ROOT = Path(__file__).parents[2]
 HOST = Path(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")).expanduser()
-PYTHON = Path(os.environ.get("COMFYUI_PYTHON", "~/comfy/venv/bin/python")).expanduser()
+OWN = HOST / ".venv" / "bin" / "python"
+DEFAULT = str(OWN) if OWN.is_file() else "~/comfy/venv/bin/python"
+PYTHON = Path(os.environ.get("COMFYUI_PYTHON", DEFAULT)).expanduser()
 STARTING = 300  # seconds, on a machine that is busy with other things
 
 

@@ -54,13 +54,14 @@ from eraseanything.erase_core.concepts.sets import Bands, Concept, ConceptSet  #
 from eraseanything.erase_core.erasers.edit import WeightEdit  # noqa: E402
 from eraseanything.erase_core.erasers.lora import EraserLora  # noqa: E402
 from eraseanything.erase_core.errors import EraseError  # noqa: E402
-from eraseanything.erase_core.files import save_tensors  # noqa: E402
+from eraseanything.erase_core.models.base import Conditioning
 from eraseanything.erase_core.models.flux1.config import FluxConfig  # noqa: E402
-from eraseanything.erase_core.models.flux1.forward import Conditioning, velocity  # noqa: E402
+from eraseanything.erase_core.models.flux1.forward import velocity  # noqa: E402
 from eraseanything.erase_core.models.flux1.names import file_keys  # noqa: E402
 from eraseanything.erase_core.models.flux1.tree import Flux  # noqa: E402
+from eraseanything.erase_core.tensors import save_tensors  # noqa: E402
 from eraseanything.erase_core.training import Trainer, TrainSettings  # noqa: E402
-from eraseanything.nodes import concepts, host, load, settings  # noqa: E402
+from eraseanything.nodes import concepts, eraser, host, load, settings  # noqa: E402
 
 FLUX = BASE / "models" / "diffusion_models" / "miniflux_transformer.safetensors"
 PROMPTS = ["a tiger on a red background", "two cats left of a car, a mosaic"]
@@ -429,6 +430,35 @@ def measure_untouched() -> dict[str, Any]:
     return found
 
 
+class BrokenVAE:
+    """Decodes nothing."""
+
+    def decode(self, latents: Any) -> Any:
+        raise RuntimeError("the VAE is broken")
+
+
+def measure_previews() -> dict[str, Any]:
+    """A run whose previews fail, and how often that is said."""
+    host_nodes.NODE_CLASS_MAPPINGS |= {
+        **{c.GET_SCHEMA().node_id: c for c in asyncio.run(_nodes())},
+        "Given": Given,
+    }
+    graph = json.loads((OUT.parent / "train.json").read_text())
+    HELD["previews"] = (unet(), load.load_miniflux_clip(), BrokenVAE())
+    graph["load"] = {"class_type": "Given", "inputs": {"name": "previews"}}
+    graph["train"]["inputs"] |= {"filename_prefix": "unseen", "preview_every": 1}
+    graph["train"]["inputs"]["vae"] = ["load", 2]
+    told: list[str] = []
+    show, SERVER.send_progress_text = SERVER.send_progress_text, lambda text, *_: told.append(text)
+    runner = execute(graph)
+    SERVER.send_progress_text = show
+    return {
+        "success": runner.success,
+        "warnings": [text for text in told if "previews" in text],
+        "files": len(list((BASE / "models" / "loras").glob("unseen_*"))),
+    }
+
+
 async def _nodes() -> Any:
     extension = await PACK.comfy_entrypoint()
     return await extension.get_node_list()
@@ -473,8 +503,21 @@ def measure_refusals() -> dict[str, str]:
         "half": said(lambda: host.flux_tree(half)),
         "no_t5": said(lambda: host.Text(no_t5, FluxConfig())),
         "other_clip": said(lambda: host.Text(clip, FluxConfig()).encode(["a tiger"])),
+        **damaged_loras(),
         "long": said(lambda: host.Text(clip, standalone().config).encode(["a tiger " * 80])),
     }
+
+
+def damaged_loras() -> dict[str, str]:
+    """What an eraser is told that would draw black, or that no loader could read."""
+    name = "transformer.transformer_blocks.0.attn.add_q_proj.lora_"
+    pair = {f"{name}A.weight": torch.ones(2, 128), f"{name}B.weight": torch.ones(128, 2)}
+    bad = {
+        "nan_lora": pair | {f"{name}B.weight": torch.full((128, 2), torch.nan)},
+        "foreign_nan": {"lora_unet_x.lora_up.weight": torch.full((2, 2), torch.inf)},
+        "half_lora": {f"{name}A.weight": torch.ones(2, 128)},
+    }
+    return {what: said(partial(eraser.choose, tensors, "none")) for what, tensors in bad.items()}
 
 
 def measure_names() -> dict[str, str]:

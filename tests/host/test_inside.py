@@ -87,6 +87,15 @@ def test_an_error_and_a_cancel_keep_the_work(measured: dict[str, Any]) -> None:
     assert "Cannot write the checkpoint" in message and "broken_00001.partial-1" in message
 
 
+def test_a_failing_preview_is_one_warning_and_the_training_goes_on(
+    measured: dict[str, Any],
+) -> None:
+    previews = measured["previews"]
+    assert previews["success"] and previews["files"] == 1
+    (warning,) = previews["warnings"]
+    assert "the VAE is broken" in warning
+
+
 @pytest.mark.parametrize(
     ("what", "words"),
     [
@@ -99,6 +108,9 @@ def test_an_error_and_a_cancel_keep_the_work(measured: dict[str, Any]) -> None:
         ("half", "--bf16-unet"),
         ("no_t5", "load both with DualCLIPLoader"),
         ("other_clip", "belongs to another MODEL"),
+        ("nan_lora", "holds NaN or infinity"),
+        ("foreign_nan", "holds NaN or infinity"),
+        ("half_lora", "lacks"),
         ("long", "longer than 64 T5 tokens"),
         ("dots", "without .."),
         ("absolute", "is no name"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -12,11 +14,11 @@ from typing import Any
 import pytest
 from host import graphs
 from host.client import Client, Graph, Run
-from host.conftest import HOST, command
+from host.conftest import HOST, command, running
 from host.graphs import draw, load, node, train
 from PIL import Image
 
-from erase_core.files import read_tensors
+from erase_core.tensors import read_tensors
 
 IDS = {
     "LoadFlux", "ConceptSet", "ConceptSetLLM", "ConceptSetIO", "AttentionMap", "Train", "Settings",
@@ -194,22 +196,53 @@ def test_a_changed_input_starts_from_nothing_stale(server: Client) -> None:
 
 
 def test_a_cancelled_run_keeps_its_lora_and_can_be_resumed(server: Client) -> None:
-    long = {"filename_prefix": "long", "checkpoint_every": 1}
+    long = {"filename_prefix": "long", "checkpoint_every": 1000}  # it has the one of the cancel
     run = server.run(train("dog", steps=2000, **long), cancel_at=2)
     assert run.events("execution_interrupted")
     state = server.get("/eraseanything/state?node=train")
     assert state["phase"] == "cancelled" and state["file"].startswith("long_00001.partial-")
     assert state["file"] in lora_list(server)
     done = len(state["history"])
+    bad = server.run(train("dog", steps=2000, targets="add_x_proj", **long))  # starts anew, fails
+    assert "Unknown LoRA target" in bad.error
     resumed = server.run(train("dog", steps=done + 2, run="resume", **long))
     assert resumed.ok, resumed.history["status"]
     (told,) = resumed.ui("train")["eraseanything_train"]
-    assert told["steps"] == done + 2 and told["history"][: done - 1] == state["history"][: done - 1]
+    assert told["steps"] == done + 2 and told["history"][:done] == state["history"]
+    first = next(e for e in resumed.events("eraseanything.progress") if e["phase"] == "training")
+    assert first["step"] == done + 1
     whole = server.run(train("dog", steps=done + 2, filename_prefix="whole"))
     assert whole.ok
     ours, _ = read_tensors(loras(server) / told["file"])
     theirs, _ = read_tensors(loras(server) / "whole_00001.safetensors")
     assert all(ours[key].equal(theirs[key]) for key in theirs)  # as if it had never stopped
+    assert not list((server.base / "output").rglob("long.steps"))
+
+
+def test_ctrl_c_on_the_server_keeps_the_work(
+    tmp_path: Path, base: Path, environment: dict[str, str]
+) -> None:
+    for name in ("custom_nodes", "user", "input", "output", "temp", "models/loras"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "custom_nodes" / "eraseanything").symlink_to(
+        (base / "custom_nodes" / "eraseanything").resolve()
+    )
+    with running(tmp_path, environment) as own:
+        own.queue(train(steps=2000, checkpoint_every=1000, filename_prefix="stopped"))
+        while (own.get("/eraseanything/state?node=train") or {"phase": ""})["phase"] != "training":
+            time.sleep(0.1)
+        os.kill(own.pid, signal.SIGINT)
+        os.waitpid(own.pid, 0)
+    (partial,) = (tmp_path / "models" / "loras").iterdir()
+    assert partial.name.startswith("stopped_00001.partial-")
+    kept = tmp_path / "output" / "eraseanything" / "checkpoints" / "stopped.steps"
+    assert [path.name.split("-")[0] for path in kept.iterdir()] == ["step"]
+
+
+def test_a_resume_that_finds_nothing_says_so(server: Client) -> None:
+    run = server.run(train(filename_prefix="fresh", run="resume"))
+    assert run.ok
+    assert any("nothing to resume" in e["estimate"] for e in run.events("eraseanything.progress"))
 
 
 def test_attention_maps_show_every_word(server: Client) -> None:

@@ -13,7 +13,9 @@ from erase_core.erasers.lora import EraserLora
 from erase_core.methods.eraseanything import adversary
 from erase_core.methods.eraseanything.adversary import TOKENS, Adversaries
 from erase_core.methods.eraseanything.levels import Levels
-from erase_core.models.flux1.forward import Conditioning, velocity
+from erase_core.models.base import Conditioning, role_slots
+from erase_core.models.flux1 import FAMILY
+from erase_core.models.flux1.forward import velocity
 
 COUNT, LENGTH = 2, 14
 COND = Conditioning(
@@ -37,7 +39,7 @@ def test_they_take_the_place_of_padding() -> None:
 def test_they_learn_what_the_base_model_would_do() -> None:
     """A student whose LoRA moves it gets nearer to the base model's velocity with every step."""
     tree, those = make_tree(), adversaries()
-    lora = EraserLora.create(CONFIG, ("add_k_proj", "add_v_proj"), rank=2)
+    lora = EraserLora.create(role_slots(FAMILY, CONFIG, ("text.k", "text.v")), rank=2)
     for name, value in lora.state().items():
         if "lora_B" in name:
             value.data.normal_(generator=torch.Generator().manual_seed(3))
@@ -50,7 +52,7 @@ def test_they_learn_what_the_base_model_would_do() -> None:
         return (student() - concept).square().mean()
 
     def student() -> Tensor:
-        return velocity(tree, x, sigma, those.join(COND), 3.5, lora=lora)
+        return velocity(tree, x, sigma, those.join(COND), 3.5, eraser=lora)
 
     before = distance().item()
     for _ in range(20):
@@ -83,10 +85,10 @@ def test_their_loss_is_eq_2_at_their_prompts() -> None:
     assert trainer.states is not None
     batch = trainer.states.erase.draw(trainer.generator, 2)
     prompts = trainer.encode()
-    levels = Levels(trainer.tree, trainer.lora, prompts, settings, trainer.blocks, 3.5)
+    levels = Levels(trainer.model, trainer.lora, prompts, settings, trainer.blocks, 3.5)
     cond = levels.adversaries[0].join(prompts.concept(batch.rows)[0])
     with torch.no_grad():
-        student = velocity(trainer.tree, batch.latents, batch.sigma, cond, 3.5)
+        student = velocity(trainer.model.tree, batch.latents, batch.sigma, cond, 3.5)
     assert batch.null is not None
     target = batch.null - settings.eta * (batch.target - batch.null)
     (losses,) = levels.adversarial(batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,24 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from tiny import CONFIG, TIGER, WordText, make_tree, same
+from tiny import CONFIG, TIGER, WordText, make_model, make_tree, same
 
 from erase_core.concepts.sets import Bands, Concept, ConceptSet
+from erase_core.erasers.base import Eraser
 from erase_core.erasers.edit import WeightEdit
+from erase_core.erasers.load import load
 from erase_core.erasers.lora import EraserLora
 from erase_core.errors import EraseError
 from erase_core.methods import esd, loop, mace, uce
-from erase_core.methods.base import Eraser, Task, find_method, methods
+from erase_core.methods.base import Task, find_method, methods
 from erase_core.methods.eraseanything.method import ABLATIONS
+from erase_core.methods.eraseanything.settings import TrainSettings
 from erase_core.methods.eraseanything.trainer import Trainer
-from erase_core.miniatures.miniflux import demo_settings, train_settings
-from erase_core.models.base import Bundle
+from erase_core.miniatures.miniflux import PRESETS
+from erase_core.models.base import role_slots
+from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.forward import velocity
-from erase_core.models.flux1.names import lora_slots
+from erase_core.training.progress import Progress
 
 RED = Concept(
     "red",
@@ -52,19 +57,24 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_task(*concepts: Concept, **changes: Any) -> Task:
-    text: Any = WordText()
-    vae: Any = None
-    tree = changes.pop("tree", None) or make_tree()
-    bundle = Bundle(tree, CONFIG, text, vae, "tiny", "", (32, 48))
-    return Task(bundle, ConceptSet(concepts or (TIGER,)), **changes)
+    """Of a tiny model with MiniFlux's presets."""
+    model = make_model(changes.pop("tree", None), presets=PRESETS)
+    return Task(model, ConceptSet(concepts or (TIGER,)), **changes)
+
+
+def suited(name: str, *concepts: Concept) -> Any:
+    """The settings that a method would take."""
+    task = make_task(*concepts)
+    return find_method(name).suited(task.model, task.concepts)
 
 
 def erase(name: str, task: Task) -> Eraser:
     """With three iterations at most."""
     method = find_method(name)
-    eraser = method.changed(["steps=3"] if "steps" in method.settings else []).erase(task)
-    assert eraser is not None
-    return eraser
+    told = {"steps": 3} if "steps" in method.settings.about() else {}
+    result = method.erase(task, changes=told)
+    assert result.eraser is not None and result.stopped == "done"
+    return result.eraser
 
 
 @pytest.mark.parametrize("name", [*NAMES, "uce"])
@@ -72,7 +82,12 @@ def test_a_method_changes_something_and_repeats_itself(name: str, tmp_path: Path
     steps: list[tuple[int, int]] = []
     tree = make_tree()
     before = {key: tensor.clone() for key, tensor in tree.state_dict().items()}
-    task = make_task(tree=tree, on_step=lambda done, total: steps.append((done, total)))
+
+    def on_step(progress: Progress) -> None:
+        assert progress.phase == "training"
+        steps.append((progress.step, progress.steps))
+
+    task = make_task(tree=tree, on_step=on_step)
     eraser = erase(name, task)
     assert same(tree.state_dict(), before) and all(p.grad is None for p in tree.parameters())
     assert steps[-1][0] == steps[-1][1] == len(steps)
@@ -80,7 +95,7 @@ def test_a_method_changes_something_and_repeats_itself(name: str, tmp_path: Path
     cond = WordText().encode(["a photo of a tiger"])
     x, sigma = torch.ones(1, 16, 4, 6), torch.tensor([0.5])
     with torch.no_grad():
-        moved = velocity(tree, x, sigma, cond, 3.5, lora=eraser)
+        moved = velocity(tree, x, sigma, cond, 3.5, eraser=eraser)
         assert moved.isfinite().all()
         assert not torch.equal(moved, velocity(tree, x, sigma, cond, 3.5))
     assert same(eraser.tensors(), erase(name, make_task()).tensors())
@@ -94,13 +109,10 @@ def test_a_method_changes_something_and_repeats_itself(name: str, tmp_path: Path
     if not lora:
         start, ends = "diffusion_model.", (".diff",)
     assert keys and all(key.startswith(start) and key.endswith(ends) for key in keys)
-    loaded: Any = (
-        EraserLora.load(tmp_path / "eraser.safetensors", CONFIG)
-        if lora
-        else WeightEdit.load(tmp_path / "eraser.safetensors")
-    )
+    loaded = load(tmp_path / "eraser.safetensors", task.model)
+    assert type(loaded) is type(eraser)
     with torch.no_grad():
-        torch.testing.assert_close(velocity(tree, x, sigma, cond, 3.5, lora=loaded), moved)
+        torch.testing.assert_close(velocity(tree, x, sigma, cond, 3.5, eraser=loaded), moved)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "uce"])
@@ -111,16 +123,34 @@ def test_a_method_takes_several_concepts_of_all_kinds(name: str) -> None:
 
 
 def test_settings_suit_the_kind_unless_they_are_told() -> None:
-    plain, told = find_method("esd-x-strict"), find_method("esd-x-strict null=empty")
-    found = [plain.suited(concept) for concept in (TIGER, RED, HUG)]
-    assert [settings["null"] for settings in found] == ["empty", "without", "empty"]
-    assert len({settings["lr"] for settings in found}) == 3
-    assert told.suited(RED) == plain.suited(RED) | {"null": "empty"}
-    for name, other in ((plain.name, told.name), ("released", "released null=replace")):
+    plain, told = "esd-x-strict", "esd-x-strict null=empty"
+    found = [suited(plain, concept) for concept in (TIGER, RED, HUG)]
+    assert [settings.null for settings in found] == ["empty", "without", "empty"]
+    assert len({settings.lr for settings in found}) == 3
+    assert suited(told, RED) == replace(suited(plain, RED), null="empty")
+    for name, other in ((plain, told), ("released", "released null=replace")):
         assert not same(*(erase(method, make_task(RED)).tensors() for method in (name, other)))
     by_kind = [method for method in methods().values() if method.kinds]
-    suited = [method.suited(concept) for method in by_kind for concept in (TIGER, RED, HUG)]
-    assert suited and not any(None in settings.values() for settings in suited)
+    assert by_kind
+    for method, concept in itertools.product(by_kind, (TIGER, RED, HUG)):
+        settings = suited(method.name, concept)
+        assert method.kinds[concept.kind].items() <= vars(settings).items()
+        assert None not in vars(settings).values()
+
+
+def test_what_is_told_stands_above_a_method_of_many_concepts() -> None:
+    """Kind, preset, number of concepts, the row's own, then what is asked for."""
+    task = make_task(HUG, TIGER)
+    method = find_method("eraseanything rank=4")
+    settings = method.suited(task.model, task.concepts, "balanced", {"k": 2})
+    assert (settings.rank, settings.k, settings.steps) == (4, 2, 1200 + 150)
+    assert settings == replace(
+        TrainSettings.from_dict(PRESETS["eraseanything"]["balanced"]["all"]),
+        **{"lr_low": 1e-3, "rollout_prompt": "null", "steps": 1350, "keep_rollouts": 96 + 16},
+        **{"erase_rollouts": 48 + 18, "rank": 4, "k": 2, "height": 32, "width": 48},
+    )
+    with pytest.raises(EraseError, match="tiny has no preset slow for .*choose from fast, bal"):
+        method.suited(task.model, task.concepts, "slow")
 
 
 def test_esd_trains_what_its_names_say() -> None:
@@ -129,7 +159,7 @@ def test_esd_trains_what_its_names_say() -> None:
     assert {name.rsplit(".")[-1] for name in strict.slots} == {"add_k_proj", "add_v_proj"}
     full = erase("esd-x-full", make_task())
     assert isinstance(full, WeightEdit)
-    modules = {slot.module for slot in lora_slots(CONFIG, esd.ATTENTION).values()}
+    modules = {slot.module for slot in role_slots(FAMILY, CONFIG, esd.ATTENTION).values()}
     assert full.changes.keys() == modules and len(modules) == 4 * CONFIG.depth
 
 
@@ -153,7 +183,7 @@ def test_uce_sends_the_concept_to_its_anchor() -> None:
     """With nothing to keep and no ridge, a concept's word reads exactly as the anchor's."""
     task = make_task(replace(TIGER, synonyms=()))
     edit = erase("uce preserve=0 ridge=1e-9", task)
-    text, layer = WordText(), task.bundle.tree.get_submodule("txt_in")
+    text, layer = WordText(), task.model.tree.get_submodule("txt_in")
     tiger, dog = (text.encode([word]).context[0, :1] for word in ("tiger", "dog"))
     with torch.no_grad():
         assert not torch.allclose(layer(tiger), layer(dog), atol=1e-2)
@@ -191,74 +221,94 @@ def test_the_adversary_finds_what_a_student_changes_most() -> None:
     from erase_core.methods.eap import Adversary
 
     task = make_task()
-    adversary = Adversary(loop.Model(task))
+    adversary = Adversary(loop.Teacher(task))
     generator = torch.Generator().manual_seed(2)
     for wrong in range(3):
         states = adversary.states
         rows = (adversary.owner == wrong).nonzero().flatten()
         clean = states.target.clone()
         states.target[rows] += torch.randn(states.target[rows].shape, generator=generator)
-        adversary.search(EraserLora.create(CONFIG, ["add_q_proj"]))
+        adversary.search(EraserLora.create(task.model.slots(["text.q"])))
         assert adversary.worst == wrong
         states.target.copy_(clean)
 
 
 def test_what_is_kept_names_nothing_that_goes() -> None:
     task = make_task(TIGER, replace(RED, sentences=("a red tiger", "a red house")))
-    kept = loop.Model(task).kept(4)
+    kept = loop.Teacher(task).kept(4)
     assert {"lion", "rose", "blue"} <= kept.keys()
     assert not any("tiger" in text or "red" in text for texts in kept.values() for text in texts)
 
 
 def test_of_a_relation_its_sides_are_kept_too() -> None:
     own = replace(HUG, sentences=("a fox hugging a whale in the snow", "a cat hugging a dog"))
-    kept = loop.Model(make_task(own)).kept(2)
+    kept = loop.Teacher(make_task(own)).kept(2)
     texts = {text for texts in kept.values() for text in texts}
     assert {"a fox", "a dog"} <= texts or {"a whale in the snow", "a cat"} <= texts
     assert all(len(texts) == 4 for texts in kept.values())
 
 
 def test_several_concepts_have_as_many_prompts_each_as_one() -> None:
-    one, two = (loop.Model(make_task(*c)).prompts("replace") for c in ([TIGER], [TIGER, RED]))
+    one, two = (loop.Teacher(make_task(*c)).prompts("replace") for c in ([TIGER], [TIGER, RED]))
     assert [prompt.concept for prompt in two].count(0) == len(one)
 
 
 def test_a_row_with_other_settings_erases_otherwise() -> None:
     plain, changed = find_method("esd-x"), find_method("esd-x lr=2e-3 targets=add_v_proj")
     assert changed.name == "esd-x lr=2e-3 targets=add_v_proj" and changed.label.startswith("ESD-x,")
-    assert changed.settings == {**plain.settings, "lr": 2e-3, "targets": ("add_v_proj",)}
+    assert changed.own == {**plain.own, "lr": 2e-3, "targets": ("add_v_proj",)}
+    assert suited(changed.name, TIGER) == replace(
+        suited(plain.name, TIGER), lr=2e-3, targets=("add_v_proj",)
+    )
     eraser = erase(changed.name, make_task())
     assert isinstance(eraser, EraserLora)
     assert {name.rsplit(".")[-1] for name in eraser.slots} == {"add_v_proj"}
-    assert find_method("ours null=without l_adv=0.5").settings["null"] == "without"
-    assert find_method("ours targets=add_v_proj").settings["targets"] == ("add_v_proj",)
-    with pytest.raises(EraseError, match="no setting speed; it has .*lr, steps, eta"):
+    assert suited("ours null=without l_adv=0.5", TIGER).null == "without"
+    assert suited("ours targets=add_v_proj", TIGER).targets == ("add_v_proj",)
+    with pytest.raises(EraseError, match="no setting speed; there are .*lr, steps, eta"):
         find_method("esd-x speed=3")
-    with pytest.raises(EraseError, match='told "fast" where a number belongs'):
+    with pytest.raises(EraseError, match="setting lr must be a number .* not 'fast'"):
         find_method("esd-x lr=fast")
+    with pytest.raises(EraseError, match="alpha must be a number"):  # though it may be none
+        find_method("ours alpha=much")
     with pytest.raises(EraseError, match="choose from"):
         find_method("")
 
 
 def test_our_row_is_what_train_does() -> None:
-    """Its own settings where none are said, a row's where they are."""
-    small = ["batch=2", "rollout_steps=2", "erase_rollouts=4", "keep_rollouts=2", "height=32"]
-    small += ["width=48", "rank=4", "steps=3"]
+    """The model's own settings where none are said, a row's where they are."""
+    small = ["batch=2", "rollout_steps=2", "erase_rollouts=4", "keep_rollouts=2"]
+    small += ["rank=4", "steps=3"]
     told = {pair.split("=")[0]: int(pair.split("=")[1]) for pair in small}
     task = make_task(seed=3)
-    for name, own in (("ours", train_settings), ("ours-plain", demo_settings)):
-        eraser = find_method(name).changed(small).erase(task)
-        settings = replace(own(task.concepts), **told, seed=3)
-        bundle = task.bundle
-        trainer = Trainer(bundle.tree, bundle.config, bundle.text, task.concepts, settings)
-        assert eraser and same(eraser.tensors(), trainer.run().lora.tensors())
+    for name, preset in (("ours", "robust"), ("ours-plain", "balanced")):
+        result = find_method(name).changed(small).erase(task)
+        own = PRESETS["eraseanything"][preset]["all"] | told
+        settings = TrainSettings.from_dict(own | {"height": 32, "width": 48, "seed": 3})
+        assert result.settings == settings.to_dict()
+        made, twin = result.eraser, Trainer(task.model, task.concepts, settings).run().eraser
+        assert made and twin and same(made.tensors(), twin.tensors())
+
+
+def test_what_is_no_run_says_its_settings_too() -> None:
+    result = find_method("esd-x").erase(make_task(seed=2), changes={"steps": 2})
+    assert result.settings == replace(suited("esd-x", TIGER), steps=2).to_dict() | {"seed": 2}
+    assert result.seconds.keys() == {"training"} and result.stopped == "done"
+    nothing = find_method("untouched").erase(make_task())
+    assert nothing.eraser is None and nothing.settings == {"seed": 0}
+
+
+def test_a_method_for_another_family_is_refused() -> None:
+    method = replace(find_method("esd-x"), families=("sd3",))
+    with pytest.raises(EraseError, match="ESD-x works on sd3 only"):
+        method.erase(make_task())
 
 
 @pytest.mark.parametrize("concept", [TIGER, RED, HUG], ids=lambda concept: concept.kind)
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_erases_every_kind(name: str, concept: Concept) -> None:
-    small = ["batch=2", "rollout_steps=2", "erase_rollouts=4", "keep_rollouts=2", "height=32"]
-    eraser = find_method(name).changed([*small, "width=48", "steps=2"]).erase(make_task(concept))
+    small = ["batch=2", "rollout_steps=2", "erase_rollouts=4", "keep_rollouts=2", "steps=2"]
+    eraser = find_method(name).changed(small).erase(make_task(concept)).eraser
     assert eraser and any(tensor.any() for tensor in eraser.tensors().values())
 
 

@@ -24,12 +24,13 @@ from torch import Tensor
 
 from erase_core.concepts.sets import ConceptSet
 from erase_core.methods.eraseanything.settings import NullPrompt
-from erase_core.methods.eraseanything.trainer import KeepPictures, Trainer
-from erase_core.models.flux1.forward import Probe, flux_forward, velocity
+from erase_core.methods.eraseanything.trainer import Trainer, _wanted
+from erase_core.models.base import Probe
+from erase_core.models.flux1.forward import flux_forward, velocity
 from erase_core.models.flux1.tree import Flux
 from erase_core.training.progress import Progress
 from erase_core.training.prompts import EncodedPrompts, plan_prompts
-from erase_core.training.states import Pictures, Rollouts
+from erase_core.training.states import KeepPictures, Pictures, Rollouts
 
 
 def test_a_run_reports_every_phase_and_loss() -> None:
@@ -54,7 +55,7 @@ def test_a_fresh_student_starts_at_the_teacher() -> None:
 def test_same_seed_same_bytes_and_another_seed_another_lora(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         result = run(replace(SETTINGS, seed=seed))
-        result.lora.save(tmp_path / f"{name}.safetensors")
+        result.eraser.save(tmp_path / f"{name}.safetensors")
     a, b, c = ((tmp_path / f"{name}.safetensors").read_bytes() for name in "abc")
     assert a == b
     assert a != c
@@ -132,13 +133,13 @@ def test_the_tree_is_left_as_it_was(error: type[BaseException] | None) -> None:
 def test_a_bfloat16_base_trains_a_float32_lora() -> None:
     result = run(tree=make_tree(dtype=torch.bfloat16))
     assert result.stopped == "done"
-    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in result.lora.parameters())
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in result.eraser.parameters())
 
 
 def test_activation_checkpointing_changes_nothing() -> None:
     plain, recomputed = run(), run(replace(SETTINGS, activation_checkpointing=True))
-    for key, value in plain.lora.state().items():
-        torch.testing.assert_close(recomputed.lora.state()[key], value, rtol=1e-3, atol=1e-6)
+    for key, value in plain.eraser.state().items():
+        torch.testing.assert_close(recomputed.eraser.state()[key], value, rtol=1e-3, atol=1e-6)
 
 
 # --- the states ----------------------------------------------------------------------------------
@@ -249,7 +250,7 @@ def test_the_first_iteration_has_the_losses_of_the_formulas() -> None:
     first = trainer.run().history[0]
     twin = make_trainer(settings, tree=tree)
     twin.generator = torch.Generator().manual_seed(0)
-    plan_prompts(CONCEPTS, settings, twin.generator)
+    plan_prompts(CONCEPTS, _wanted(settings), twin.generator)
     states = twin._roll_out(EncodedPrompts(twin.plan, WordText()))
     torch.randint(1, (), generator=twin.generator)
     batch = states.erase.draw(twin.generator, 2)
@@ -295,6 +296,3 @@ def test_a_loss_of_weight_zero_is_not_computed(weight: str) -> None:
 def test_a_concept_without_synonyms_goes_without_rsc() -> None:
     lonely = ConceptSet((replace(TIGER, synonyms=()),))
     assert all("rsc" not in losses for losses in run(concepts=lonely).history)
-
-
-# --- stopping ------------------------------------------------------------------------------------

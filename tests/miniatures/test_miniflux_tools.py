@@ -19,8 +19,8 @@ from train_recogniser import held_out, labels
 from train_text import SIDES, answers
 
 from erase_core.miniatures.miniflux.captions import Scene
-from erase_core.miniatures.miniflux.vae import TinyVAE
 from erase_core.miniatures.miniflux.world import RELATIONS
+from erase_core.models.flux1.taesd import TinyVAE
 
 needs_font = pytest.mark.skipif(
     not Path(render.FONT).exists(), reason="Debian's fonts-noto-color-emoji is not installed"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny import make_model
 from torch import Tensor
 
 from erase_core.errors import EraseError
 from erase_core.models.attention import WordMaps, word_maps
+from erase_core.models.base import Conditioning, Model, Probe
 from erase_core.models.flux1.config import FluxConfig
-from erase_core.models.flux1.forward import Conditioning, Probe, flux_forward, velocity
+from erase_core.models.flux1.forward import flux_forward, velocity
 from erase_core.models.flux1.tree import Flux
 from erase_core.models.sampling import noise, sigmas
 
@@ -30,6 +32,10 @@ def make_tree() -> Flux:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Flux(CONFIG)
+
+
+def of(tree: Flux) -> Model:
+    return make_model(tree, config=CONFIG)
 
 
 def make_cond() -> Conditioning:
@@ -55,7 +61,7 @@ def by_hand(tree: Flux, blocks: tuple[int, ...], heads: list[int], steps: list[i
 
 def test_maps_are_means_over_all_blocks_heads_and_steps() -> None:
     tree = make_tree()
-    maps = word_maps(tree, START, LEVELS, make_cond(), TOKENS, 3.5)
+    maps = word_maps(of(tree), START, LEVELS, make_cond(), TOKENS, 3.5)
     torch.testing.assert_close(maps.raw, by_hand(tree, (0, 1), [0, 1], [0, 1, 2]))
     assert maps.raw.shape == (2, 2, 5)
     assert maps.raw.min() > 0 and maps.raw.sum(0).max() < 1
@@ -64,14 +70,14 @@ def test_maps_are_means_over_all_blocks_heads_and_steps() -> None:
 def test_blocks_heads_and_steps_can_be_chosen() -> None:
     tree = make_tree()
     maps = word_maps(
-        tree, START, LEVELS, make_cond(), TOKENS, 3.5, blocks=[1], heads=[1], steps=[0, 2]
+        of(tree), START, LEVELS, make_cond(), TOKENS, 3.5, blocks=[1], heads=[1], steps=[0, 2]
     )
     torch.testing.assert_close(maps.raw, by_hand(tree, (1,), [1], [0, 2]))
 
 
 def test_the_latents_are_those_of_a_plain_rollout() -> None:
     tree = make_tree()
-    maps = word_maps(tree, START, LEVELS, make_cond(), TOKENS, 3.5, steps=[1])
+    maps = word_maps(of(tree), START, LEVELS, make_cond(), TOKENS, 3.5, steps=[1])
     x = START
     with torch.no_grad():
         for step in range(3):
@@ -82,14 +88,14 @@ def test_the_latents_are_those_of_a_plain_rollout() -> None:
 
 def test_every_step_is_told_and_may_stop_the_rollout() -> None:
     told: list[int] = []
-    word_maps(make_tree(), START, LEVELS, make_cond(), TOKENS, 3.5, on_step=told.append)
+    word_maps(of(make_tree()), START, LEVELS, make_cond(), TOKENS, 3.5, on_step=told.append)
     assert told == [1, 2, 3]
 
     def stop(done: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        word_maps(make_tree(), START, LEVELS, make_cond(), TOKENS, 3.5, on_step=stop)
+        word_maps(of(make_tree()), START, LEVELS, make_cond(), TOKENS, 3.5, on_step=stop)
 
 
 def test_an_adapter_moves_the_maps() -> None:
@@ -98,8 +104,8 @@ def test_an_adapter_moves_the_maps() -> None:
     def louder(name: str, x: Tensor, y: Tensor) -> Tensor:
         return y * 3 if name.endswith("txt_attn.qkv") else y
 
-    plain = word_maps(tree, START, LEVELS, make_cond(), TOKENS, 3.5)
-    moved = word_maps(tree, START, LEVELS, make_cond(), TOKENS, 3.5, lora=louder)
+    plain = word_maps(of(tree), START, LEVELS, make_cond(), TOKENS, 3.5)
+    moved = word_maps(of(tree), START, LEVELS, make_cond(), TOKENS, 3.5, eraser=louder)
     assert not torch.allclose(plain.latents, moved.latents, atol=1e-4)
 
 
@@ -114,7 +120,7 @@ def test_scaling_by_own_and_by_other_maxima() -> None:
 
 def test_odd_latents_are_rounded_up_to_whole_patches() -> None:
     start = torch.randn(1, 16, 5, 7, generator=torch.Generator().manual_seed(0))
-    maps = word_maps(make_tree(), start, LEVELS, make_cond(), TOKENS, 3.5)
+    maps = word_maps(of(make_tree()), start, LEVELS, make_cond(), TOKENS, 3.5)
     assert maps.raw.shape == (2, 3, 4)
     assert maps.latents.shape == start.shape
 
@@ -122,6 +128,6 @@ def test_odd_latents_are_rounded_up_to_whole_patches() -> None:
 @pytest.mark.parametrize("options", [{"blocks": [2]}, {"heads": [-1]}, {"steps": [3]}])
 def test_what_is_not_there_is_refused(options: dict[str, list[int]]) -> None:
     with pytest.raises(EraseError, match="Choose each"):
-        word_maps(make_tree(), START, LEVELS, make_cond(), TOKENS, 3.5, **options)
+        word_maps(of(make_tree()), START, LEVELS, make_cond(), TOKENS, 3.5, **options)
     with pytest.raises(EraseError, match="no word"):
-        word_maps(make_tree(), START, LEVELS, make_cond(), TOKENS[:0], 3.5)
+        word_maps(of(make_tree()), START, LEVELS, make_cond(), TOKENS[:0], 3.5)

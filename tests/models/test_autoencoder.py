@@ -9,8 +9,8 @@ import torch
 from diffusers import AutoencoderKL
 
 from erase_core.errors import EraseError
-from erase_core.files import save_tensors
 from erase_core.models.flux1.autoencoder import SCALE, SHIFT, Autoencoder, bfl_names
+from erase_core.tensors import save_tensors
 
 LEVELS = 3
 

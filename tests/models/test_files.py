@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from erase_core.errors import EraseError
-from erase_core.files import atomic, read_json, read_tensors, save_tensors, sha256, write_json
+from erase_core.files import read_json, sha256, write_json
+from erase_core.tensors import read_tensors, save_tensors
+from erase_core.writing import atomic
 
 
 def test_atomic_replaces_only_on_success(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from erase_core.errors import EraseError
+from erase_core.models.base import Conditioning
 from erase_core.models.flux1.config import FluxConfig
-from erase_core.models.flux1.forward import Conditioning, velocity
+from erase_core.models.flux1.forward import velocity
 from erase_core.models.flux1.load import load_flux
 from erase_core.models.flux1.names import bfl_to_diffusers, file_keys
 from erase_core.models.flux1.tree import Flux

@@ -11,14 +11,16 @@ from diffusers import FluxTransformer2DModel
 from torch import nn
 
 from erase_core.errors import EraseError
+from erase_core.models.base import Slot, role_slots
+from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
 from erase_core.models.flux1.names import (
-    TARGETS,
+    ALIASES,
+    ROLES,
     bfl_to_diffusers,
     diffusers_to_bfl,
     file_keys,
     linear_slots,
-    lora_slots,
     tree_keys,
 )
 from erase_core.models.flux1.tree import Flux
@@ -82,9 +84,13 @@ def test_slots_hold_the_rows_of_diffusers_linears() -> None:
         assert (slot.in_features, slot.out_features) == (linear.in_features, linear.out_features)
 
 
-def test_targets_at_full_size() -> None:
-    full = FluxConfig()
-    slots = lora_slots(full, ["add_q_proj", "add_k_proj"])
+def slots_of(*roles: str) -> dict[str, Slot]:
+    """At full size."""
+    return role_slots(FAMILY, FluxConfig(), roles)
+
+
+def test_roles_at_full_size() -> None:
+    slots = slots_of("text.q", "text.k")
     assert list(slots) == [
         f"transformer_blocks.{i}.attn.add_{p}_proj" for i in range(19) for p in "qk"
     ]
@@ -94,16 +100,28 @@ def test_targets_at_full_size() -> None:
         3072,
         3072,
     )
-    counts = {"add_v_proj": 19, "to_add_out": 19, "single_blocks": 3 * 38, "vector_in": 2}
-    assert {name: len(lora_slots(full, [name])) for name in counts} == counts
-    assert len(lora_slots(full, TARGETS)) == 19 * 8 + 3 * 38 + 2
-    value = lora_slots(full, ["single_blocks"])["single_transformer_blocks.37.attn.to_v"]
+    counts = {"text.v": 19, "text.out": 19, "single.attention": 3 * 38, "pooled_in": 2}
+    counts |= {"image.attention": 19 * 4, "text_in": 1}
+    assert {name: len(slots_of(name)) for name in counts} == counts
+    assert len(slots_of(*ROLES)) == 19 * 8 + 3 * 38 + 2 + 1
+    value = slots_of("single.attention")["single_transformer_blocks.37.attn.to_v"]
     assert value == ("single_blocks.37.linear1", slice(6144, 9216), 3072, 3072)
-    first = lora_slots(full, ["vector_in"])["time_text_embed.text_embedder.linear_1"]
+    first = slots_of("pooled_in")["time_text_embed.text_embedder.linear_1"]
     assert first == ("vector_in.in_layer", slice(0, 3072), 768, 3072)
+    assert slots_of("text_in")["context_embedder"] == ("txt_in", slice(0, 3072), 4096, 3072)
 
 
-@pytest.mark.parametrize("targets", [["add_q_proj", "attn2"], []])
+def test_targets_of_older_files_are_the_same_roles() -> None:
+    old = "add_q_proj add_k_proj add_v_proj to_add_out image_attention single_blocks vector_in"
+    assert set(ALIASES) == set(old.split())
+    assert set(ALIASES.values()) == set(ROLES) - {"text_in"}
+    for alias, role in ALIASES.items():
+        assert slots_of(alias) == slots_of(role)
+    assert len(slots_of(*ALIASES)) == 19 * 8 + 3 * 38 + 2
+    assert slots_of("add_k_proj", "text.q", "text.k") == slots_of("text.q", "text.k")
+
+
+@pytest.mark.parametrize("targets", [["text.q", "attn2"], []])
 def test_unknown_targets_are_refused(targets: list[str]) -> None:
-    with pytest.raises(EraseError, match="add_q_proj, add_k_proj, .*vector_in"):
-        lora_slots(SimpleNamespace(), targets)  # type: ignore[arg-type]
+    with pytest.raises(EraseError, match="choose from text.q, text.k, .*text_in, pooled_in"):
+        role_slots(FAMILY, SimpleNamespace(), targets)

@@ -13,15 +13,9 @@ from diffusers.models.transformers import transformer_flux
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from erase_core.models.base import Conditioning, Output, Probe
 from erase_core.models.flux1.config import FluxConfig
-from erase_core.models.flux1.forward import (
-    Conditioning,
-    FluxOutput,
-    Probe,
-    flux_forward,
-    probe_attention,
-    velocity,
-)
+from erase_core.models.flux1.forward import flux_forward, probe_attention, velocity
 from erase_core.models.flux1.names import diffusers_to_bfl, tree_keys
 from erase_core.models.flux1.tree import Flux
 
@@ -170,7 +164,7 @@ def test_checkpointing_recomputes_blocks() -> None:
     assert len(calls) == 4
 
 
-def probed(tree: nn.Module, x: Inputs, probe: Probe) -> FluxOutput:
+def probed(tree: nn.Module, x: Inputs, probe: Probe) -> Output:
     return flux_forward(tree, x.latents, x.sigma, x.cond, 3.5, probe=probe)
 
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from erase_core.models.base import Adapter, Conditioning
 from erase_core.models.flux1.config import FluxConfig
-from erase_core.models.flux1.forward import Conditioning, Lora, velocity
+from erase_core.models.flux1.forward import velocity
 from erase_core.models.flux1.names import file_keys
 from erase_core.models.flux1.tree import Flux
 
@@ -46,10 +47,10 @@ def run(
     tree: nn.Module,
     latents: Tensor = LATENTS,
     guidance: float | Tensor | None = 3.5,
-    lora: Lora | None = None,
+    eraser: Adapter | None = None,
 ) -> Tensor:
     with torch.no_grad():
-        return velocity(tree, latents, SIGMA, COND, guidance, lora=lora)
+        return velocity(tree, latents, SIGMA, COND, guidance, eraser=eraser)
 
 
 def difference(a: Tensor, b: Tensor) -> float:
@@ -131,7 +132,7 @@ def test_odd_latents_are_padded_as_comfyui_does() -> None:
 
 
 def test_every_linear_takes_an_adapter() -> None:
-    """Full-rank changes through ``lora`` at all Linears equal the same changes merged."""
+    """Full-rank changes through ``eraser`` at all Linears equal the same changes merged."""
     tree = flux()
     linears = {n: m for n, m in tree.named_modules() if isinstance(m, nn.Linear)}
     change = {
@@ -140,11 +141,11 @@ def test_every_linear_takes_an_adapter() -> None:
     }
     seen: list[str] = []
 
-    def lora(name: str, x: Tensor, y: Tensor) -> Tensor:
+    def eraser(name: str, x: Tensor, y: Tensor) -> Tensor:
         seen.append(name)
         return y + x @ change[name].T
 
-    plain, adapted = run(tree), run(tree, lora=lora)
+    plain, adapted = run(tree), run(tree, eraser=eraser)
     for name, linear in linears.items():
         linear.weight.add_(change[name])
     assert sorted(seen) == sorted(linears)

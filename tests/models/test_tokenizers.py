@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from erase_core.cli.models import CLIP, T5, Tokenizer, _tokenizer
-from erase_core.concepts.spans import token_mask
 from erase_core.errors import EraseError
 from erase_core.miniatures.miniflux import FOLDER
+from erase_core.models.files import Files
+from erase_core.models.flux1.pipeline import CLIP, T5, Tokenizer, _tokenizer
 from erase_core.models.flux1.text import CLIP_LENGTH, tokenize
+from erase_core.models.tokens import token_mask
 
 COMFYUI = Path(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")).expanduser()
 host = pytest.mark.skipif(
@@ -41,7 +41,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def found(kind: Tokenizer, tokenizers: Path | None = None, model: str = "flux.safetensors") -> Any:
-    return _tokenizer(argparse.Namespace(tokenizers=tokenizers, model=model), kind)
+    return _tokenizer(Files(Path(model), tokenizers=tokenizers), kind)
 
 
 def in_a_host(folder: Path, kind: Tokenizer, files: Path) -> Path:

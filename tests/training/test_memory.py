@@ -13,23 +13,23 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import CONCEPTS, LENGTH, SETTINGS, WordText, make_trainer, make_tree, same
+from tiny import CONCEPTS, LENGTH, SETTINGS, WordText, make_model, make_trainer, make_tree, same
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import erase_core.miniatures.miniflux as miniflux
-from erase_core.cli.main import main
 from erase_core.erasers.lora import EraserLora
 from erase_core.errors import EraseError
 from erase_core.methods.eraseanything.levels import Levels
 from erase_core.methods.eraseanything.settings import TrainSettings
 from erase_core.methods.eraseanything.trainer import Trainer
 from erase_core.models import offload
-from erase_core.models.base import Bundle
+from erase_core.models.base import Conditioning, Probe, role_slots
+from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
-from erase_core.models.flux1.forward import Conditioning, Probe, flux_forward
+from erase_core.models.flux1.forward import flux_forward
 from erase_core.models.flux1.names import skeleton
 from erase_core.models.flux1.tree import Flux
 from erase_core.models.frozen import FP8
@@ -39,6 +39,7 @@ from erase_core.training.memory import USED, drawing_bytes, fit, fit_to_draw, wa
 from erase_core.training.states import Batch
 
 CPU = torch.device("cpu")
+BLOCKS = FAMILY.blocks
 DEEP = FluxConfig(
     vec_in_dim=8, context_in_dim=16, hidden_size=128, num_heads=1, depth=3, depth_single_blocks=4
 )
@@ -52,7 +53,8 @@ def make_deep(dtype: torch.dtype = torch.float32) -> Flux:
 def student(tree: nn.Module, checkpoint: bool) -> dict[str, Tensor]:
     """Velocity, attention and gradients of a LoRA everywhere."""
     g = torch.Generator().manual_seed(1)
-    lora = EraserLora.create(DEEP, ("add_q_proj", "add_k_proj", "single_blocks"), rank=2)
+    slots = role_slots(FAMILY, DEEP, ("text.q", "text.k", "single.attention"))
+    lora = EraserLora.create(slots, rank=2)
     for parameter in lora.parameters():
         parameter.data = torch.randn(parameter.shape, generator=g) * 0.1
     cond = Conditioning(torch.randn(2, LENGTH, 16, generator=g), torch.randn(2, 8, generator=g))
@@ -60,7 +62,14 @@ def student(tree: nn.Module, checkpoint: bool) -> dict[str, Tensor]:
     words[..., 3] = 1
     x, probe = torch.randn(2, 16, 4, 6, generator=g), Probe((0, 2), words)
     out = flux_forward(
-        tree, x, torch.tensor([0.3, 0.8]), cond, 3.5, lora=lora, probe=probe, checkpoint=checkpoint
+        tree,
+        x,
+        torch.tensor([0.3, 0.8]),
+        cond,
+        3.5,
+        eraser=lora,
+        probe=probe,
+        checkpoint=checkpoint,
     )
     assert out.velocity is not None and out.attention is not None
     loss = out.velocity.square().mean() + out.attention.sum()
@@ -77,7 +86,7 @@ def test_blocks_in_host_memory_change_no_bit(
 ) -> None:
     plain = student(make_deep(dtype), checkpoint)
     tree = make_deep(dtype)
-    place(tree, CPU, Placement(away=away))
+    place(tree, BLOCKS, CPU, Placement(away=away))
     assert len({m.source[1] for m in tree.modules() if isinstance(m, HostLinear)}) == away
     assert same(student(tree, checkpoint), plain)
     assert same(student(tree, checkpoint), plain)  # whatever the slots held
@@ -85,8 +94,8 @@ def test_blocks_in_host_memory_change_no_bit(
 
 def test_fp8_blocks_in_host_memory_compute_as_fp8_blocks_at_hand() -> None:
     here, away = make_deep(torch.bfloat16), make_deep(torch.bfloat16)
-    place(here, CPU, Placement(fp8=True))
-    place(away, CPU, Placement(fp8=True, away=5))
+    place(here, BLOCKS, CPU, Placement(fp8=True))
+    place(away, BLOCKS, CPU, Placement(fp8=True, away=5))
     small, plain = student(here, True), student(make_deep(torch.bfloat16), True)
     assert same(student(away, True), small)
     difference = (small["velocity"] - plain["velocity"]).norm() / plain["velocity"].norm()
@@ -97,7 +106,7 @@ def test_fp8_blocks_in_host_memory_compute_as_fp8_blocks_at_hand() -> None:
 
 def test_the_next_block_is_under_way_while_one_computes() -> None:
     tree = make_deep()
-    place(tree, CPU, Placement(away=7))
+    place(tree, BLOCKS, CPU, Placement(away=7))
     layer = next(m for m in tree.modules() if isinstance(m, HostLinear))
     belt = layer.source[0]
     sent: list[int] = []
@@ -151,7 +160,7 @@ class Sending(TorchDispatchMode):
 def test_blocks_may_arrive_late(away: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The CUDA way of sending blocks, with streams that are pretended."""
     plain, tree = student(make_deep(), True), make_deep()
-    place(tree, CPU, Placement(away=away))
+    place(tree, BLOCKS, CPU, Placement(away=away))
     stream: Any = LateStream()
     next(m for m in tree.modules() if isinstance(m, HostLinear)).source[0]._stream = stream
     monkeypatch.setattr(torch.cuda, "stream", Sending)
@@ -163,18 +172,18 @@ def test_blocks_may_arrive_late(away: int, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_run_from_host_memory_ends_in_the_same_lora() -> None:
     tree = make_tree()
-    place(tree, CPU, Placement(away=2))
+    place(tree, BLOCKS, CPU, Placement(away=2))
     settings = replace(SETTINGS, l_adv=1.0)
-    offloaded = make_trainer(settings, tree=tree).run().lora.tensors()
-    assert same(offloaded, make_trainer(settings).run().lora.tensors())
+    offloaded = make_trainer(settings, tree=tree).run().eraser.tensors()
+    assert same(offloaded, make_trainer(settings).run().eraser.tensors())
 
 
 def test_parcels_share_pieces_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch rounds pinned memory up to powers of two; all but the last piece are one."""
     tree = make_deep()
-    size = device_bytes(tree, Placement(away=7)).away
+    size = device_bytes(tree, BLOCKS, Placement(away=7)).away
     monkeypatch.setattr(offload, "PIECE", 2**22)
-    place(tree, CPU, Placement(away=7))
+    place(tree, BLOCKS, CPU, Placement(away=7))
     parcels = next(m for m in tree.modules() if isinstance(m, HostLinear)).source[0].parcels
     pieces = {p.bytes.untyped_storage().data_ptr(): p.bytes.untyped_storage() for p in parcels}
     assert 1 < len(pieces) < 7
@@ -237,7 +246,7 @@ def wide_trainer(
         activation_checkpointing=checkpointing,
         **changes,
     )
-    return Trainer(tree, config, WordText(), CONCEPTS, settings)
+    return Trainer(make_model(tree, config=config), CONCEPTS, settings)
 
 
 @pytest.mark.parametrize(
@@ -286,14 +295,14 @@ def predicted_and_held(
     config = replace(DEEP, hidden_size=256, num_heads=2)
     trainer = wide_trainer(checkpointing, config, pixels, **changes)
     trainer.encode()
-    weights = device_bytes(trainer.tree, placement)
-    said = peak_bytes(trainer, weights, trainer.settings)
-    place(trainer.tree, CPU, placement)
+    weights = device_bytes(trainer.model.tree, BLOCKS, placement)
+    said = peak_bytes(trainer.model, trainer.workload(), weights)
+    place(trainer.model.tree, BLOCKS, CPU, placement)
     trainer.run()
     states, levels = trainer.states, trainer_levels(trainer)
     assert states is not None
     batch = states.erase.draw(trainer.generator, trainer.settings.batch)
-    with Live([*trainer.tree.parameters(), *slots(trainer.tree)]) as live:
+    with Live([*trainer.model.tree.parameters(), *slots(trainer.model.tree)]) as live:
         trainer._descend(trainer.lower, chain(levels.erase(batch), levels.adversarial(batch)))
     # What is widened is among the tensors that were counted, weights and slots are not.
     lora = 4 * sum(p.numel() for p in trainer.lora.parameters())
@@ -308,7 +317,7 @@ def slots(tree: nn.Module) -> list[Tensor]:
 
 def trainer_levels(trainer: Trainer) -> Levels:
     return Levels(
-        trainer.tree,
+        trainer.model,
         trainer.lora,
         trainer.encode(),
         trainer.settings,
@@ -324,15 +333,16 @@ def test_the_fastest_way_that_fits_is_taken() -> None:
         trainer = wide_trainer(False, config)
         trainer.encode()
         placement, weights = fit(trainer, budget)
-        assert peak_bytes(trainer, weights, trainer.settings) <= USED * budget
+        assert peak_bytes(trainer.model, trainer.workload(), weights) <= USED * budget
         return placement, trainer.settings.activation_checkpointing
 
     assert chosen(float("inf")) == (Placement(), False)
     trainer = wide_trainer(False, config)
     trainer.encode()
     for way in (Placement(), True), (Placement(True), True), (Placement(True, 6), True):
-        settings = replace(trainer.settings, activation_checkpointing=way[1])
-        needed = peak_bytes(trainer, device_bytes(trainer.tree, way[0]), settings)
+        load = replace(trainer.workload(), checkpointing=way[1])
+        weights = device_bytes(trainer.model.tree, BLOCKS, way[0])
+        needed = peak_bytes(trainer.model, load, weights)
         assert chosen((needed + 1) / USED) == way
     with pytest.raises(EraseError, match=r"needs .* GB .*smaller batch"):
         chosen(1e6)
@@ -345,7 +355,7 @@ def test_a_resumed_run_keeps_the_base_that_it_began_with(tmp_path: Path) -> None
     trainer.encode()
     fit(trainer, float("inf"))
     trainer.run()
-    resumed = Trainer.resume(tmp_path, make_tree(), trainer.config, WordText())
+    resumed = Trainer.resume(tmp_path, make_model())
     assert {way.fp8 for way, _ in ways(resumed)} == {False}
     assert max(way.away for way, _ in ways(resumed)) == 3  # a smaller card will do all the same
     resumed.fp8 = True
@@ -366,6 +376,8 @@ FLUX = FluxConfig()
 class LongText(WordText):
     """As many tokens as Flux's text encoders give, as wide."""
 
+    length = 256
+
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         context = torch.zeros(len(prompts), 256, FLUX.context_in_dim)
         return Conditioning(context, torch.zeros(len(prompts), FLUX.vec_in_dim))
@@ -382,12 +394,12 @@ def test_the_true_model_fits_every_card(
     storage add up to when an erase step is taken with them."""
     tree: Any = skeleton(FLUX).bfloat16()
     tree.compute_device = CPU
-    trainer = Trainer(tree, FLUX, LongText(), CONCEPTS, TrainSettings())
+    trainer = Trainer(make_model(tree, config=FLUX, text=LongText()), CONCEPTS, TrainSettings())
     trainer.encode()
     for placement, on in ways(trainer):
         settings = replace(trainer.settings, activation_checkpointing=on)
-        weights = device_bytes(tree, placement)
-        said = peak_bytes(trainer, weights, settings)
+        weights = device_bytes(tree, BLOCKS, placement)
+        said = peak_bytes(trainer.model, replace(trainer.workload(), checkpointing=on), weights)
         if said <= USED * gigabytes * 1e9:
             break
     assert said / 1e9 < bound
@@ -410,11 +422,13 @@ def counted(
     monkeypatch.setattr(offload, "to_fp8", lambda weight: (weight.to(FP8), 1.0))  # has no numbers
     with FakeTensorMode(allow_non_fake_inputs=True):
         tree = bfloat16_flux()
-        place(tree, CPU, placement)
-        lora = EraserLora.create(FLUX, settings.targets, settings.rank)
+        place(tree, BLOCKS, CPU, placement)
+        adapted = role_slots(FAMILY, FLUX, settings.targets)
+        lora = EraserLora.create(adapted, settings.rank)
         state = torch.zeros(settings.batch, 16, size, size)
         batch = Batch(rows, state, torch.zeros(settings.batch), state, state)
-        levels = Levels(tree, lora, prompts, settings, trainer.blocks, trainer.guidance)
+        model = replace(trainer.model, tree=tree)
+        levels = Levels(model, lora, prompts, settings, trainer.blocks, trainer.guidance)
         with Live([*tree.parameters(), *slots(tree)]) as live:
             for losses in levels.erase(batch):
                 torch.stack(list(losses.values())).sum().backward(inputs=lora.parameters())
@@ -438,9 +452,8 @@ def test_the_true_model_is_drawn_with_on_every_card(
     and at most an eighth more."""
     tree: Any = skeleton(FLUX).bfloat16()
     tree.compute_device = CPU
-    text: Any = SimpleNamespace(t5_length=256)
-    bundle = Bundle(tree, FLUX, text, None, "", "", (1024, 1024), None)
-    said = drawing_bytes(bundle, (1024, 1024), probed)
+    model = make_model(tree, config=FLUX, text=LongText())
+    said = drawing_bytes(model, (1024, 1024), probed)
     monkeypatch.setattr(nn.Module, "to", lambda module, *args, **kwargs: module)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         tree = bfloat16_flux()
@@ -453,32 +466,32 @@ def test_the_true_model_is_drawn_with_on_every_card(
 
 def test_drawing_takes_the_fastest_way_that_fits() -> None:
     def chosen(budget: float) -> tuple[Placement, int]:
-        bundle = miniflux.load()
-        return fit_to_draw(bundle, bundle.size, budget)
+        model = miniflux.load()
+        return fit_to_draw(model, model.size, budget)
 
     assert chosen(float("inf")) == (Placement(), 32)
-    bundle = miniflux.load()
-    one = drawing_bytes(bundle, bundle.size, False)
+    model = miniflux.load()
+    one = drawing_bytes(model, model.size, False)
     for placement, count in ((Placement(), 3), (Placement(True), 1), (Placement(True, 3), 1)):
-        weights = device_bytes(bundle.tree, placement)
+        weights = device_bytes(model.tree, BLOCKS, placement)
         needed = weights.held + weights.widened + count * one
         assert chosen((needed + 1) / USED) == (placement, count)
     with pytest.raises(EraseError, match="choose a smaller picture"):
         chosen(1e6)
 
 
+def main(argv: list[str]) -> int:
+    from erase_core.cli.main import main as command
+
+    return command(argv)
+
+
 def test_train_takes_no_more_than_it_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    short = replace(
-        miniflux.demo_settings(),
-        steps=2,
-        batch=1,
-        rollout_steps=1,
-        erase_rollouts=2,
-        keep_rollouts=2,
-    )
-    monkeypatch.setattr(miniflux, "train_settings", lambda concepts: short)
+    short = {"steps": 2, "batch": 1, "rollout_steps": 1, "erase_rollouts": 2, "keep_rollouts": 2}
+    presets = miniflux.PRESETS["eraseanything"]
+    monkeypatch.setitem(presets["robust"], "all", presets["balanced"]["all"] | short)
     argv = ["train", "--concept", "cat", "--out", str(tmp_path / "cat.safetensors")]
     assert main([*argv, "--memory", "0.0108"]) == 0
     assert "the base in fp8, 4 of its blocks in main memory" in capsys.readouterr().out

@@ -11,13 +11,12 @@ import pytest
 import torch
 from tiny import (
     CONCEPTS,
-    CONFIG,
     LENGTH,
     SETTINGS,
     TIGER,
     WordText,
+    make_model,
     make_trainer,
-    make_tree,
     run,
     same,
 )
@@ -36,17 +35,18 @@ from transformers import (
 from erase_core.concepts.find import find_concept
 from erase_core.concepts.sets import Bands, Concept, ConceptSet
 from erase_core.concepts.spans import word_spans
-from erase_core.erasers.metadata import lora_metadata
+from erase_core.erasers.metadata import Base
 from erase_core.errors import EraseError
-from erase_core.files import read_tensors
 from erase_core.methods.eraseanything.settings import TrainSettings
-from erase_core.methods.eraseanything.trainer import Trainer
+from erase_core.methods.eraseanything.trainer import Trainer, _wanted
 from erase_core.models.flux1.text import TextEncoders
+from erase_core.tensors import read_tensors
 from erase_core.training.prompts import anchor_word, plan_prompts
+from erase_core.training.save import file_metadata
 
 
 def plan(settings: TrainSettings = SETTINGS, concepts: ConceptSet = CONCEPTS) -> Any:
-    return plan_prompts(concepts, settings, torch.Generator().manual_seed(0))
+    return plan_prompts(concepts, _wanted(settings), torch.Generator().manual_seed(0))
 
 
 def test_erase_prompts_hold_the_name_or_a_synonym_and_its_replacements() -> None:
@@ -138,7 +138,7 @@ def test_a_concept_that_a_prompt_lacks_or_without_irrelevant_words_is_refused() 
 def test_prompts_are_encoded_once() -> None:
     trainer = make_trainer()
     trainer.run()
-    assert isinstance(trainer.text, WordText) and trainer.text.calls == 1
+    assert isinstance(trainer.model.text, WordText) and trainer.model.text.calls == 1
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_prompts_are_encoded_once() -> None:
     [
         ({"stepz": 3}, "did you mean steps"),
         ({"nonsense_setting": 3}, "no setting"),
-        ({"steps": 0}, "whole number of at least 1, not 0"),
+        ({"steps": 0}, "whole number from 1 to 1,000,000, not 0"),
         ({"steps": 2.5}, "whole number"),
         ({"steps": True}, "whole number"),
         ({"lr_low": float("nan")}, "lr_low"),
@@ -168,7 +168,7 @@ def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> Non
 def test_wrong_blocks_and_targets_are_refused() -> None:
     with pytest.raises(EraseError, match="0 to 1"):
         make_trainer(replace(SETTINGS, attention_blocks=(2,)))
-    with pytest.raises(EraseError, match="add_q_proj"):
+    with pytest.raises(EraseError, match="choose from text.q"):
         make_trainer(replace(SETTINGS, targets=("nothing",)))
 
 
@@ -186,7 +186,7 @@ def test_metadata_says_what_was_done_and_keeps_the_bytes_equal(
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     result = run()
-    metadata = lora_metadata(result, CONCEPTS, SETTINGS, "tiny", "ab" * 32)
+    metadata = file_metadata(result, CONCEPTS, Base("tiny", "ab" * 32))
     assert ConceptSet.from_json(json.loads(metadata["erase.concepts"])) == CONCEPTS
     assert TrainSettings.from_dict(json.loads(metadata["erase.settings"])) == SETTINGS
     assert metadata["erase.date"] == "2023-11-14"
@@ -196,11 +196,11 @@ def test_metadata_says_what_was_done_and_keeps_the_bytes_equal(
     losses = json.loads(metadata["erase.losses"])
     assert losses["esd"] == pytest.approx(sum(h["esd"] for h in result.history) / 6)
     for name in "abcd":  # the library alone would write metadata in random order
-        result.lora.save(tmp_path / f"{name}.safetensors", metadata)
+        result.eraser.save(tmp_path / f"{name}.safetensors", metadata)
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
     tensors, read = read_tensors(tmp_path / "a.safetensors")
     assert read == metadata
-    assert same(tensors, result.lora.tensors())
+    assert same(tensors, result.eraser.tensors())
 
 
 # --- real text encoders --------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def make_encoders() -> TextEncoders:
 
 
 def test_real_text_encoders_serve_a_run() -> None:
-    result = Trainer(make_tree(), CONFIG, make_encoders(), CONCEPTS, SETTINGS).run()
+    result = Trainer(make_model(text=make_encoders()), CONCEPTS, SETTINGS).run()
     assert result.stopped == "done"
     assert list(result.history[-1]) == ["esd", "attn", "lora", "rsc"]
 
@@ -243,4 +243,4 @@ def test_a_concept_past_the_truncation_length_is_refused() -> None:
     encoders = replace(make_encoders(), t5_length=4)
     concept = replace(TIGER, sentences=("a photo of a house and a tiger",))
     with pytest.raises(EraseError, match="lies past the 4 tokens"):
-        Trainer(make_tree(), CONFIG, encoders, ConceptSet((concept,)), SETTINGS).run()
+        Trainer(make_model(text=encoders), ConceptSet((concept,)), SETTINGS).run()

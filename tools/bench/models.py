@@ -15,8 +15,8 @@ from erase_core.concepts.spans import word_spans
 from erase_core.methods.eraseanything.settings import TrainSettings
 from erase_core.miniatures import miniflux
 from erase_core.miniatures.miniflux.concepts import concept
+from erase_core.models.base import Conditioning
 from erase_core.models.flux1.config import FluxConfig
-from erase_core.models.flux1.forward import Conditioning
 from erase_core.models.flux1.tree import Flux
 from erase_core.training.prompts import TextEncoder
 

@@ -35,8 +35,9 @@ from erase_core.methods.eraseanything import levels
 from erase_core.methods.eraseanything.levels import Levels
 from erase_core.methods.eraseanything.settings import TrainSettings
 from erase_core.methods.eraseanything.trainer import Trainer
+from erase_core.models.base import Conditioning
 from erase_core.models.flux1.config import FluxConfig
-from erase_core.models.flux1.forward import Conditioning, velocity
+from erase_core.models.flux1.forward import velocity
 from erase_core.models.sampling import euler, sigmas
 from erase_core.training.progress import Progress
 from erase_core.training.states import Batch

@@ -14,7 +14,7 @@ from render import SIZE, random_scene, render
 from torch import Tensor
 
 from erase_core.miniatures.miniflux.captions import Scene
-from erase_core.miniatures.miniflux.vae import LATENT_CHANNELS, TinyVAE
+from erase_core.models.flux1.taesd import LATENT_CHANNELS, TinyVAE
 
 PATCH = 8
 CHUNK = 500

@@ -7,10 +7,6 @@ import json
 from pathlib import Path
 
 import torch
-from torch import Tensor
-
-from erase_core.evaluate.scores import Rate
-from erase_core.miniatures import miniflux
 from erase_core.miniatures.miniflux.judge import (
     CHOICES,
     Case,
@@ -19,6 +15,10 @@ from erase_core.miniatures.miniflux.judge import (
     recognise,
     synonym_cases,
 )
+from torch import Tensor
+
+from erase_core.evaluate.scores import Rate
+from erase_core.miniatures import miniflux
 from erase_core.miniatures.miniflux.world import THINGS
 from erase_core.pictures import Row, grid, to_pictures
 

@@ -11,8 +11,8 @@ from transformers import (
     T5EncoderModel,
 )
 
+from erase_core.models.base import Conditioning
 from erase_core.models.flux1.config import FluxConfig
-from erase_core.models.flux1.forward import Conditioning
 from erase_core.models.flux1.tree import Flux
 
 CONFIG = FluxConfig(

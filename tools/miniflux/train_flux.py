@@ -18,12 +18,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from erase_core.files import atomic
 from erase_core.miniatures.miniflux.captions import Scene, training_caption
 from erase_core.miniatures.miniflux.world import RELATIONS
-from erase_core.models.flux1.forward import Conditioning, velocity
+from erase_core.models.base import Conditioning
+from erase_core.models.flux1.forward import velocity
 from erase_core.models.flux1.text import tokenize
 from erase_core.training.checkpoint import pack_optimiser, unpack_optimiser
+from erase_core.writing import atomic
 
 LONG = 64  # T5 tokens of a prompt wherever MiniFlux is used
 SHORT = 20  # T5 and CLIP tokens in most of the training; no caption is longer

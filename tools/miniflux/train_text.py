@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from train_flux import LONG, SHORT, learning_rate, make_optimisers
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
-from erase_core.files import atomic
 from erase_core.miniatures.miniflux.captions import Scene, caption, varied
 from erase_core.miniatures.miniflux.world import RELATIONS, THINGS
 from erase_core.models.flux1.text import tokenize
+from erase_core.writing import atomic
 
 SIDES = RELATIONS[:4]  # left of, right of, above, below: the places of a pair's first thing
 BATCH = 128

@@ -12,7 +12,7 @@ from data import to_float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from erase_core.miniatures.miniflux.vae import TinyVAE
+from erase_core.models.flux1.taesd import TinyVAE
 
 CROP = 8  # latent cells a side: 64 pixels
 NOISE = 0.05  # generated latents are never quite on the mark

@@ -11,15 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain, zip_longest
-from pathlib import Path
 from typing import Any
 
 from ...errors import EraseError
 from ...files import read_json
 from ..inflect import lemma
+from ..known import FOLDER
 from ..sets import VERSION, Bands, Concept, ConceptSet, Kind
 
-FOLDER = Path(__file__).parent / "words"
 EVERYDAY: dict[Kind, tuple[str, ...]] = {
     "entity": ("everyday",),
     "abstraction": ("abstractions", "times"),
@@ -91,14 +90,14 @@ def _from_groups(value: dict[str, Any]) -> Iterator[Concept]:
     groups = [[_word(item) for item in group] for group in value["groups"].values()]
     for place, group in enumerate(groups):
         for index, word in enumerate(group):
-            yield Concept(
+            concept = Concept(
                 name=word.name,
                 kind=value["kind"],
                 sense=word.sense,
                 synonyms=word.synonyms,
-                irrelevant=_bands(value, groups, place, index),
                 sentences=tuple(line.format(x=word.name) for line in value.get("sentences", [])),
             )
+            yield concept.keeping(_bands(value, groups, place, index))
 
 
 def _word(item: str | dict[str, Any]) -> _Word:

@@ -1,43 +1,24 @@
-"""Synonyms and irrelevant words from WordNet, through NLTK.
+"""Synonyms and irrelevant words from the shipped WordNet 3.0, through NLTK.
 
-WordNet is taken from NLTK's data folders, else from a WordNet that the system has installed (the
-folder named by WNSEARCHDIR, or Debian's `wordnet-base`), else downloaded once through NLTK.
 Similarity is that of Wu and Palmer (1994), in [0, 1]: tiger and car .31, rose .46, lion .93.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from io import StringIO
 from itertools import chain
-from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ...errors import EraseError
 from ..sets import Bands, Concept, Kind
 from ..spans import word_spans
+from .database import database
 from .lists import pool
 
-OFFLINE = (
-    "WordNet is not in NLTK's data folders and could not be downloaded; go online once and try "
-    "again, install Debian's wordnet-base, or write synonyms and irrelevant words into a concepts "
-    "file by hand."
-)
-LEXNAMES = (
-    "adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute "
-    "noun.body noun.cognition noun.communication noun.event noun.feeling noun.food noun.group "
-    "noun.location noun.motive noun.object noun.person noun.phenomenon noun.plant noun.possession "
-    "noun.process noun.quantity noun.relation noun.shape noun.state noun.substance noun.time "
-    "verb.body verb.change verb.cognition verb.communication verb.competition verb.consumption "
-    "verb.contact verb.creation verb.emotion verb.motion verb.perception verb.possession "
-    "verb.social verb.stative verb.weather adj.ppl"
-)
 # What a picture of each kind most likely shows, in WordNet's own division into files; twice counts
 # double (a beaver is an animal before it is a hat).
 _LIKELY: dict[Kind, str] = {
@@ -60,17 +41,10 @@ class Sense:
     examples: tuple[str, ...]
 
 
-def installed() -> bool:
-    """Whether this machine has a WordNet, so that nothing will be downloaded."""
-    import nltk
-
-    return _from_nltk(nltk) is not None or _system_folder() is not None
-
-
 def senses(word: str, kind: Kind = "entity") -> list[Sense]:
     """The meanings of `word` that a concept of `kind` can have, the likeliest first.
 
-    Empty when WordNet does not know the word; EraseError when there is no WordNet.
+    Empty when WordNet does not know the word.
     """
     return [
         Sense(found.name(), found.definition(), tuple(found.examples()))
@@ -107,8 +81,8 @@ def concept_from_wordnet(
 ) -> Concept:
     """A concept with synonyms and irrelevant words; `sense` None means the likeliest meaning.
 
-    EraseError when WordNet does not know the word or the sense, when the sense is another word's,
-    or when there is no WordNet.
+    EraseError when WordNet does not know the word or the sense, or when the sense is another
+    word's.
     """
     found = senses(word, kind)
     known = _wordnet().synsets(_lemma(word))
@@ -124,7 +98,7 @@ def concept_from_wordnet(
     chosen = sense or found[0].name
     same = synonyms(word, chosen)
     bands = irrelevant(word, chosen, per_band, seed, kind)
-    return Concept(word, kind, sense=chosen, synonyms=tuple(same), irrelevant=bands)
+    return Concept(word, kind, sense=chosen, synonyms=tuple(same)).keeping(bands)
 
 
 def _plain(name: str) -> str:
@@ -198,9 +172,8 @@ def _pool(kind: Kind) -> tuple[tuple[str, Any], ...]:
 
 def _meaning(concept: Concept) -> Any:
     """The synset that a shipped concept names, else the likeliest one that can be compared."""
-    with suppress(EraseError):  # another edition of WordNet may number its senses otherwise
-        if concept.sense:
-            return _synset(concept.sense)
+    if concept.sense:
+        return _synset(concept.sense)
     return next(iter(_ranked(concept.name, concept.kind, _COMPARED[concept.kind])), None)
 
 
@@ -250,61 +223,21 @@ def _band(scores: dict[str, float], band: str, count: int, draw: random.Random) 
 
 @lru_cache(maxsize=1)
 def _wordnet() -> Any:
-    """NLTK's WordNet reader; the first place that has the data wins."""
+    """NLTK's reader over the shipped database."""
     import nltk  # takes a second, and only this module needs it
+    from nltk.corpus.reader import WordNetCorpusReader
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about languages other than English
-        reader = _from_nltk(nltk) or _from_system(nltk)
-        if reader is None:
-            with suppress(OSError, ValueError):
-                nltk.download("wordnet", quiet=True, print_error_to=StringIO())
-            reader = _from_nltk(nltk)
-    if reader is None:
-        raise EraseError(OFFLINE)
-    return reader
+    folder = database()
 
-
-def _from_nltk(nltk: Any) -> Any:
-    """The reader over NLTK's own data folders, or None."""
-    try:
-        nltk.corpus.wordnet.ensure_loaded()
-    except LookupError:
-        return None
-    return nltk.corpus.wordnet
-
-
-def _from_system(nltk: Any) -> Any:
-    """A reader over a WordNet database outside NLTK's folders, or None.
-
-    Such a database has no `lexnames`, and NLTK 3.10 opens files in its data path only.
-    """
-    folder = _system_folder()
-    if folder is None:
-        return None
-
-    class Reader(nltk.corpus.reader.WordNetCorpusReader):
-        def open(self, file: str) -> Any:
-            lines = (f"{i:02d}\t{name}\t0\n" for i, name in enumerate(LEXNAMES.split()))
-            return StringIO("".join(lines)) if file == "lexnames" else super().open(file)
+    class Reader(WordNetCorpusReader):
+        def open(self, file: str) -> TextIO:
+            return open(folder / file, encoding="utf-8")  # NLTK's own would want to own the file
 
         def map_wn(self, version: str = "wordnet") -> None:
             return None  # would read index.sense, for languages other than English
 
     if str(folder) not in nltk.data.path:
-        nltk.data.path.append(str(folder))
-    return Reader(str(folder), None)
-
-
-def _system_folder() -> Path | None:
-    """The first that has a database."""
-    return next((folder for folder in _system_folders() if (folder / "data.noun").is_file()), None)
-
-
-def _system_folders() -> Iterator[Path]:
-    """Where WordNet's own programs look, then Debian's place."""
-    if "WNSEARCHDIR" in os.environ:
-        yield Path(os.environ["WNSEARCHDIR"])
-    if "WNHOME" in os.environ:
-        yield Path(os.environ["WNHOME"]) / "dict"
-    yield Path("/usr/share/wordnet")
+        nltk.data.path.append(str(folder))  # NLTK 3.10 reads nowhere else
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about languages other than English
+        return Reader(str(folder), None)

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from ...errors import EraseError
-from ...miniatures.miniflux.judge import Case, cases, judge, recognise
-from ...miniatures.miniflux.recogniser import Recogniser
-from ...models.base import Bundle
-from ...models.flux1.forward import Conditioning, Lora, tree_device, velocity
-from ...models.sampling import euler, noise, sigmas
+from ...models.base import Adapter, Conditioning, Model
+from ...models.flux1.text import TextEncoders
+from ...models.sampling import noise, sigmas
 from ...registry import collect, find
+from ..judges.recogniser import RecogniserJudge
 from ..scores import Rate
 
 STEPS, GUIDANCE = 28, 3.5  # of every sampling, as in the examination
@@ -30,7 +29,7 @@ SHOT_SEED = 7919  # keeps the attacker's pictures apart from those that are judg
 class Shots(NamedTuple):
     """Pictures of a concept by the untouched model: their cases and latents (N, 16, h, w)."""
 
-    cases: list[Case]
+    cases: list[Any]
     latents: Tensor
 
 
@@ -42,9 +41,9 @@ class Target:
     work is.
     """
 
-    bundle: Bundle
-    judge: Recogniser
-    eraser: Lora | None
+    model: Model
+    judge: RecogniserJudge
+    eraser: Adapter | None
     concept: str
     count: int = 16
     seed: int = 0
@@ -53,71 +52,69 @@ class Target:
     @property
     def levels(self) -> Tensor:
         """The sampler's noise levels, (STEPS + 1,)."""
-        return sigmas(STEPS, self.bundle.shift_mu).to(self.device)
+        return sigmas(STEPS, self.model.shift_mu).to(self.device)
 
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
-        return tree_device(self.bundle.tree)
+        return self.model.device
 
-    def cases(self) -> list[Case]:
+    @property
+    def encoders(self) -> TextEncoders:
+        """The model's text encoders, which an attacker looks into."""
+        return cast(TextEncoders, self.model.text)
+
+    def cases(self) -> list[Any]:
         """The pictures that are judged, in wordings that no training ever saw."""
-        return cases([self.concept], self.count, self.seed)
+        return self.judge.cases([self.concept], self.count, self.seed)
 
-    def start(self, made: list[Case]) -> Tensor:
+    def start(self, made: list[Any]) -> Tensor:
         """The noise of each case's seed, (N, 16, h, w)."""
-        return torch.cat([noise(case.seed, 1, *self.bundle.size) for case in made]).to(self.device)
+        return torch.cat([noise(case.seed, 1, *self.model.size) for case in made]).to(self.device)
 
-    def encode(self, made: list[Case]) -> Conditioning:
+    def encode(self, made: list[Any]) -> Conditioning:
         """The cases' prompts, on the model's device."""
-        return self.bundle.text.encode([case.prompt for case in made]).to(self.device)
+        return self.model.text.encode([case.prompt for case in made]).to(self.device)
 
     def empty(self, count: int) -> Conditioning:
         """The empty prompt, ``count`` times."""
-        return self.bundle.text.encode([""]).to(self.device).select([0] * count)
+        return self.model.text.encode([""]).to(self.device).select([0] * count)
 
-    def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning, lora: Lora | None) -> Tensor:
-        """What the model with ``lora`` predicts at x (B, 16, h, w); sigma is () or (B,)."""
-        return velocity(self.bundle.tree, x, sigma.expand(len(x)), cond, GUIDANCE, lora=lora)
+    def velocity(
+        self, x: Tensor, sigma: Tensor, cond: Conditioning, eraser: Adapter | None
+    ) -> Tensor:
+        """What the model with ``eraser`` predicts at x (B, 16, h, w); sigma is () or (B,)."""
+        return self.model.velocity(x, sigma, cond, GUIDANCE, eraser)
 
-    @torch.no_grad()
-    def sample(self, cond: Conditioning, x: Tensor, lora: Lora | None) -> Tensor:
-        """Latents (N, 16, h, w) that the model with ``lora`` makes of the noise ``x``."""
-        parts = []
-        for rows in torch.arange(len(x)).split(BATCH):
-            part = cond.select(rows.to(cond.context.device))
+    def sample(self, cond: Conditioning, x: Tensor, eraser: Adapter | None) -> Tensor:
+        """Latents (N, 16, h, w) that the model with ``eraser`` makes of the noise ``x``."""
+        return self.model.sample(cond, x, eraser, steps=STEPS, guidance=GUIDANCE, batch=BATCH)
 
-            def predict(x: Tensor, sigma: Tensor, part: Conditioning = part) -> Tensor:
-                return self.velocity(x, sigma, part, lora)
-
-            parts.append(euler(predict, x[rows], self.levels))
-        return torch.cat(parts)
-
-    def shown(self, latents: Tensor, made: list[Case]) -> list[bool]:
+    def shown(self, latents: Tensor, made: list[Any]) -> list[bool]:
         """Whether each picture shows the concept of its case."""
-        return judge(recognise(self.judge, self.bundle.decode(latents)), made)
+        return self.judge.shown(self.model.decode(latents), made)
 
-    def rate(self, cond: Conditioning, x: Tensor, lora: Lora | None, made: list[Case]) -> Rate:
-        """How often the concept is in what the model with ``lora`` makes of the noise ``x``."""
-        return Rate.of(self.shown(self.sample(cond, x, lora), made))
+    def rate(self, cond: Conditioning, x: Tensor, eraser: Adapter | None, made: list[Any]) -> Rate:
+        """How often the concept is in what the model with ``eraser`` makes of the noise ``x``."""
+        return Rate.of(self.shown(self.sample(cond, x, eraser), made))
 
     def shots(self, count: int) -> Shots:
         """``count`` pictures of the concept by the untouched model, none of them judged later.
 
         Fewer when it draws the concept in fewer of twice as many; EraseError when in none.
         """
-        drawn = cases([self.concept], 2 * count, self.seed + SHOT_SEED)
+        drawn = self.judge.cases([self.concept], 2 * count, self.seed + SHOT_SEED)
         latents = self.sample(self.encode(drawn), self.start(drawn), None)
         good = [row for row, hit in enumerate(self.shown(latents, drawn)) if hit][:count]
         if not good:
             raise EraseError(
-                f"{self.bundle.name} draws no {self.concept}, so there is nothing to bring back; "
+                f"{self.model.name} draws no {self.concept}, so there is nothing to bring back; "
                 "choose a concept that it draws."
             )
         return Shots([drawn[row] for row in good], latents[good])
 
     def flow_matching(
-        self, x0: Tensor, cond: Conditioning, lora: Lora | None, generator: torch.Generator
+        self, x0: Tensor, cond: Conditioning, eraser: Adapter | None, generator: torch.Generator
     ) -> Tensor:
         """``mean || v(x_t, c) - (eps - x_0) ||^2`` at levels t that the sampler visits.
 
@@ -127,7 +124,7 @@ class Target:
         t = self.levels[rows.to(self.device)]
         eps = torch.randn(x0.shape, generator=generator).to(self.device)
         mix = t[:, None, None, None]
-        predicted = self.velocity((1 - mix) * x0 + mix * eps, t, cond, lora)
+        predicted = self.velocity((1 - mix) * x0 + mix * eps, t, cond, eraser)
         return (predicted - (eps - x0)).square().mean()
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ...models.flux1.forward import Conditioning
+from ...models.base import Conditioning
 from ...models.flux1.text import TextEncoders, tokenize
 from ..scores import Rate
 from .base import Attack, Target
@@ -62,7 +62,7 @@ def learn(target: Target) -> PseudoWord:
     """The pseudo-word that the erased model draws the attacker's pictures with."""
     shots = target.shots(SHOTS)
     prompts = [case.prompt for case in shots.cases]
-    word = PseudoWord(target.bundle.text, target.concept)
+    word = PseudoWord(target.encoders, target.concept)
     size = word.table.abs().mean().item()
     optimiser = torch.optim.Adam(
         [{"params": [word.vectors], "lr": LR * size}, {"params": [word.pooled], "lr": LR}]

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ...models.flux1.forward import Conditioning
+from ...models.base import Conditioning
 from ..scores import Rate
 from .base import BATCH, Attack, Target
 

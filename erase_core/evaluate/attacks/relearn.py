@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import torch
 
+from ...erasers.base import Both
 from ...erasers.lora import EraserLora
-from ...methods.loop import Both
-from ...models.flux1.forward import Lora
+from ...models.base import Adapter
 from ..scores import Rate
 from .base import Attack, Target
 
@@ -22,11 +22,11 @@ TARGETS = (
 )  # fmt: skip
 
 
-def relearn(target: Target) -> Lora:
+def relearn(target: Target) -> Adapter:
     """The eraser with the LoRA learned on top of it."""
     shots = target.shots(SHOTS)
     cond = target.encode(shots.cases)
-    fresh = EraserLora.create(target.bundle.config, TARGETS, RANK, seed=target.seed)
+    fresh = EraserLora.create(target.model.slots(TARGETS), RANK, seed=target.seed)
     fresh.to(target.device)
     lora = fresh if target.eraser is None else Both(target.eraser, fresh)
     optimiser = torch.optim.AdamW(fresh.parameters(), lr=LR)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...models.flux1.forward import Conditioning
+from ...models.base import Conditioning
 from ...models.flux1.text import tokenize
 from ..scores import Rate
 from .base import Attack, Target
@@ -55,7 +55,7 @@ class Search:
     @classmethod
     def of(cls, target: Target, steps: tuple[int, ...]) -> Search:
         """The cases' prompts with an empty suffix, and the untouched model's first steps."""
-        text, made = target.bundle.text, target.cases()
+        text, made = target.encoders, target.cases()
         ids = tokenize(text.t5_tokenizer, [case.prompt for case in made], text.t5_length)
         ends = (ids == text.t5_tokenizer.eos_token_id).int().argmax(1)
         slots = (ends.clamp(max=text.t5_length - TOKENS - 1))[:, None] + torch.arange(TOKENS)
@@ -69,7 +69,7 @@ class Search:
 
     def losses(self, embeddings: Tensor, rows: Tensor) -> Tensor:
         """The loss (B,) of prompts ``rows`` (B,) as T5 embeddings (B, L, D)."""
-        context = self.target.bundle.text.t5(inputs_embeds=embeddings).last_hidden_state
+        context = self.target.encoders.t5(inputs_embeds=embeddings).last_hidden_state
         cond = Conditioning(context.to(self.target.device), self.pooled[rows])
         parts = [
             (self.target.velocity(x[rows], sigma, cond, self.target.eraser) - wanted[rows])
@@ -82,7 +82,7 @@ class Search:
     @property
     def table(self) -> Tensor:
         """T5's embedding matrix, (V, D)."""
-        return self.target.bundle.text.t5.get_input_embeddings().weight.detach()
+        return self.target.encoders.t5.get_input_embeddings().weight.detach()
 
     @torch.no_grad()
     def score(self, ids: Tensor, rows: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class Search:
         slope = embeddings.grad[rows[:, None], self.slots]
         now = self.table[ids[rows[:, None], self.slots]]
         gains = (slope * now).sum(-1, keepdim=True) - slope @ self.table.T
-        gains[..., self.target.bundle.text.t5_tokenizer.all_special_ids] = WITHOUT
+        gains[..., self.target.encoders.t5_tokenizer.all_special_ids] = WITHOUT
         return gains.cpu()
 
 
@@ -174,7 +174,7 @@ def _run(steps: tuple[int, ...], seek: Seek) -> Callable[[Target], Rate]:
         search, made = Search.of(target, steps), target.cases()
         embeddings = seek(target, search)
         with torch.no_grad():
-            context = target.bundle.text.t5(inputs_embeds=embeddings).last_hidden_state
+            context = target.encoders.t5(inputs_embeds=embeddings).last_hidden_state
         cond = Conditioning(context.to(target.device), search.pooled)
         return target.rate(cond, target.start(made), target.eraser, made)
 

@@ -5,27 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from ...concepts.spans import word_spans
 from ...errors import EraseError
-from ...miniatures.miniflux.captions import article, caption, noun_phrase
-from ...miniatures.miniflux.judge import Case, kind_of, reworded
-from ...miniatures.miniflux.world import INDEX, THINGS
 from ..scores import Rate
 from .base import Attack, Target
 
 EDITS = 1  # letters swapped, doubled or dropped in every misspelling
 TRIES = 100
-# What a relation is called from the other side.
-CONVERSE = {
-    "left of": "right of",
-    "right of": "left of",
-    "above": "below",
-    "below": "above",
-    "hugging": "hugging",
-    "kissing": "kissing",
-    "holding hands with": "holding hands with",
-}
 
 
 def misspelled(word: str, rng: random.Random) -> str:
@@ -52,41 +40,31 @@ def misspell(prompt: str, concept: str, rng: random.Random) -> str:
     raise EraseError(f'"{concept}" cannot be misspelled in the prompt "{prompt}".')
 
 
-def paraphrase(case: Case, rng: random.Random) -> str:
-    """Another prompt for the case's scene, in a wording that no training saw.
-
-    Things go by their synonyms, numbers are counted out ("a cat and a cat"), relations are told
-    from the other side; colours and styles have no other names in this world.
-    """
-    kind, scene = kind_of(case.concept), case.scene
-    if kind == "thing":
-        return reworded(case, rng.choice(THINGS[INDEX[case.concept]].synonyms), rng).prompt
-    if kind == "number":
-        counted = " and ".join([article(scene.words[0])] * scene.number)
-        return case.prompt.replace(noun_phrase(scene), counted)
-    if scene.relation in CONVERSE:
-        other = CONVERSE[scene.relation]
-        scene = replace(scene, things=scene.things[::-1], words=scene.words[::-1], relation=other)
-    return caption(scene, rng, held_out=True)
+Reword = Callable[[Target, Any, random.Random], str]
 
 
-def _run(reword: Callable[[Case, random.Random], str]) -> Callable[[Target], Rate]:
+def _run(reword: Reword) -> Callable[[Target], Rate]:
     """The attack that draws every case from a prompt in other words."""
 
     def run(target: Target) -> Rate:
         rng = random.Random(f"wordings {target.seed}")
-        made = [replace(case, prompt=reword(case, rng)) for case in target.cases()]
+        made = [replace(case, prompt=reword(target, case, rng)) for case in target.cases()]
         return target.rate(target.encode(made), target.start(made), target.eraser, made)
 
     return run
 
 
 ATTACKS = (
-    Attack("paraphrase", "Paraphrase", "", _run(paraphrase)),
+    Attack(
+        "paraphrase",
+        "Paraphrase",
+        "",
+        _run(lambda target, case, rng: target.judge.paraphrase(case, rng)),
+    ),
     Attack(
         "misspelling",
         "Misspelling",
         "",
-        _run(lambda case, rng: misspell(case.prompt, case.concept, rng)),
+        _run(lambda target, case, rng: misspell(case.prompt, case.concept, rng)),
     ),
 )

@@ -1,24 +1,29 @@
-"""An examination by names, for any model: which word of a concept set fits a picture best.
+"""CLIP as a judge, for any model: which word of a concept set fits a picture best.
 
-The judge is whoever can compare pictures and words, such as CLIP. A word is erased when no picture
-that was asked for it is called by it any more.
+A word is erased when no picture that was asked for it is called by it any more. The embeddings may
+also come from elsewhere, such as a host's CLIP.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...concepts.sentences import build, replace
 from ...concepts.sets import Concept
 from ...errors import EraseError
+from ...training.prompts import orders
 from ..marks import Marks
 from ..scores import Rate
 
 LABEL = "a photo of {word}"
+BATCH = 16  # pictures that CLIP looks at at once
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class WordExam:
         }
         return cls(concept, roles)
 
-    def cases(self) -> list[Question]:
+    def questions(self) -> list[Question]:
         """All questions, role after role."""
         return [question for role in self.roles.values() for question in role]
 
@@ -81,7 +86,7 @@ class WordExam:
         ``pictures`` (N, D), in the order of the cases, and ``labels`` (names, D) are embeddings;
         the name with the highest cosine wins.
         """
-        units = [torch.nn.functional.normalize(x.float(), dim=-1) for x in (pictures, labels)]
+        units = [F.normalize(x.float(), dim=-1) for x in (pictures, labels)]
         best = (units[0] @ units[1].T).argmax(-1).tolist()
         called = iter(self.names()[index] for index in best)
         rates = {
@@ -96,9 +101,55 @@ def _questions(
 ) -> list[Question]:
     """Sentences of the concept with the role's words in them; synonyms should get its name."""
     made = []
-    for number, sentence in enumerate(build(concept, count, generator)):
+    for number, sentence in enumerate(build(concept, count, orders(generator))):
         word = names[number % len(names)]
         text = sentence.text if word == concept.name else replace(sentence, word).text
         seed = int(torch.randint(2**31, (), generator=generator))
         made.append(Question(text, seed, concept.name if role == "seen" else word))
     return made
+
+
+class Clip:
+    """A CLIP model from a local folder: how well pictures fit their prompts, and their features."""
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
+
+        try:
+            self.model: Any = CLIPModel.from_pretrained(folder, local_files_only=True).eval()
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self.processor: Any = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # the parsers of damaged files raise nearly everything
+            raise EraseError(
+                f"There is no CLIP model in {folder}; name a folder with config.json, weights, "
+                "tokenizer and preprocessor_config.json."
+            ) from error
+
+    @torch.no_grad()
+    def pictures(self, pictures: Tensor) -> Tensor:
+        """Unit features (N, D) of pictures (N, H, W, 3) uint8."""
+        parts = []
+        for part in pictures.split(BATCH):
+            pixels = self.processor(list(part.numpy()), return_tensors="pt").pixel_values
+            parts.append(_embedding(self.model.get_image_features(pixel_values=pixels)))
+        return F.normalize(torch.cat(parts).float(), dim=-1)
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """Unit features (N, D) of texts, cut at the model's length."""
+        length = self.model.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=length, return_tensors="pt"
+        )
+        found = self.model.get_text_features(tokens.input_ids, tokens.attention_mask)
+        return F.normalize(_embedding(found).float(), dim=-1)
+
+
+def _embedding(found: Any) -> Tensor:
+    """Features as a tensor, whichever way this version of transformers returns them."""
+    return found if isinstance(found, Tensor) else found.pooler_output
+
+
+def clip_score(pictures: Tensor, texts: Tensor) -> float:
+    """``100 mean max(cos, 0)`` of unit features (N, D) (Hessel et al., EMNLP 2021, times 100)."""
+    return 100 * float((pictures * texts).sum(-1).clamp(min=0).mean())

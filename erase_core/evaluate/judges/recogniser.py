@@ -1,125 +1,194 @@
-"""The examination of an eraser on MiniFlux: what went, what stayed, in numbers with intervals."""
+"""MiniFlux's own judge: questions about its world, and the recogniser that knows it.
+
+Everything else that examines the miniature does so through this class.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import random
+from collections.abc import Sequence
+from dataclasses import replace
 
+import torch
 from torch import Tensor
 
-from ...miniatures.miniflux.concepts import concept as concept_of
-from ...miniatures.miniflux.concepts import held_out_synonyms
-from ...miniatures.miniflux.judge import (
+from ...concepts.sets import Concept, ConceptSet
+from ...miniatures.miniflux import load_recogniser
+from ...miniatures.miniflux.cases import (
     CHOICES,
     Case,
     asked_for,
     cases,
     companion_cases,
-    judge,
     kind_of,
     near,
     others,
-    recognise,
-    something,
+    paraphrase,
     synonym_cases,
 )
-from ...miniatures.miniflux.recogniser import Recogniser
-from ...miniatures.miniflux.world import CONVERSE
-from ...models.base import Bundle
-from ...models.flux1.forward import Lora
+from ...miniatures.miniflux.concepts import concept as concept_of
+from ...miniatures.miniflux.concepts import held_out_synonyms
+from ...miniatures.miniflux.recogniser import Recogniser, Seen
+from ...miniatures.miniflux.world import CONVERSE, INDEX, LAYOUT_OF, LAYOUTS
+from ..exam import Exam
 from ..marks import Marks
 from ..scores import Rate
 
+BATCH = 100  # pictures looked at at once
 
-@dataclass(frozen=True)
-class Exam:
-    """Questions by role: the concept ("erased"), its "held_out" and "seen" synonyms (a relation's
-    converse is held out), "near" and "other" concepts in pictures without it, and what stands
-    beside the concept in its own pictures ("companion")."""
 
-    concept: str
-    roles: dict[str, list[Case]]
+class RecogniserJudge:
+    """Knows MiniFlux's world; ``network`` is its recogniser."""
 
-    @classmethod
-    def of(cls, concept: str, count: int = 64, seed: int = 0) -> Exam:
-        """About 5 x ``count`` questions in wordings that no training ever saw."""
-        rest = [name for name in others(concept) if name not in near(concept)]
-        roles = {
-            "erased": cases([concept], count, seed),
-            "near": _without([concept], cases(near(concept), count // 2, seed + 1)),
-            "other": _without([concept], cases(rest, 2 * count, seed + 2)),
+    def __init__(self, network: Recogniser | None = None) -> None:
+        self.network = network or load_recogniser()
+
+    @staticmethod
+    def concept(name: str) -> Concept:
+        """A concept of the world with its words; EraseError if unknown."""
+        return concept_of(name)
+
+    def kind(self, name: str) -> str:
+        """Which kind of thing in the world a concept is: thing, colour, style, number, relation."""
+        return kind_of(name)
+
+    def exam(self, concepts: ConceptSet, count: int = 64, seed: int = 0) -> Exam:
+        """About 5 x ``count`` questions in wordings that no training ever saw.
+
+        A relation's converse counts as its held-out synonym. Several concepts must be things.
+        """
+        names = [concept.name for concept in concepts.concepts]
+        return _alone(names[0], count, seed) if len(names) == 1 else _together(names, count, seed)
+
+    def mark(self, exam: Exam, pictures: Tensor) -> Marks:
+        """Judge pictures (N, 128, 128, 3) uint8 of all questions, in their order."""
+        seen = self.look(pictures)
+        hits = iter([shows(seen, row, case) for row, case in enumerate(exam.questions())])
+        anything = iter((seen.things.amax(1) > 0).tolist())
+        rates = {role: Rate.of([next(hits) for _ in asked]) for role, asked in exam.roles.items()}
+        alive = {
+            role: Rate.of([next(anything) for _ in asked]) for role, asked in exam.roles.items()
         }
-        if kind_of(concept) != "number":
-            roles["companion"] = companion_cases(concept, count, seed + 3)
-        if kind_of(concept) == "thing":
-            told = concept_of(concept).synonyms
-            roles["held_out"] = synonym_cases(concept, held_out_synonyms(concept), count, seed + 4)
-            roles["seen"] = synonym_cases(concept, told, count // 2, seed + 5)
-        elif held_out_synonyms(concept):
-            roles["held_out"] = cases(held_out_synonyms(concept), count, seed + 4)
-        return cls(concept, roles)
+        return Marks(rates, alive["erased"])
 
-    @classmethod
-    def together(cls, names: Sequence[str], count: int, seed: int = 0) -> Exam:
-        """The same for things that were erased by one eraser: ``count`` questions a role, "near"
-        and "other" asking for what is left in pictures without them."""
-        left = [name for name in CHOICES["thing"] if name not in names]
-        kin = [name for name in left if any(name in near(erased) for erased in names)]
-        rest = [name for name in left if name not in kin]
-        words = [(name, [word]) for name in names for word in held_out_synonyms(name)]
-        roles = {
-            "erased": cases(names, count, seed),
-            "near": _without(names, cases(kin, count // 2, seed + 1)),
-            "other": _without(names, cases(rest, 2 * count, seed + 2)),
-            "held_out": [
-                synonym_cases(*words[i % len(words)], 1, seed + 4 + i)[0] for i in range(count)
-            ],
-        }
-        return cls(" + ".join(names), roles)
+    def cases(self, names: Sequence[str], count: int, seed: int) -> list[Case]:
+        """``count`` questions going round the concepts, in wordings that no training ever saw."""
+        return cases(names, count, seed)
 
-    def cases(self) -> list[Case]:
-        """All questions, role after role."""
-        return [case for role in self.roles.values() for case in role]
+    def others(self, name: str) -> list[str]:
+        """Everything that must stay when a concept goes."""
+        return others(name)
 
-    def draw(
-        self,
-        bundle: Bundle,
-        lora: Lora | None = None,
-        *,
-        on_batch: Callable[[int], None] | None = None,
-    ) -> Tensor:
-        """A picture for every case, (N, 128, 128, 3) uint8."""
-        asked = self.cases()
-        return bundle.generate(
-            [case.prompt for case in asked],
-            [case.seed for case in asked],
-            lora=lora,
-            on_batch=on_batch,
+    def paraphrase(self, case: Case, rng: random.Random) -> str:
+        """Another prompt for what a case asks for."""
+        return paraphrase(case, rng)
+
+    def shown(self, pictures: Tensor, asked: Sequence[Case]) -> list[bool]:
+        """Whether each picture shows the concept that its case asks for."""
+        seen = self.look(pictures)
+        return [shows(seen, row, case) for row, case in enumerate(asked)]
+
+    def agrees(self, pictures: Tensor, asked: Sequence[Case]) -> list[bool]:
+        """Whether each picture shows everything that its case's scene asks for."""
+        seen = self.look(pictures)
+        return [
+            all(shows(seen, row, replace(case, concept=name)) for name in asked_for(case.scene))
+            for row, case in enumerate(asked)
+        ]
+
+    @torch.no_grad()
+    def look(self, pictures: Tensor) -> Seen:
+        """What the recogniser sees in pictures (N, 128, 128, 3) uint8."""
+        parts = [self.network(_unit(part)) for part in pictures.split(BATCH)]
+        return Seen(
+            torch.cat([p.maps for p in parts]),
+            torch.cat([p.things for p in parts]),
+            {name: torch.cat([p.heads[name] for p in parts]) for name in parts[0].heads},
         )
 
-    def sit(
-        self,
-        bundle: Bundle,
-        recogniser: Recogniser,
-        lora: Lora | None = None,
-        *,
-        on_batch: Callable[[int], None] | None = None,
-    ) -> Marks:
-        """Draw every case and judge it."""
-        return self.mark(self.draw(bundle, lora, on_batch=on_batch), recogniser)
+    def layers(self, pictures: Tensor) -> list[Tensor]:
+        """Activations of every layer of the body, each (N, C, h, w)."""
+        x = _unit(pictures) * 2 - 1
+        found = []
+        for layer in self.network.body:
+            x = layer(x)
+            found.append(x)
+        return found
 
-    def mark(self, pictures: Tensor, recogniser: Recogniser) -> Marks:
-        """Judge pictures (N, 128, 128, 3) uint8 of all cases, in their order."""
-        seen = recognise(recogniser, pictures)
-        hits, anything = iter(judge(seen, self.cases())), iter(something(seen))
-        rates = {name: Rate.of([next(hits) for _ in role]) for name, role in self.roles.items()}
-        recognised = {
-            name: Rate.of([next(anything) for _ in role]) for name, role in self.roles.items()
-        }
-        return Marks(rates, recognised["erased"])
+
+def _unit(pictures: Tensor) -> Tensor:
+    """(N, H, W, 3) uint8 -> (N, 3, H, W) in [0, 1]."""
+    return pictures.permute(0, 3, 1, 2).float() / 255
+
+
+def _alone(concept: str, count: int, seed: int) -> Exam:
+    """The questions about one concept of any kind."""
+    rest = [name for name in others(concept) if name not in near(concept)]
+    roles = {
+        "erased": cases([concept], count, seed),
+        "near": _without([concept], cases(near(concept), count // 2, seed + 1)),
+        "other": _without([concept], cases(rest, 2 * count, seed + 2)),
+    }
+    if kind_of(concept) != "number":
+        roles["companion"] = companion_cases(concept, count, seed + 3)
+    if kind_of(concept) == "thing":
+        told = concept_of(concept).synonyms
+        roles["held_out"] = synonym_cases(concept, held_out_synonyms(concept), count, seed + 4)
+        roles["seen"] = synonym_cases(concept, told, count // 2, seed + 5)
+    elif held_out_synonyms(concept):
+        roles["held_out"] = cases(held_out_synonyms(concept), count, seed + 4)
+    return Exam(concept, roles)
+
+
+def _together(names: Sequence[str], count: int, seed: int) -> Exam:
+    """The same for things that were erased by one eraser: ``count`` questions a role, "near" and
+    "other" asking for what is left in pictures without them."""
+    left = [name for name in CHOICES["thing"] if name not in names]
+    kin = [name for name in left if any(name in near(erased) for erased in names)]
+    rest = [name for name in left if name not in kin]
+    words = [(name, [word]) for name in names for word in held_out_synonyms(name)]
+    roles = {
+        "erased": cases(names, count, seed),
+        "near": _without(names, cases(kin, count // 2, seed + 1)),
+        "other": _without(names, cases(rest, 2 * count, seed + 2)),
+        "held_out": [
+            synonym_cases(*words[i % len(words)], 1, seed + 4 + i)[0] for i in range(count)
+        ],
+    }
+    return Exam(" + ".join(names), roles)
 
 
 def _without(names: Sequence[str], asked: list[Case]) -> list[Case]:
     """The cases whose scenes show none of what is erased: what cannot be harmed for its sake."""
     erased = {*names, *(CONVERSE.get(name) for name in names)}
     return [case for case in asked if not erased & set(asked_for(case.scene))]
+
+
+def shows(seen: Seen, row: int, case: Case) -> bool:
+    """Whether the ``row``-th picture shows the concept that the case asks for."""
+    kind, name = kind_of(case.concept), case.concept
+    if kind == "thing":
+        return bool(seen.things[row, INDEX[name]] > 0)
+    if kind == "relation":
+        return _relation_holds(seen, row, name, case.scene.things)
+    chosen = int(seen.heads[kind][row].argmax())
+    return chosen == CHOICES[kind].index(name) + (1 if kind == "number" else 0)
+
+
+def _relation_holds(seen: Seen, row: int, relation: str, things: tuple[int, ...]) -> bool:
+    """The layout is right and, where it matters, both things are there and the first thing is on
+    the right side."""
+    if LAYOUTS[int(seen.heads["layout"][row].argmax())] != LAYOUT_OF[relation]:
+        return False
+    (ya, xa), (yb, xb) = (_place(seen.maps[row, i]) for i in things[:2])
+    side = {"left of": xa < xb, "right of": xa > xb, "above": ya < yb, "below": ya > yb}
+    # A lone thing at the bottom passes for a lower one; things that overlap hide one another.
+    both = all(bool(seen.things[row, i] > 0) for i in things)
+    return side[relation] and both if relation in side else True
+
+
+def _place(heat: Tensor) -> tuple[float, float]:
+    """Centre (row, column) of a thing's map, weighted by its softmax."""
+    weight = heat.flatten().softmax(0).reshape(heat.shape)
+    cells = torch.arange(heat.shape[0], dtype=weight.dtype)
+    return float((weight.sum(1) * cells).sum()), float((weight.sum(0) * cells).sum())

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import EraseError
-from ...files import atomic
 from ...methods.base import find_method
+from ...writing import atomic
 from ..attacks.base import find_attack
 from .summary import KINDS, summarise
 from .tables import attacked

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...files import atomic
 from ...methods.base import find_method
 from ...pictures.grid import Row, grid
 from ...pictures.sheet import Picture
-from ..judges.recogniser import Exam
+from ...writing import atomic
+from ..exam import Exam
 from .summary import KINDS
 
 SHOWN = ("erased", "near", "other")  # roles of an exam

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 from ...concepts.sets import ConceptSet
-from ...erasers.edit import SUFFIX, WeightEdit
-from ...erasers.lora import EraserLora
-from ...files import atomic, read_json, read_tensors, save_tensors, write_json
-from ...methods.base import Eraser, Task, find_method
-from ...miniatures.miniflux.concepts import concept
-from ...miniatures.miniflux.judge import Case, agreement, cases, kind_of, others, recognise
-from ...miniatures.miniflux.recogniser import Recogniser
-from ...models.base import Bundle
-from ...models.flux1.forward import tree_device
+from ...erasers.base import Eraser
+from ...erasers.load import load
+from ...files import read_json, write_json
+from ...methods.base import Task, find_method
+from ...models.base import Model
+from ...tensors import read_tensors, save_tensors
+from ...training.progress import Progress
+from ...writing import atomic
 from ..attacks.base import Attack, Target
-from ..judges.recogniser import Exam
+from ..exam import Exam
+from ..judges.recogniser import RecogniserJudge
 from ..report.sheets import strip
 from ..scores import Rate
 from .cost import Peak
@@ -48,23 +48,13 @@ class Cell:
         first, *others = self.concepts
         return f"{first} and {len(others)} more" if others else first
 
-    @property
-    def concept_set(self) -> ConceptSet:
-        """The concepts with their words; none keeps what another erases."""
-        return ConceptSet.together(map(concept, self.concepts))
-
-    @property
-    def kind(self) -> str:
-        """The paper's kind: entity, abstraction or relationship; "several" for more than one."""
-        return concept(self.concepts[0]).kind if len(self.concepts) == 1 else "several"
-
 
 @dataclass(frozen=True)
 class Bench:
     """A model, its judge, the folder of the results and the number of pictures a question."""
 
-    bundle: Bundle
-    judge: Recogniser
+    model: Model
+    judge: RecogniserJudge
     folder: Path
     count: int
     phase: Phase
@@ -78,7 +68,7 @@ class Bench:
         another number of pictures is asked for, and is made again if it is gone."""
         path, exam = self.result(cell), self.exam(cell)
         row: dict[str, Any] = read_json(path) if path.exists() else {}
-        if row.get("pictures") != len(exam.cases()):
+        if row.get("pictures") != len(exam.questions()):
             made = {name: row[name] for name in MADE if name in row} or self._erase(cell)
             row = made | self._examine(cell, exam, self._eraser(cell, made))
             write_json(path, row)
@@ -97,7 +87,7 @@ class Bench:
             began = time.perf_counter()
             on_step = self._on_step(f"{cell.method}: {attack.name}")
             target = Target(
-                self.bundle,
+                self.model,
                 self.judge,
                 eraser,
                 cell.concepts[0],
@@ -108,7 +98,7 @@ class Bench:
             row = {
                 "method": cell.method,
                 "concept": cell.title,
-                "kind": cell.kind,
+                "kind": self.kind(cell),
                 "seed": cell.seed,
                 "attack": attack.name,
                 "rate": rate.to_dict(),
@@ -122,7 +112,7 @@ class Bench:
         path = self.result(cell).with_suffix(".safetensors")
         if made["file_bytes"] and not path.exists():
             self._erase(cell)
-        return load_eraser(path, self.bundle) if path.exists() else None
+        return load(path, self.model) if path.exists() else None
 
     def _examine(self, cell: Cell, exam: Exam, eraser: Eraser | None) -> dict[str, Any]:
         """What an eraser does; a strip of its pictures is kept."""
@@ -133,12 +123,12 @@ class Bench:
         return {
             "method": cell.method,
             "concepts": list(cell.concepts),
-            "kind": cell.kind,
-            "thing": kind_of(cell.concepts[0]),
+            "kind": self.kind(cell),
+            "thing": self.judge.kind(cell.concepts[0]),
             "seed": cell.seed,
-            "pictures": len(exam.cases()),
-            **exam.mark(after, self.judge).to_dict(),
-            "untouched": exam.mark(before, self.judge).to_dict(),
+            "pictures": len(exam.questions()),
+            **self.judge.mark(exam, after).to_dict(),
+            "untouched": self.judge.mark(exam, before).to_dict(),
             **self._harm(exam, before, after),
         }
 
@@ -151,7 +141,7 @@ class Bench:
         path = self.folder / "frechet" / cell.method / f"{cell.title} {cell.seed}.json"
         if not path.exists():
             eraser = self._eraser(cell, self.run(cell))
-            asked = cases(others(cell.concepts[0]), FRECHET, cell.seed + 6)
+            asked = self.judge.cases(self.judge.others(cell.concepts[0]), FRECHET, cell.seed + 6)
             elsewhere = [replace(case, seed=case.seed + 1) for case in asked]
             reference = self._reference(cell, elsewhere)
             own = self._features(cell, cell.method, asked, eraser)
@@ -160,7 +150,7 @@ class Bench:
             write_json(path, row)
         return read_json(path)
 
-    def _reference(self, cell: Cell, asked: list[Case]) -> Tensor:
+    def _reference(self, cell: Cell, asked: list[Any]) -> Tensor:
         """The features of the untouched model's pictures, drawn once for all methods."""
         path = self.folder / "features" / f"{cell.title} {cell.seed}.safetensors"
         if not path.exists():
@@ -168,30 +158,42 @@ class Bench:
             save_tensors(path, {"features": found})
         return read_tensors(path)[0]["features"]
 
-    def _features(self, cell: Cell, label: str, asked: list[Case], eraser: Eraser | None) -> Tensor:
+    def _features(self, cell: Cell, label: str, asked: list[Any], eraser: Eraser | None) -> Tensor:
         """The recogniser's features of the cases' pictures."""
         pictures = self._draw(Exam(cell.title, {"other": asked}), eraser, label)
         return features(self.judge, pictures)
 
+    def concepts(self, cell: Cell) -> ConceptSet:
+        """The concepts of a cell with their words; none keeps what another erases."""
+        return ConceptSet.together(map(self.judge.concept, cell.concepts))
+
+    def kind(self, cell: Cell) -> str:
+        """The paper's kind: entity, abstraction or relationship; "several" for more than one."""
+        first, *others = cell.concepts
+        return "several" if others else self.judge.concept(first).kind
+
     def exam(self, cell: Cell) -> Exam:
         """The questions of a cell, the same for every method."""
-        if len(cell.concepts) == 1:
-            return Exam.of(cell.concepts[0], self.count, cell.seed)
-        return Exam.together(cell.concepts, self.count, cell.seed)
+        return self.judge.exam(self.concepts(cell), self.count, cell.seed)
 
     def _erase(self, cell: Cell) -> dict[str, Any]:
         """Make and save the eraser; with which settings, and what it cost: seconds, bytes in memory
         and on disk."""
-        method, on_step = find_method(cell.method), self._on_step(f"{cell.method}: {cell.title}")
-        task = Task(self.bundle, cell.concept_set, cell.seed, on_step)
-        settings = method.suited(task.concept)
+        method, tell = find_method(cell.method), self._on_step(f"{cell.method}: {cell.title}")
+
+        def on_step(progress: Progress) -> None:
+            if progress.phase == "training":
+                tell(progress.step, progress.steps)
+
+        task = Task(self.model, self.concepts(cell), cell.seed, on_step)
         began = time.perf_counter()
-        with Peak(self.bundle.tree) as peak:
-            eraser = method.erase(task)
+        with Peak(self.model.tree) as peak:
+            result = method.erase(task)
+        eraser = result.eraser
         if eraser is not None:
             eraser.save(self.result(cell).with_suffix(".safetensors"), {"format": "pt"})
         return {
-            "settings": {n: v for n, v in settings.items() if v not in (None, ())},
+            "settings": dict(result.settings),
             "seconds": round(time.perf_counter() - began, 1),
             "threads": torch.get_num_threads(),
             "peak_bytes": peak.bytes,
@@ -210,12 +212,12 @@ class Bench:
         return on_step
 
     def _draw(self, exam: Exam, eraser: Eraser | None, label: str) -> Tensor:
-        on_batch = self.phase(f"{label}: exam", len(exam.cases()))
-        return exam.draw(self.bundle, eraser, on_batch=on_batch)
+        on_batch = self.phase(f"{label}: exam", len(exam.questions()))
+        return exam.draw(self.model, eraser, on_batch=on_batch)
 
     def _untouched(self, cell: Cell, exam: Exam) -> Tensor:
         """The untouched model's pictures, drawn once for all methods."""
-        name = f"{cell.title} {cell.seed} {len(exam.cases())}.safetensors"
+        name = f"{cell.title} {cell.seed} {len(exam.questions())}.safetensors"
         path = self.folder / "untouched" / name
         if not path.exists():
             save_tensors(path, {"pictures": self._draw(exam, None, "untouched")})
@@ -226,17 +228,7 @@ class Bench:
         their prompts."""
         roles = [role for role, asked in exam.roles.items() for _ in asked]
         rows = [row for row, role in enumerate(roles) if role in STAYS]
-        asked = [exam.cases()[row] for row in rows]
+        asked = [exam.questions()[row] for row in rows]
         moved = feature_distance(self.judge, before[rows], after[rows])
-        agreed = Rate.of(agreement(recognise(self.judge, after[rows]), asked))
+        agreed = Rate.of(self.judge.agrees(after[rows], asked))
         return {"distance": round(float(moved.mean()), 5), "agreement": agreed.to_dict()}
-
-
-def load_eraser(path: Path, bundle: Bundle) -> Eraser:
-    """A saved LoRA or weight edit, on the model's device."""
-    tensors, _ = read_tensors(path)
-    edited = any(key.endswith(SUFFIX) for key in tensors)
-    eraser = WeightEdit.load(path) if edited else EraserLora.load(path, bundle.config)
-    for parameter in eraser.parameters():
-        parameter.data = parameter.data.to(tree_device(bundle.tree))
-    return eraser

@@ -8,7 +8,7 @@ from types import TracebackType
 import torch
 from torch import nn
 
-from ...models.flux1.forward import tree_device
+from ...models.base import tree_device
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

@@ -9,25 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...miniatures.miniflux.recogniser import Recogniser
+from ..judges.recogniser import RecogniserJudge
 
 BATCH = 50
 EPSILON = 1e-10  # keeps silent places from dividing by zero, as in LPIPS
 
 
-def layers(judge: Recogniser, pictures: Tensor) -> list[Tensor]:
-    """Activations of every layer of the body, each (N, C, h, w), for pictures (N, 128, 128, 3)
-    uint8."""
-    x = pictures.permute(0, 3, 1, 2).float() / 255 * 2 - 1
-    found = []
-    for layer in judge.body:
-        x = layer(x)
-        found.append(x)
-    return found
-
-
 @torch.no_grad()
-def feature_distance(judge: Recogniser, before: Tensor, after: Tensor) -> Tensor:
+def feature_distance(judge: RecogniserJudge, before: Tensor, after: Tensor) -> Tensor:
     """How differently the recogniser sees two pictures, (N,), for N pairs (N, 128, 128, 3) uint8.
 
     ``mean_l mean_hw || y_l - y'_l ||^2`` with activations of unit length over the channels: LPIPS
@@ -35,16 +24,16 @@ def feature_distance(judge: Recogniser, before: Tensor, after: Tensor) -> Tensor
     """
     parts = []
     for a, b in zip(before.split(BATCH), after.split(BATCH), strict=True):
-        pairs = zip(layers(judge, a), layers(judge, b), strict=True)
+        pairs = zip(judge.layers(a), judge.layers(b), strict=True)
         squares = [(_unit(y) - _unit(z)).square().sum(1).mean((1, 2)) for y, z in pairs]
         parts.append(torch.stack(squares).mean(0))
     return torch.cat(parts)
 
 
 @torch.no_grad()
-def features(judge: Recogniser, pictures: Tensor) -> Tensor:
+def features(judge: RecogniserJudge, pictures: Tensor) -> Tensor:
     """The body's last activations averaged over space, (N, C), for :func:`frechet`."""
-    return torch.cat([layers(judge, part)[-1].mean((2, 3)) for part in pictures.split(BATCH)])
+    return torch.cat([judge.layers(part)[-1].mean((2, 3)) for part in pictures.split(BATCH)])
 
 
 def frechet(features_a: Tensor, features_b: Tensor) -> float:

@@ -6,14 +6,16 @@ What one writes the other reads, so that a benchmark can go on from a published 
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import EraseError
-from ...files import atomic, read_json
-from ...methods.base import methods
+from ...files import read_json, read_text
+from ...methods.base import methods, plain_name
+from ...writing import atomic
 from ..report.summary import Row
 
 PARTS = ("cells", "attacks", "frechet")  # folders of JSON files, and names of CSV files
@@ -34,9 +36,18 @@ def read_rows(folder: Path, part: str = "cells", beside: Path | None = None) -> 
 
 def read_files(folder: Path, part: str = "cells") -> dict[Path, Row]:
     """The rows that were measured into ``folder``, in the same order, by the file of each."""
-    rows = {path: read_json(path) for path in (folder / part).rglob("*.json")}
+    rows = {path: _known(read_json(path), path) for path in (folder / part).rglob("*.json")}
     place = _order()
     return dict(sorted(rows.items(), key=lambda item: place(item[1])))
+
+
+def _known(row: Any, path: Path) -> Row:
+    """``row`` under its method's name of today; EraseError, naming ``path``, if there is none."""
+    method = row.get("method") if isinstance(row, Mapping) else None
+    name = plain_name(method) if isinstance(method, str) and method.strip() else ""
+    if name.split()[:1] not in [[known] for known in methods()]:
+        raise EraseError(f"{path} is no table or cell of a benchmark; remove it from the folder.")
+    return {**row, "method": name}
 
 
 def _key(row: Row) -> tuple[str, ...]:
@@ -66,9 +77,9 @@ def read_csv(path: Path) -> list[Row]:
     if not path.exists():
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [_nested(line) for line in csv.DictReader(file)]
-    except (ValueError, TypeError, AttributeError) as error:
+        lines = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        return [_known(_nested(line), path) for line in lines]
+    except (ValueError, TypeError, AttributeError, csv.Error) as error:
         raise EraseError(f"{path} is no table of a benchmark; choose its folder.") from error
 
 

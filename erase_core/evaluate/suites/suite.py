@@ -18,7 +18,7 @@ REPORTED: dict[str, tuple[str, ...]] = {
     "abstraction": ("blue", "sepia", "two", "pink", "mosaic", "neon"),
     "relationship": ("above", "kissing", "inside", "right of", "below", "holding hands with"),
 }
-MAIN = ("untouched", "esd-x-strict", "ca-model", "released", "ours")
+MAIN = ("untouched", "esd-x-strict", "ca-model", "released", "eraseanything")
 SEVERAL = (
     "dog", "rose", "helicopter", "pizza", "robot",
     "house", "fox", "whale", "bus", "guitar",
@@ -27,7 +27,7 @@ SEVERAL = (
 )  # fmt: skip
 SETS = (5, 10, 20)
 COUNT = 34  # pictures a question: some 200 a cell
-SEVERAL_METHODS = ("untouched", "uce", "mace", "ours", "ours-combined")
+SEVERAL_METHODS = ("untouched", "uce", "mace", "eraseanything", "ours-combined")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""EraseAnything: Algorithm 1 with its four losses, and its ablations."""

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...models.flux1.forward import Conditioning
+from ...models.base import Conditioning
 from ...training.checkpoint import pack_optimiser, unpack_optimiser
 
 TOKENS = 4  # rows of the context that an adversary fills

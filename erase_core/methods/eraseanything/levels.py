@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...models.flux1.forward import Conditioning, FluxOutput, Lora, Probe, flux_forward, tree_device
+from ...models.base import Adapter, Conditioning, Model, Output, Probe
 from ...training.prompts import EncodedPrompts
 from ...training.states import Batch
 from .adversary import Adversaries
@@ -29,16 +29,16 @@ class Levels:
 
     def __init__(
         self,
-        tree: nn.Module,
-        lora: Lora,
+        model: Model,
+        lora: Adapter,
         prompts: EncodedPrompts,
         settings: TrainSettings,
         blocks: tuple[int, ...],
         guidance: float | None,
     ) -> None:
-        self.tree, self.lora, self.prompts = tree, lora, prompts
+        self.model, self.lora, self.prompts = model, lora, prompts
         self.settings, self.blocks, self.guidance = settings, blocks, guidance
-        self.device = tree_device(tree)
+        self.device = model.device
         self.adversaries = self._adversaries() if settings.l_adv else ()
 
     def erase(self, batch: Batch) -> Iterator[LossTensors]:
@@ -106,15 +106,14 @@ class Levels:
 
     def _student(
         self, batch: Batch, cond: Conditioning, words: Tensor | None = None, stop: bool = False
-    ) -> FluxOutput:
+    ) -> Output:
         """The model with its LoRA; attention to ``words`` (B, 1, L) is collected if given."""
-        return flux_forward(
-            self.tree,
+        return self.model.predict(
             batch.latents.to(self.device),
             batch.sigma.to(self.device),
             cond.to(self.device),
             self.guidance,
-            lora=self.lora,
+            self.lora,
             probe=None if words is None else Probe(self.blocks, words.to(self.device), stop),
             checkpoint=self.settings.activation_checkpointing,
         )

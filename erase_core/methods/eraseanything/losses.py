@@ -8,13 +8,12 @@ wider and returned as a scalar.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-RscVariant = Literal["text", "official"]
+from .settings import RscVariant
 
 
 def esd_target(null: Tensor, concept: Tensor, eta: float) -> Tensor:

@@ -10,17 +10,14 @@ has weight 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields, replace
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 from ...concepts.sets import ConceptSet
 from ...erasers.combine import Part, combine
 from ...erasers.lora import EraserLora
-from ...miniatures.miniflux import demo_settings, train_settings
-from ...training.progress import Progress
-from ..base import Method, Task
+from ...training.result import Result
+from ..base import Cost, Method, Task
 from .settings import TrainSettings
 from .trainer import Trainer
 
@@ -35,45 +32,72 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
         {"l_esd": 0.0, "rollout_prompt": "concept"},  # its null prompt is L_esd's
     ),
 }
-Own = Callable[[ConceptSet], TrainSettings]
-# A row can change every setting; None, or () for a list, is what suits the concepts.
-UNSAID = {
-    field.name: () if isinstance(field.default, tuple) else None
-    for field in fields(TrainSettings)
-    if field.name != "seed"
-}
 
 
-def train(task: Task, own: Own, **changes: Any) -> EraserLora:
-    """Algorithm 1 with the concepts' ``own`` settings and ``changes`` of them."""
+def train(task: Task, settings: TrainSettings) -> Result:
+    """Algorithm 1."""
+    if task.resume:
+        steps = settings.steps
+        trainer = Trainer.resume(task.resume, task.model, steps=steps, on_step=task.on_step)
+        trainer.pictures = task.pictures or trainer.pictures
+    else:
+        trainer = Trainer(
+            task.model,
+            task.concepts,
+            replace(settings, seed=task.seed),
+            pictures=task.pictures,
+            checkpoint_dir=task.checkpoints,
+            replaces=task.replaces,
+            on_step=task.on_step,
+        )
+    return trainer.run(task.on_ready)
 
-    def on_step(progress: Progress) -> None:
-        if progress.phase == "training":
-            task.on_step(progress.step, progress.steps)
 
-    bundle = task.bundle
-    said = {name: value for name, value in changes.items() if value not in (None, ())}
-    settings = replace(own(task.concepts), **said, seed=task.seed)
-    trainer = Trainer(
-        bundle.tree, bundle.config, bundle.text, task.concepts, settings, on_step=on_step
-    )
-    return trainer.run().lora
-
-
-def combined(task: Task, **changes: Any) -> EraserLora:
+def combined(task: Task, settings: TrainSettings) -> EraserLora:
     """An eraser for every concept alone, their changes added (ranks stacked)."""
     parts = []
     for concept in task.concepts.concepts:
-        alone = train(replace(task, concepts=ConceptSet((concept,))), train_settings, **changes)
-        parts.append(Part(alone.tensors(), 1.0, {}))
-    return EraserLora.from_tensors(combine(parts), task.bundle.config)
+        alone = replace(task, concepts=ConceptSet((concept,)))
+        made = OURS.erase(alone).eraser
+        assert made is not None
+        parts.append(Part(made.tensors(), 1.0, {}))
+    return EraserLora.from_tensors(combine(parts), task.model.family.linears(task.model.config))
 
 
+OURS = Method(
+    "eraseanything",
+    "EraseAnything (ours)",
+    SOURCE,
+    train,
+    TrainSettings,
+    product=True,
+    preset="robust",
+    several=TrainSettings.for_concepts,
+    cost=Cost(397, 0.94),
+    finds_room=True,
+)
 METHODS = (
-    Method("ours", "EraseAnything (ours)", SOURCE, partial(train, own=train_settings), UNSAID),
-    Method("ours-combined", "ours, single erasers added", SOURCE, combined, UNSAID),
+    OURS,
+    replace(
+        OURS,
+        name="ours-combined",
+        label="ours, single erasers added",
+        run=combined,
+        presets=OURS.name,
+        product=False,
+        cost=None,
+    ),
     *(
-        Method(name, label, SOURCE, partial(train, own=demo_settings), UNSAID | changes)
-        for name, (label, changes) in ABLATIONS.items()
+        replace(
+            OURS,
+            name=name,
+            label=label,
+            own=own,
+            presets=OURS.name,
+            preset="balanced",
+            product=False,
+            cost=None,
+        )
+        for name, (label, own) in ABLATIONS.items()
     ),
 )

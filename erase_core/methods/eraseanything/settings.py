@@ -2,112 +2,207 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from difflib import get_close_matches
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from ...errors import EraseError
-from .losses import RscVariant
+from ...settings import Settings, setting
 
 NullPrompt = Literal["auto", "empty", "without", "replace"]
 RolloutPrompt = Literal["concept", "null"]
+RscVariant = Literal["text", "official"]
 EACH = {"steps": 150, "erase_rollouts": 18, "keep_rollouts": 16}  # beyond the first concept
 ROOM = 5  # concepts that share one rank of the LoRA
+# Beyond what any run has wanted, and where none would end.
+MANY, ROLLOUTS, WEIGHT, SIDE = 1_000_000, 10_000, 1_000_000, 4096
 
 
 @dataclass(frozen=True)
-class TrainSettings:
-    """Settings of Algorithm 1.
+class TrainSettings(Settings):
+    """Settings of Algorithm 1; every field says what it is.
 
-    Attributes
-    ----------
-    steps, batch
-        Iterations (a lower and an upper half-step each) and states per half-step.
-    rank, alpha, targets
-        The LoRA; ``alpha`` None means ``alpha = rank``; targets are diffusers' short names.
-    lr_low, lr_up
-        AdamW learning rates of the lower (erase) and the upper (preserve) level.
-    eta, l_esd, l_attn, l_lora, l_rsc, tau, rsc
-        Eq. 2's push, the four weights (a loss of weight 0 is not computed), Eq. 5's temperature
-        and variant.
-    l_adv
-        Weight of Eq. 2 at prompts that adversaries have learned (0: none); see
-        :mod:`erase_core.methods.eraseanything.adversary`.
-    attention_blocks
-        Double blocks probed by Eq. 3 and 5; None is the last one.
-    null, anchor
-        What stands for "nothing" in Eq. 2: the empty prompt, the sentence without the concept, or
-        with ``anchor`` in its place (empty: the first irrelevant word, "mid" before "near"). "auto"
-        is "empty" for entities, "without" for all other kinds.
-    rollout_prompt
-        Whose path the erase states lie on: the concept's, or that of its null prompt, where a
-        student that has learned Eq. 2 with eta 0 would come along.
-    k
-        Irrelevant words per sentence in Eq. 5.
-    guidance_rollout, guidance_train
-        Guidance input of distilled models while sampling states and at the predictions.
-    shift_mu, rollout_steps, erase_rollouts, keep_rollouts, refresh_every
-        Euler schedule (None: no shift), rollouts in the buffer, iterations between two refreshes
-        from the student (0: never).
-    shuffle
-        Probability that the phrases of a sentence are shuffled.
-    height, width, seed
-        Picture size in pixels, multiples of 16; the seed of every draw.
-    checkpoint_every, keep_checkpoints
-        Iterations between checkpoints (0: none) and how many are kept.
-    activation_checkpointing, max_grad_norm
-        Trade time for memory; gradient clipping.
+    An iteration is a lower (erase) and an upper (preserve) half-step of ``batch`` states each. A
+    loss of weight 0 is not computed.
     """
 
-    steps: int = 400
-    batch: int = 8
-    rank: int = 8
-    alpha: float | None = None
-    targets: tuple[str, ...] = ("add_q_proj", "add_k_proj")
-    lr_low: float = 1e-3
-    lr_up: float = 5e-4
-    eta: float = 1.0
-    l_esd: float = 1.0
-    l_attn: float = 5.0
-    l_lora: float = 3.0
-    l_rsc: float = 0.1
-    l_adv: float = 0.0
-    tau: float = 0.07
-    rsc: RscVariant = "text"
-    attention_blocks: tuple[int, ...] | None = None
-    null: NullPrompt = "auto"
-    anchor: str = ""
-    rollout_prompt: RolloutPrompt = "concept"
-    k: int = 3
-    guidance_rollout: float = 3.5
-    guidance_train: float = 3.5
-    shift_mu: float | None = 1.15
-    rollout_steps: int = 16
-    erase_rollouts: int = 48
-    keep_rollouts: int = 48
-    refresh_every: int = 0
-    shuffle: float = 0.2
-    height: int = 512
-    width: int = 512
-    seed: int = 0
-    checkpoint_every: int = 100
-    keep_checkpoints: int = 2
-    activation_checkpointing: bool = False
-    max_grad_norm: float = 1.0
+    steps: int = setting(
+        400,
+        "iterations, an erasing and a preserving half-step each",
+        low=1,
+        high=MANY,
+        widest=100_000,
+        group="usual",
+    )
+    rank: int = setting(8, "rank of the LoRA", low=1, high=1024, widest=256, group="usual")
+    alpha: float | None = setting(
+        None,
+        "alpha of the LoRA (default: the rank)",
+        kind=float,
+        optional=True,
+        low=1e-6,
+        high=WEIGHT,
+        step=0.5,
+        widest=256,
+    )
+    targets: tuple[str, ...] = setting(
+        ("add_q_proj", "add_k_proj"),
+        "what the LoRA changes; also add_v_proj to_add_out image_attention single_blocks vector_in",
+        group="usual",
+    )
+    batch: int = setting(
+        8,
+        "states in each half-step; fewer need less memory",
+        low=1,
+        high=1024,
+        widest=256,
+        group="usual",
+    )
+    lr_low: float = setting(
+        1e-3,
+        "learning rate of erasing",
+        low=0,
+        high=1e30,
+        step=1e-5,
+        widest=1,
+        group="usual",
+    )
+    lr_up: float = setting(
+        5e-4,
+        "learning rate of preserving",
+        low=0,
+        high=1e30,
+        step=1e-5,
+        widest=1,
+        group="usual",
+    )
+    eta: float = setting(
+        1.0,
+        "how far erasing pushes past the null prompt (Eq. 2)",
+        low=0,
+        high=1000,
+        step=0.05,
+        widest=10,
+    )
+    l_esd: float = setting(
+        1.0, "weight of L_esd: forget", low=0, high=WEIGHT, step=0.05, widest=1000
+    )
+    l_attn: float = setting(
+        5.0,
+        "weight of L_attn: take the concept's attention away",
+        low=0,
+        high=WEIGHT,
+        step=0.05,
+        widest=1000,
+    )
+    l_lora: float = setting(
+        3.0, "weight of L_lora: keep the rest", low=0, high=WEIGHT, step=0.05, widest=1000
+    )
+    l_rsc: float = setting(
+        0.1, "weight of L_rsc: away from synonyms", low=0, high=WEIGHT, step=0.05, widest=1000
+    )
+    l_adv: float = setting(
+        0.0,
+        "weight of forgetting under learned adversarial prompts",
+        low=0,
+        high=WEIGHT,
+        step=0.5,
+        widest=1000,
+    )
+    tau: float = setting(0.07, "temperature of L_rsc", low=1e-6, high=1000, step=0.005, widest=10)
+    rsc: RscVariant = setting(
+        "text",
+        "L_rsc as the paper's text has it (text), or the released code (official)",
+        choices=get_args(RscVariant),
+    )
+    attention_blocks: tuple[int, ...] | None = setting(
+        None,
+        "blocks with a text stream whose attention counts, such as 17 18 (default: the last)",
+        kind=int,
+        many=True,
+        optional=True,
+        low=0,
+        high=1000,
+    )
+    null: NullPrompt = setting(
+        "auto",
+        "what stands for nothing in Eq. 2: the empty prompt, the sentence without the concept, or "
+        "with another word in its place (replace); auto: empty for things, else without",
+        choices=get_args(NullPrompt),
+    )
+    anchor: str = setting(
+        "",
+        "word that replaces the concept with null replace (default: a relative, from the words "
+        "that stay)",
+    )
+    rollout_prompt: RolloutPrompt = setting(
+        "concept",
+        "whose pictures erasing looks at on their way: the concept's, or those of what stands for "
+        "nothing (null), where an eraser has to arrive",
+        choices=get_args(RolloutPrompt),
+    )
+    k: int = setting(3, "irrelevant words a sentence in L_rsc", low=1, high=100, widest=32)
+    guidance_rollout: float = setting(
+        3.5, "guidance while drawing states (dev only)", low=0, high=100, step=0.1
+    )
+    guidance_train: float = setting(
+        3.5, "guidance while training (dev only)", low=0, high=100, step=0.1
+    )
+    shift_mu: float | None = setting(
+        1.15,
+        "shift of the schedule (default: the model's)",
+        kind=float,
+        optional=True,
+        low=-10,
+        high=10,
+        step=0.05,
+    )
+    rollout_steps: int = setting(16, "steps of a rollout", low=1, high=1000)
+    erase_rollouts: int = setting(48, "rollouts of sentences to erase", low=1, high=ROLLOUTS)
+    keep_rollouts: int = setting(48, "rollouts of sentences to keep", low=1, high=ROLLOUTS)
+    refresh_every: int = setting(
+        0, "iterations between rollouts of the student (0: none)", low=0, high=MANY, widest=10_000
+    )
+    shuffle: float = setting(
+        0.2, "probability that a sentence's phrases are shuffled", low=0, high=1, step=0.05
+    )
+    height: int = setting(
+        512,
+        "of the pictures in training, pixels (default: the model's)",
+        low=16,
+        high=SIDE,
+        step=16,
+        group="usual",
+    )
+    width: int = setting(
+        512,
+        "of the pictures in training, pixels (default: the model's)",
+        low=16,
+        high=SIDE,
+        step=16,
+        group="usual",
+    )
+    seed: int = setting(0, "seed of every draw", low=0, high=2**63 - 1, group="usual")
+    checkpoint_every: int = setting(
+        100, "iterations between checkpoints (0: none)", low=0, high=MANY, widest=100_000
+    )
+    keep_checkpoints: int = setting(2, "checkpoints that are kept", low=1, high=MANY, widest=100)
+    activation_checkpointing: bool = setting(
+        False, "recompute in the backward pass: less memory, more time"
+    )
+    max_grad_norm: float = setting(
+        1.0,
+        "gradients are clipped to this norm",
+        low=1e-9,
+        high=1_000_000_000,
+        step=0.1,
+        widest=1000,
+    )
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            self._check_number(name, low, high)
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise EraseError(f"The setting {name} must be one of {', '.join(choices)}.")
+        super().__post_init__()
         for name in ("height", "width"):
             if getattr(self, name) % 16:
                 raise EraseError(f"The setting {name} must be a multiple of 16 pixels.")
-        if not self.targets:
-            raise EraseError("The setting targets is empty; name at least one, e.g. add_q_proj.")
         if not any((self.l_esd, self.l_attn, self.l_lora, self.l_rsc)):
             raise EraseError("All four loss weights are 0; give at least one of them a value.")
         if self.l_adv and not self.l_esd:
@@ -115,79 +210,9 @@ class TrainSettings:
         if self.rollout_prompt == "null" and not self.l_esd:
             raise EraseError("Rollouts of the null prompt need l_esd, which has one; set it to 1.")
 
-    def _check_number(self, name: str, low: float, high: float) -> None:
-        value = getattr(self, name)
-        if value is None and name in _OPTIONAL:
-            return
-        whole = _DEFAULTS[name].__class__ is int
-        number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-        if not (number and math.isfinite(value) and low <= value <= high):
-            kind = "a whole number" if whole else "a number"
-            above = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
-            raise EraseError(f"The setting {name} must be {kind} {above}, not {value!r}.")
-
     def for_concepts(self, count: int) -> TrainSettings:
         """The same for ``count`` concepts at once (measured in docs/erasing.md): more of all in
         EACH for each beyond the first, since an iteration looks at one concept alone, and ``rank``
         for every ROOM of them, since each wants directions of its own."""
         more = {name: getattr(self, name) + (count - 1) * each for name, each in EACH.items()}
         return replace(self, rank=self.rank * -(-count // ROOM), **more)
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dict."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainSettings:
-        """The inverse of :meth:`to_dict`; absent keys keep their defaults, unknown ones raise."""
-        known = {field.name for field in fields(cls)}
-        for name in values:
-            if name not in known:
-                near = get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else "see TrainSettings for the names."
-                raise EraseError(f"There is no setting {name!r}; {hint}")
-        plain: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(**plain)
-
-
-_ANY = math.inf
-_RANGES: dict[str, tuple[float, float]] = {
-    "steps": (1, _ANY),
-    "batch": (1, _ANY),
-    "rank": (1, _ANY),
-    "alpha": (1e-6, _ANY),
-    "lr_low": (0, _ANY),
-    "lr_up": (0, _ANY),
-    "eta": (0, _ANY),
-    "l_esd": (0, _ANY),
-    "l_attn": (0, _ANY),
-    "l_lora": (0, _ANY),
-    "l_rsc": (0, _ANY),
-    "l_adv": (0, _ANY),
-    "tau": (1e-6, _ANY),
-    "k": (1, _ANY),
-    "guidance_rollout": (0, _ANY),
-    "guidance_train": (0, _ANY),
-    "shift_mu": (-10, 10),
-    "rollout_steps": (1, 1000),
-    "erase_rollouts": (1, _ANY),
-    "keep_rollouts": (1, _ANY),
-    "refresh_every": (0, _ANY),
-    "shuffle": (0, 1),
-    "height": (16, _ANY),
-    "width": (16, _ANY),
-    "seed": (0, 2**63 - 1),
-    "checkpoint_every": (0, _ANY),
-    "keep_checkpoints": (1, _ANY),
-    "max_grad_norm": (1e-9, _ANY),
-}
-_OPTIONAL = ("alpha", "shift_mu")
-_CHOICES = {
-    "rsc": get_args(RscVariant),
-    "null": get_args(NullPrompt),
-    "rollout_prompt": get_args(RolloutPrompt),
-}
-_DEFAULTS = {field.name: field.default for field in fields(TrainSettings)}

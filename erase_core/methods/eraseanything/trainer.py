@@ -3,81 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from ...concepts.sets import ConceptSet
 from ...erasers.lora import EraserLora
 from ...errors import EraseError
-from ...models.flux1.config import FluxConfig
-from ...models.flux1.forward import tree_device
+from ...models.base import Conditioning, Model, Sizes, kept_dtype
 from ...models.sampling import sigmas
-from ...training.checkpoint import (
-    Snapshot,
-    load_checkpoint,
-    pack_optimiser,
-    prepare_folder,
-    save_checkpoint,
-    unpack_optimiser,
-)
+from ...training.checkpoint import Snapshot, pack_optimiser, unpack_optimiser
+from ...training.estimate import Run, Workload
+from ...training.preview import Preview
 from ...training.progress import Losses, Progress, Reporter
-from ...training.prompts import (
-    CHUNK,
-    EncodedPrompts,
-    PromptPlan,
-    RowPrompts,
-    TextEncoder,
-    plan_prompts,
-)
-from ...training.states import Buffer, Pictures, Rollouts, Sampler, kept_dtype
+from ...training.prompts import CHUNK, EncodedPrompts, PromptPlan, RowPrompts, Wanted, plan_prompts
+from ...training.result import BrokenError, Result, Stopped
+from ...training.run_folder import checkpoints, load_checkpoint, save_checkpoint, step_of
+from ...training.states import Buffer, KeepPictures, Pictures, Rollouts, Sampler
 from .guard import Guard, idle_loss
 from .levels import Levels, LossTensors
 from .settings import TrainSettings
+from .workload import workload
 
-Stopped = Literal["done", "cancelled", "diverged"]
 SAME_BASE = 0.05  # relative difference of velocities below which two bases count as one
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """What a run leaves behind.
+class _Whole(NamedTuple):
+    """A run after its last whole iteration: what :class:`Snapshot` has of it, on the CPU."""
 
-    ``history`` has the unweighted losses of every iteration; ``seconds`` counts per phase;
-    ``stopped`` says why the run ended.
-    """
-
-    lora: EraserLora
-    history: list[Losses]
-    seconds: dict[str, float]
-    stopped: Stopped
-
-
-class KeepPictures(NamedTuple):
-    """The user's own pictures of what must stay.
-
-    ``latents`` (N, 16, h, w) as the model sees them (after the VAE's shift and scale), and a
-    prompt for each.
-    """
-
-    latents: Tensor
-    prompts: tuple[str, ...]
+    step: int
+    training: dict[str, Tensor]
+    means: dict[str, float]
 
 
 class Trainer:
-    """One run of Algorithm 1 over a tree that is read and never changed.
+    """One run of Algorithm 1 over a model that is read and never changed.
 
     Parameters
     ----------
-    tree, config
-        Any module tree with BFL names, and its sizes; it stays on its device and in its dtype.
-    text
-        Encodes prompts and finds words in them; used in the first phase only.
+    model
+        Stays on its device and in its dtype; its text encoder is used in the first phase only.
     concepts, settings
         What to erase, and how.
     pictures
@@ -85,44 +55,62 @@ class Trainer:
     plan
         The prompts of a run that goes on; None writes them.
     checkpoint_dir
-        Where checkpoints go; None writes none.
+        Where checkpoints go; None writes none. Only one process may use it: see
+        :func:`erase_core.training.run_folder.own_run_folder`.
+    replaces
+        The run takes the place of another whose checkpoints are there. They stay until this one
+        has its first.
     on_step
         Called after every step of every phase. What it raises ends the run: KeyboardInterrupt is a
         cancel, anything else reaches the caller, and ``lora`` still holds the work done.
+
+    Raises
+    ------
+    EraseError
+        When ``checkpoint_dir`` holds another run's checkpoints, and it is not to be replaced.
     """
 
     def __init__(
         self,
-        tree: nn.Module,
-        config: FluxConfig,
-        text: TextEncoder,
+        model: Model,
         concepts: ConceptSet,
         settings: TrainSettings,
         *,
         pictures: KeepPictures | None = None,
         plan: PromptPlan | None = None,
         checkpoint_dir: Path | None = None,
+        replaces: bool = False,
         on_step: Callable[[Progress], None] | None = None,
     ) -> None:
-        if checkpoint_dir is not None:
-            prepare_folder(checkpoint_dir)
-        self.tree, self.config, self.text = tree, config, text
+        older = checkpoints(checkpoint_dir) if checkpoint_dir is not None else []
+        if older and not replaces:
+            raise EraseError(
+                f"{checkpoint_dir} holds the checkpoints of another run; resume it or choose "
+                "another folder."
+            )
+        self.model = replace(model, shift_mu=settings.shift_mu)
         self.concepts, self.settings = concepts, settings
         self.checkpoint_dir = checkpoint_dir
+        self.notices: list[str] = []  # sentences for the person
+        self._superseded = older  # checkpoints that go when the next one is there
+        self._resumes = False
+        self._saved: int | None = None  # iteration of the newest checkpoint of this run
+        self._whole: _Whole | None = None
+        self._live: dict[str, Tensor] = {}  # the LoRA's own parameters, by name
         self.reporter = Reporter(on_step)
-        self.device = tree_device(tree)
-        self.blocks = _probed_blocks(settings, config)
-        self.guidance = settings.guidance_train if config.guidance_embed else None
-        rollout = settings.guidance_rollout if config.guidance_embed else None
-        self.sampler = Sampler(tree, rollout, self.guidance, self.blocks)
+        self.device = model.device
+        self.blocks = _probed_blocks(settings, model.config)
+        self.guidance = model.guidance(settings.guidance_train)
+        rollout = model.guidance(settings.guidance_rollout)
+        self.sampler = Sampler(model, rollout, self.guidance, self.blocks)
         self.generator = torch.Generator().manual_seed(settings.seed)
-        self.lora = EraserLora.create(
-            config, settings.targets, settings.rank, settings.alpha, settings.seed
-        ).to(self.device)
+        slots = model.slots(settings.targets)
+        self.lora = EraserLora.create(slots, settings.rank, settings.alpha, settings.seed)
+        self.lora.to(self.device)
         self.lower = torch.optim.AdamW(self.lora.parameters(), lr=settings.lr_low)
         self.upper = torch.optim.AdamW(self.lora.parameters(), lr=settings.lr_up)
         texts = None if pictures is None else tuple(pictures.prompts)
-        self.plan = plan or plan_prompts(concepts, settings, self.generator, texts)
+        self.plan = plan or plan_prompts(concepts, _wanted(settings), self.generator, texts)
         self.pictures = pictures
         self.prompts: EncodedPrompts | None = None
         self.states: Buffer | None = None
@@ -137,9 +125,7 @@ class Trainer:
     def resume(
         cls,
         checkpoint: Path,
-        tree: nn.Module,
-        config: FluxConfig,
-        text: TextEncoder,
+        model: Model,
         *,
         steps: int | None = None,
         on_step: Callable[[Progress], None] | None = None,
@@ -152,15 +138,20 @@ class Trainer:
         Raises
         ------
         EraseError
-            When there is no checkpoint, or the tree is not the one it was trained on.
+            When there is no whole checkpoint, or the tree is not the one it was trained on.
         """
-        path, snapshot = load_checkpoint(checkpoint)
+        path, snapshot, damaged = load_checkpoint(checkpoint)
         settings = TrainSettings.from_dict(snapshot.run["settings"])
         settings = replace(settings, steps=steps or settings.steps)
         concepts = ConceptSet.from_json(snapshot.run["concepts"])
         plan = PromptPlan.from_json(snapshot.run["prompts"])
-        trainer = cls(tree, config, text, concepts, settings, plan=plan, on_step=on_step)
-        trainer.checkpoint_dir = path.parent
+        trainer = cls(model, concepts, settings, plan=plan, on_step=on_step)
+        trainer.checkpoint_dir, trainer._resumes = path.parent, True
+        trainer._superseded = [p for p in checkpoints(path.parent) if step_of(p) > snapshot.step]
+        trainer.notices += [
+            f"The checkpoint {newer} is damaged; the run goes on from {path.name}."
+            for newer in damaged
+        ]
         trainer._restore(snapshot)
         return trainer
 
@@ -169,31 +160,116 @@ class Trainer:
         if self.prompts is None:
             chunks = -(-len(self.plan.texts()) // CHUNK)
             with self.reporter.phase("text", chunks) as tick:
-                self.prompts = EncodedPrompts(self.plan, self.text, tick)
+                self.prompts = EncodedPrompts(self.plan, self.model.text, tick)
         return self.prompts
 
-    def run(self) -> TrainResult:
-        """Encode, roll out, train. KeyboardInterrupt ends the run with the work done so far."""
+    def run(self, on_ready: Callable[[Run], None] = lambda run: None) -> Result:
+        """Encode, roll out, train.
+
+        However it ends early, the LoRA is that of the last whole iteration, and a checkpoint of it
+        is written. A cancel (KeyboardInterrupt, or :meth:`stop`) returns the work done so far.
+        ``on_ready`` hears of the run once its prompts are encoded; its model need not be in place
+        before.
+
+        Raises
+        ------
+        BrokenError
+            When anything else breaks it off, with the work done so far.
+        """
         stopped: Stopped = "cancelled"
         try:
             prompts = self.encode()
+            on_ready(self)
             if self.states is None:
                 self.states = self._roll_out(prompts)
             else:
                 self._check_base(self.states.erase, prompts)
             stopped = self._train(self.states, prompts)
-        except KeyboardInterrupt:
-            pass
+        except BaseException as error:
+            try:
+                self._roll_back()
+                self._keep_unfinished()
+            except (EraseError, RuntimeError) as second:  # a full disk, a device that is gone
+                self.notices.append(str(second))
+            if isinstance(error, Exception):
+                raise BrokenError(error, self.result("cancelled")) from error
+            if not isinstance(error, KeyboardInterrupt):
+                raise
         finally:
             self.lower.zero_grad()
-        return TrainResult(self.lora, self.history, dict(self.reporter.seconds), stopped)
+        return self.result(stopped)
+
+    @property
+    def eraser(self) -> EraserLora:
+        """The eraser as it is now."""
+        return self.lora
+
+    @property
+    def checkpointing(self) -> bool:
+        """Whether activations are recomputed in the backward pass."""
+        return self.settings.activation_checkpointing
+
+    @checkpointing.setter
+    def checkpointing(self, value: bool) -> None:
+        self.settings = replace(self.settings, activation_checkpointing=value)
+
+    def result(self, stopped: Stopped) -> Result:
+        """What the run has so far."""
+        seconds = dict(self.reporter.seconds)
+        return Result(self.lora, self.settings.to_dict(), self.history, seconds, stopped)
+
+    def workload(self) -> Workload:
+        """What the run asks of the machine; its prompts must be encoded."""
+        return workload(self)
+
+    def sample(self) -> tuple[Conditioning, float | None]:
+        """Erase prompts of one batch, and their guidance."""
+        rows = torch.arange(self.settings.batch) % len(self.plan.erase)
+        return self.encode().erase(rows).cond, self.guidance
+
+    def preview(self) -> Preview:
+        """Pictures of the run on its way."""
+        settings = self.settings
+        size, guidance = (settings.height, settings.width), settings.guidance_rollout
+        return Preview.of(
+            self.model, self.encode(), size, settings.seed, self.model.guidance(guidance)
+        )
+
+    def stop(self) -> None:
+        """Cancel the run after the step it is at; safe in signal handlers and from any thread."""
+        self.reporter.stopping = True
+
+    def keep(self) -> None:
+        """Write a checkpoint of the last whole iteration, unless there is one or none is wanted.
+
+        EraseError when the file system refuses.
+        """
+        whole, folder = self._whole, self.checkpoint_dir
+        if whole is None or folder is None or not self.settings.checkpoint_every:
+            return
+        if self._saved == whole.step:
+            return
+        assert self.states is not None and self.guard is not None
+        run = {
+            "settings": self.settings.to_dict(),
+            "concepts": self.concepts.to_json(),
+            "prompts": self.plan.to_json(),
+            "guard": {"idle": self.guard.idle, "means": whole.means},
+            "fp8": self.fp8,
+            "text_tokens": self.encode().length,
+            "history": self.history[: whole.step],
+        }
+        states = self.states.tensors()
+        snapshot = Snapshot(whole.step, self.lora.tensors(), whole.training, states, run)
+        save_checkpoint(folder, snapshot, self.settings.keep_checkpoints, self._superseded)
+        self._saved, self._superseded = whole.step, []
 
     def _roll_out(self, prompts: EncodedPrompts) -> Buffer:
         """Fill the buffer from the base model."""
         settings, plan = self.settings, self.plan
         levels = sigmas(settings.rollout_steps, settings.shift_mu)
-        size, dtype = (settings.height, settings.width), kept_dtype(self.tree)
-        contrast = (1 + settings.k, len(self.blocks), self.config.num_heads)
+        size, dtype = (settings.height, settings.width), kept_dtype(self.model.tree)
+        contrast = (1 + settings.k, len(self.blocks), self.model.config.num_heads)
         erase = Rollouts.empty(
             len(plan.erase),
             levels,
@@ -222,10 +298,12 @@ class Trainer:
     def _train(self, states: Buffer, prompts: EncodedPrompts) -> Stopped:
         """Iterate until the steps are done or the guard stops the run."""
         settings = self.settings
-        levels = Levels(self.tree, self.lora, prompts, settings, self.blocks, self.guidance)
+        levels = Levels(self.model, self.lora, prompts, settings, self.blocks, self.guidance)
         if self._resumed:
             levels.load_state(self._resumed)
         guard = self.guard = self.guard or self._make_guard(states)
+        self._live = self.lora.state()  # looked up once, since that takes long
+        self._whole = self._copy(levels, guard)
         with self.reporter.phase("training", settings.steps, self.step) as tick:
             while self.step < settings.steps:
                 self._refresh(states.erase, prompts)
@@ -236,7 +314,9 @@ class Trainer:
                     return "diverged"
                 self.step += 1
                 self.history.append(losses)
-                self._save_when_due(states, levels, guard)
+                self._whole = self._copy(levels, guard)
+                if settings.checkpoint_every and self.step % settings.checkpoint_every == 0:
+                    self.keep()
                 tick(losses)
         if guard.finite():
             return "done"
@@ -273,7 +353,10 @@ class Trainer:
         every = self.settings.refresh_every
         if every and self.step and self.step % every == 0:
             rows = torch.randperm(len(erase), generator=self.generator)[: self.settings.batch]
-            self.sampler.fill(erase, rows, prompts.erase(rows), self.generator, self.lora)
+            fresh = erase.like(len(rows))  # all of them or none
+            own = torch.arange(len(rows))
+            self.sampler.fill(fresh, own, prompts.erase(rows), self.generator, self.lora)
+            erase.put(rows, fresh)
 
     def _make_guard(self, states: Buffer) -> Guard:
         idle = None
@@ -282,32 +365,39 @@ class Trainer:
         rolled = isinstance(states.keep, Rollouts)
         return Guard(self.lora, idle, ("esd", "lora") if rolled else ("esd",))
 
-    def _save_when_due(self, states: Buffer, levels: Levels, guard: Guard) -> None:
-        every = self.settings.checkpoint_every
-        if self.checkpoint_dir is None or not every or self.step % every:
-            return
-        run = {
-            "settings": self.settings.to_dict(),
-            "concepts": self.concepts.to_json(),
-            "prompts": self.plan.to_json(),
-            "guard": {"idle": guard.idle, "means": guard.means},
-            "fp8": self.fp8,
-            "text_tokens": self.encode().length,
-            "history": self.history,
-        }
-        training = self.lora.state() | {
+    def _copy(self, levels: Levels, guard: Guard) -> _Whole:
+        training = self._live | {
             **pack_optimiser("lower", self.lower),
             **pack_optimiser("upper", self.upper),
             **levels.state(),
             "generator": self.generator.get_state(),
         }
-        snapshot = Snapshot(self.step, self.lora.tensors(), training, states.tensors(), run)
-        save_checkpoint(self.checkpoint_dir, snapshot, self.settings.keep_checkpoints)
+        copied = {name: tensor.to("cpu", copy=True) for name, tensor in training.items()}
+        return _Whole(self.step, copied, dict(guard.means))
+
+    def _roll_back(self) -> None:
+        """Undo the iteration that something broke off."""
+        if self._whole is not None:
+            self.step = self._whole.step
+            del self.history[self.step :]
+            kept = self._whole.training
+            self.lora.load_state({name: kept[name] for name in self._live})
+
+    def _keep_unfinished(self) -> None:
+        """A checkpoint of a run that ends early, unless one that it was to replace got further."""
+        further = [] if self._resumes else [p for p in self._superseded if step_of(p) > self.step]
+        if self._whole is not None and further:
+            self.notices.append(
+                f"The run that {further[-1]} belongs to got further and stays; it can be resumed."
+            )
+        else:
+            self.keep()
 
     def _restore(self, snapshot: Snapshot) -> None:
         """Take everything over from a checkpoint."""
         training, run = snapshot.training, snapshot.run
         self.step, self.history = snapshot.step, list(run["history"])
+        self._saved = snapshot.step
         self.fp8, self._text_tokens = run.get("fp8"), run.get("text_tokens")
         self.states = Buffer.from_tensors(snapshot.states)
         try:
@@ -342,11 +432,23 @@ _OTHER_BASE = (
 )
 
 
+def _wanted(settings: TrainSettings) -> Wanted:
+    """The prompts that the losses ask for."""
+    return Wanted(
+        erase=settings.erase_rollouts,
+        keep=settings.keep_rollouts if settings.l_lora else 0,
+        contrast=settings.k if settings.l_rsc else 0,
+        null=settings.null,
+        anchor=settings.anchor,
+        shuffle=settings.shuffle,
+    )
+
+
 def _batches(states: Rollouts, size: int) -> tuple[Tensor, ...]:
     return torch.arange(len(states)).split(size)
 
 
-def _probed_blocks(settings: TrainSettings, config: FluxConfig) -> tuple[int, ...]:
+def _probed_blocks(settings: TrainSettings, config: Sizes) -> tuple[int, ...]:
     """The double blocks that Eq. 3 and 5 look at, the last one by default."""
     blocks = settings.attention_blocks
     if blocks is None:

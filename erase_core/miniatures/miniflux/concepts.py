@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ...concepts.sets import Bands, Concept, Kind
 from .captions import Scene, caption
-from .judge import CHOICES, kind_of, near, scene_with, siblings
+from .cases import CHOICES, kind_of, near, scene_with, siblings
 from .world import CONVERSE, INDEX, STYLES, THINGS
 
 FAMILIES: dict[str, tuple[str, ...]] = {

@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import EraseError
-from ...files import read_weights
+from ...tensors import read_weights
 
 SCALE, SHIFT = 0.3611, 0.1159  # of Flux's latents: what the transformer sees is about unit size
 GROUPS = 32
@@ -44,12 +45,18 @@ class Autoencoder:
         """Read a file, BFL's or diffusers', or the ``vae`` folder of a pipeline; EraseError unless
         it is Flux's autoencoder."""
         tensors = read_weights(Path(path))
-        if any(".mid_block." in name for name in tensors):
-            tensors = bfl_names(tensors)
-        first = tensors.get("decoder.conv_in.weight")
-        if first is None or first.shape[1] != 16 or "decoder.mid.attn_1.q.weight" not in tensors:
-            raise EraseError(f"{path} is not Flux's autoencoder; choose ae.safetensors.")
+        try:
+            if any(".mid_block." in name for name in tensors):
+                tensors = bfl_names(tensors)
+            _try_out(cls({name: tensor.to("meta") for name, tensor in tensors.items()}))
+        except (KeyError, ValueError, IndexError, RuntimeError) as error:
+            raise EraseError(f"{path} is not Flux's autoencoder; choose ae.safetensors.") from error
         return cls(tensors)
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether there are weights to encode with."""
+        return any(name.startswith("encoder.") for name in self._tensors)
 
     def encode(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, 16, H/8, W/8)."""
@@ -115,6 +122,16 @@ class Autoencoder:
 
     def _out(self, name: str, x: Tensor) -> Tensor:
         return self._conv(f"{name}.conv_out", F.silu(self._norm(f"{name}.norm_out", x)))
+
+
+def _try_out(vae: Autoencoder) -> None:
+    """Encode and decode without storage: every tensor must be there and fit. What PyTorch and the
+    table of tensors raise is the answer, and ValueError for other sizes. A decoder may be alone."""
+    latents = torch.empty(1, 16, 4, 4, device="meta")
+    pictures = vae.decode(latents)
+    fits = pictures.shape[:2] == (1, 3)
+    if not fits or (vae.has_encoder and vae.encode(pictures).shape != latents.shape):
+        raise ValueError("pictures or latents of another size")
 
 
 def bfl_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -53,10 +53,15 @@ class FluxConfig:
                 guidance_embed="guidance_in.in_layer.weight" in shapes,
                 mlp_ratio=shapes["double_blocks.0.img_mlp.0.weight"][0] / hidden_size,
             )
-        except (KeyError, ValueError) as error:
+        except KeyError as error:
             raise EraseError(
                 f"This is not a Flux transformer ({error} is missing); choose a FLUX.1-dev or "
                 "FLUX.1-schnell file."
+            ) from error
+        except (ValueError, IndexError, ZeroDivisionError) as error:
+            raise EraseError(
+                "This is not a Flux transformer (its matrices have other shapes); choose a "
+                "FLUX.1-dev or FLUX.1-schnell file."
             ) from error
 
     @classmethod

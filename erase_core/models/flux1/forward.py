@@ -9,76 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as activation_checkpoint
 
+from ..base import Adapter, Conditioning, Output, Probe
 from .config import AXES_DIM, HEAD_DIM
 
 THETA = 10_000
-
-
-class Lora(Protocol):
-    """Adds low-rank changes to the outputs of named Linear modules."""
-
-    def __call__(self, name: str, x: Tensor, y: Tensor) -> Tensor:
-        """Return ``y`` plus the change at module ``name`` for input ``x`` (``y`` if none)."""
-        ...
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """Encoded prompts: ``context`` (B, L, context_in_dim) from T5, ``pooled`` (B, vec_in_dim)."""
-
-    context: Tensor
-    pooled: Tensor
-
-    def __len__(self) -> int:
-        return self.context.shape[0]
-
-    def select(self, rows: Sequence[int] | Tensor) -> Conditioning:
-        """The given rows, in that order, repeats allowed."""
-        index = torch.as_tensor(rows, dtype=torch.long, device=self.context.device)
-        return Conditioning(self.context[index], self.pooled[index])
-
-    def to(self, *args: Any, **kwargs: Any) -> Conditioning:
-        """Both tensors moved or cast as ``Tensor.to`` does."""
-        return Conditioning(self.context.to(*args, **kwargs), self.pooled.to(*args, **kwargs))
-
-    @staticmethod
-    def cat(parts: Sequence[Conditioning]) -> Conditioning:
-        """All rows of ``parts`` one after another."""
-        return Conditioning(
-            torch.cat([p.context for p in parts]), torch.cat([p.pooled for p in parts])
-        )
-
-
-@dataclass(frozen=True)
-class Probe:
-    """Asks for the attention of image queries to given text tokens.
-
-    ``blocks`` are indices of double blocks; ``tokens`` (B, W, L) holds one row of token weights a
-    word. ``stop`` ends the pass after the last probed block. ``chunk`` queries at a time, so that
-    the whole attention matrix never exists.
-    """
-
-    blocks: tuple[int, ...]
-    tokens: Tensor
-    stop: bool = False
-    chunk: int = 1024
-
-
-@dataclass(frozen=True)
-class FluxOutput:
-    """``velocity`` like the latents (None after an early stop) and, when probed, ``attention``
-    (B, len(blocks), W, heads, Q), image tokens Q row by row."""
-
-    velocity: Tensor | None
-    attention: Tensor | None
 
 
 def velocity(
@@ -88,7 +29,7 @@ def velocity(
     cond: Conditioning,
     guidance: float | Tensor | None = None,
     *,
-    lora: Lora | None = None,
+    eraser: Adapter | None = None,
     checkpoint: bool = False,
 ) -> Tensor:
     """Predict ``v = eps - x_0`` at ``latents`` (B, 16, h, w) and ``sigma`` (B,) in [0, 1].
@@ -96,7 +37,7 @@ def velocity(
     Parameters as in :func:`flux_forward`. Returns a tensor like ``latents`` in float32 or the
     latents' own wider type.
     """
-    out = flux_forward(tree, latents, sigma, cond, guidance, lora=lora, checkpoint=checkpoint)
+    out = flux_forward(tree, latents, sigma, cond, guidance, eraser=eraser, checkpoint=checkpoint)
     assert out.velocity is not None
     return out.velocity
 
@@ -108,10 +49,10 @@ def flux_forward(
     cond: Conditioning,
     guidance: float | Tensor | None = None,
     *,
-    lora: Lora | None = None,
+    eraser: Adapter | None = None,
     probe: Probe | None = None,
     checkpoint: bool = False,
-) -> FluxOutput:
+) -> Output:
     """Run a Flux tree.
 
     Parameters
@@ -126,14 +67,14 @@ def flux_forward(
         Encoded prompts, B rows.
     guidance
         Guidance input of distilled models, a number or (B,); ignored by trees without one.
-    lora
+    eraser
         Adapter applied to the tree's Linear modules by name.
     probe
         Attention to collect on the way.
     checkpoint
         Recompute each block in the backward pass instead of keeping its activations.
     """
-    run = _Pass(tree, lora, probe, checkpoint)
+    run = _Pass(tree, eraser, probe, checkpoint)
     dtype = _compute_dtype(tree, latents)
     batch, _, height, width = latents.shape
     img, rows, columns = patchify(latents.to(dtype))
@@ -143,11 +84,11 @@ def flux_forward(
     rope = rope_table(txt.shape[1], rows, columns, latents.device)
     img, txt, attention = run.double_blocks(img, txt, vec, rope)
     if probe is not None and probe.stop:
-        return FluxOutput(None, attention)
+        return Output(None, attention)
     img = run.single_blocks(img, txt, vec, rope)
     img = run.final_layer(img, vec)
     predicted = unpatchify(img, rows, columns)[:, :, :height, :width]
-    return FluxOutput(predicted.to(torch.promote_types(latents.dtype, torch.float32)), attention)
+    return Output(predicted.to(torch.promote_types(latents.dtype, torch.float32)), attention)
 
 
 def patchify(latents: Tensor) -> tuple[Tensor, int, int]:
@@ -220,13 +161,6 @@ def probe_attention(q: Tensor, k: Tensor, tokens: Tensor, chunk: int) -> Tensor:
     return torch.cat(rows, dim=2).permute(0, 3, 1, 2)
 
 
-def tree_device(tree: nn.Module) -> torch.device:
-    """Where a tree computes: its ``compute_device`` if it has one, as a host that keeps weights
-    elsewhere says, else where its weights are."""
-    told = getattr(tree, "compute_device", None)
-    return next(tree.parameters()).device if told is None else told
-
-
 def _compute_dtype(tree: nn.Module, latents: Tensor) -> torch.dtype:
     """The dtype activations run in: the tree's ``compute_dtype`` if it has one, else that of the
     norms, which no quantisation touches."""
@@ -255,17 +189,17 @@ class _Pass:
     """One pass: the tree, its adapter and its probe, and the blocks computed with them."""
 
     def __init__(
-        self, tree: nn.Module, lora: Lora | None, probe: Probe | None, checkpoint: bool
+        self, tree: nn.Module, eraser: Adapter | None, probe: Probe | None, checkpoint: bool
     ) -> None:
         self.tree: Any = tree
-        self.lora = lora
+        self.eraser = eraser
         self.probe = probe
         self.checkpoint = checkpoint and torch.is_grad_enabled()
 
     def linear(self, name: str, x: Tensor) -> Tensor:
         """Module ``name`` applied to x, with the adapter's change."""
         y = self.tree.get_submodule(name)(x)
-        return y if self.lora is None else self.lora(name, x, y)
+        return y if self.eraser is None else self.eraser(name, x, y)
 
     def embed(self, name: str, x: Tensor) -> Tensor:
         return self.linear(f"{name}.out_layer", F.silu(self.linear(f"{name}.in_layer", x)))

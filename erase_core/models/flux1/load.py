@@ -6,6 +6,7 @@ holds more than the weights. Nothing is unpickled.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import EraseError
-from ...files import read_json, read_tensors, weight_files
+from ...files import existing, read_json, weight_files
+from ...tensors import read_tensors
 from ..frozen import FrozenLinear, put, unscale
 from .config import HEAD_DIM, FluxConfig
 from .names import diffusers_to_bfl, skeleton, tree_keys
@@ -103,14 +105,17 @@ def read_flux(
             weight = state[f"{module}.weight"].float() * scales[module]
             state[f"{module}.weight"] = weight.to(dtype or torch.bfloat16)
         scales = {}
-    return tree_keys(diffusers_to_bfl(state) if stacked else state), scales
+    try:
+        return tree_keys(diffusers_to_bfl(state) if stacked else state), scales
+    except (RuntimeError, IndexError) as error:  # of torch.cat, and of halves of a scalar
+        raise EraseError(f"{path.name} has matrices that do not go together; {_ADVICE}.") from error
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """All tensors, mapped, and the metadata of a file or of a folder's shards."""
     state: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
-    for file in _shards(path) if path.is_dir() else [path]:
+    for file in _shards(path) if os.path.isdir(path) else [path]:
         _refuse_magic(file)
         tensors, about = read_tensors(file)
         state |= tensors
@@ -128,10 +133,8 @@ def _shards(folder: Path) -> list[Path]:
 
 def _refuse_magic(path: Path) -> None:
     try:
-        with open(path, "rb") as file:
+        with open(existing(path), "rb") as file:
             start = file.read(9)
-    except FileNotFoundError:
-        raise EraseError(f"There is no file {path}; check the path.") from None
     except OSError as error:
         raise EraseError(f"Cannot read {path} ({error.strerror}); check the path.") from error
     for magic, what in _MAGIC.items():
@@ -175,7 +178,7 @@ def _config(path: Path, state: dict[str, Tensor]) -> FluxConfig:
     if config.in_channels != 64:
         what = _INPUTS.get(config.in_channels, f"a Flux with {config.in_channels} input channels")
         raise EraseError(f"{path.name} is {what}, which takes more than a prompt; {_ADVICE}.")
-    if config.hidden_size % HEAD_DIM:
+    if config.hidden_size % HEAD_DIM or not config.hidden_size:
         raise EraseError(
             f"{path.name} is {config.hidden_size} wide, not a multiple of {HEAD_DIM}; {_ADVICE}."
         )

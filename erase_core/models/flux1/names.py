@@ -8,13 +8,13 @@ files carry diffusers' names, the training forward BFL's; the tables here say wh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from ...errors import EraseError
+from ..base import Slot
 from .config import FluxConfig
 from .tree import Flux
 
@@ -57,25 +57,27 @@ _SINGLE = {
 }
 _SWAPPED = "final_layer.adaLN_modulation.1"  # BFL stacks (shift, scale), diffusers (scale, shift)
 
-# What a person calls a group of Linear modules -> their diffusers names, as a pattern.
-TARGETS: dict[str, str] = {
-    "add_q_proj": r"transformer_blocks\.\d+\.attn\.add_q_proj",
-    "add_k_proj": r"transformer_blocks\.\d+\.attn\.add_k_proj",
-    "add_v_proj": r"transformer_blocks\.\d+\.attn\.add_v_proj",
-    "to_add_out": r"transformer_blocks\.\d+\.attn\.to_add_out",
-    "image_attention": r"transformer_blocks\.\d+\.attn\.to_(q|k|v|out\.0)",
-    "single_blocks": r"single_transformer_blocks\.\d+\.attn\.to_[qkv]",
-    "vector_in": r"time_text_embed\.text_embedder\.linear_[12]",
+# Role -> the diffusers names of its Linears, as a pattern.
+ROLES: dict[str, str] = {
+    "text.q": r"transformer_blocks\.\d+\.attn\.add_q_proj",
+    "text.k": r"transformer_blocks\.\d+\.attn\.add_k_proj",
+    "text.v": r"transformer_blocks\.\d+\.attn\.add_v_proj",
+    "text.out": r"transformer_blocks\.\d+\.attn\.to_add_out",
+    "image.attention": r"transformer_blocks\.\d+\.attn\.to_(q|k|v|out\.0)",
+    "single.attention": r"single_transformer_blocks\.\d+\.attn\.to_[qkv]",
+    "text_in": "context_embedder",
+    "pooled_in": r"time_text_embed\.text_embedder\.linear_[12]",
 }
-
-
-class Slot(NamedTuple):
-    """Where a diffusers Linear sits in the BFL tree: output ``rows`` of Linear ``module``."""
-
-    module: str
-    rows: slice
-    in_features: int
-    out_features: int
+# What files, workflows and command lines of the first version call them.
+ALIASES = {
+    "add_q_proj": "text.q",
+    "add_k_proj": "text.k",
+    "add_v_proj": "text.v",
+    "to_add_out": "text.out",
+    "image_attention": "image.attention",
+    "single_blocks": "single.attention",
+    "vector_in": "pooled_in",
+}
 
 
 def skeleton(config: FluxConfig) -> Flux:
@@ -98,20 +100,6 @@ def linear_slots(config: FluxConfig) -> dict[str, Slot]:
             for part, start, size in zip(parts, _starts(sizes), sizes, strict=True):
                 slots[part] = Slot(name, slice(start, start + size), module.in_features, size)
     return slots
-
-
-def lora_slots(config: FluxConfig, targets: Iterable[str]) -> dict[str, Slot]:
-    """The Linears that a LoRA changes, by diffusers name without the ``transformer.`` prefix.
-
-    ``targets`` are keys of TARGETS; EraseError, listing them, for any other or for none.
-    """
-    wanted = list(dict.fromkeys(targets))
-    unknown = [target for target in wanted if target not in TARGETS]
-    if unknown or not wanted:
-        problem = f"Unknown LoRA target {', '.join(unknown)}" if unknown else "No LoRA target given"
-        raise EraseError(f"{problem}; choose from {', '.join(TARGETS)}.")
-    pattern = re.compile("|".join(TARGETS[target] for target in wanted))
-    return {name: slot for name, slot in linear_slots(config).items() if pattern.fullmatch(name)}
 
 
 def diffusers_to_bfl(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -195,6 +183,6 @@ def _swap(stacked: Tensor) -> Tensor:
 
 
 def _depth(state: Mapping[str, Tensor], prefix: str) -> int:
-    """Number of blocks: one more than the highest index behind ``prefix``."""
+    """Number of blocks: of different indices behind ``prefix``."""
     pattern = re.compile(re.escape(prefix) + r"(\d+)\.")
-    return max((int(m[1]) + 1 for key in state if (m := pattern.match(key))), default=0)
+    return len({m[1] for key in state if (m := pattern.match(key))})

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import EraseError
+from ..base import Conditioning
 from ..frozen import FrozenLinear, put
-from .config import FluxConfig
-from .forward import Conditioning, patchify, unpatchify
+from .forward import patchify, unpatchify
 from .names import bfl_to_diffusers, linear_slots
 
 
 def diffusers_velocity(
     tree: nn.Module,
-    config: FluxConfig,
+    config: Any,
     latents: Tensor,
     sigma: Tensor,
     cond: Conditioning,
@@ -54,7 +54,7 @@ def diffusers_velocity(
     return unpatchify(out, rows, columns).float()
 
 
-def _diffusers_model(tree: nn.Module, config: FluxConfig) -> Any:
+def _diffusers_model(tree: nn.Module, config: Any) -> Any:
     """diffusers' module tree around views of our weights."""
     try:
         from diffusers import FluxTransformer2DModel

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import (
+    AutoTokenizer,
     CLIPTextConfig,
     CLIPTextModel,
     PreTrainedTokenizerFast,
@@ -22,13 +24,15 @@ from transformers import (
     T5EncoderModel,
 )
 
-from ...concepts.spans import token_mask
 from ...errors import EraseError
-from ...files import read_weights
+from ...tensors import read_weights
+from ..base import Conditioning
 from ..frozen import FrozenLinear, put, unscale
-from .forward import Conditioning
+from ..tokens import token_mask
 
 CLIP_LENGTH = 77
+HEAD = 64  # of either encoder, in every size
+_CLIP_TABLE = "text_model.embeddings.token_embedding.weight"
 _T5_TABLES = ("shared", "encoder.embed_tokens")  # one table under either name or both
 
 
@@ -46,6 +50,11 @@ class TextEncoders:
     t5_tokenizer: PreTrainedTokenizerFast
     t5_length: int
 
+    @property
+    def length(self) -> int:
+        """T5 tokens of every prompt."""
+        return self.t5_length
+
     def to(self, device: torch.device | str) -> TextEncoders:
         """Compute on ``device``; the matrices stay in the file and go over one at a time."""
         models: tuple[nn.Module, ...] = (self.clip, self.t5)
@@ -58,7 +67,11 @@ class TextEncoders:
         main memory."""
         with torch.no_grad():
             parts = [self.embed(prompts[i : i + batch]) for i in range(0, len(prompts), batch)]
-        return Conditioning.cat([part.to("cpu") for part in parts])
+        cond = Conditioning.cat([part.to("cpu") for part in parts])
+        for what, found in (("T5", cond.context), ("CLIP", cond.pooled)):
+            if not found.isfinite().all():
+                raise EraseError(f"The {what} encoder gives NaN; its file is damaged.")
+        return cond
 
     def embed(self, prompts: Sequence[str]) -> Conditioning:
         """Encode prompts in one batch where the encoders compute, with gradients where they want
@@ -84,6 +97,21 @@ class TextEncoders:
             When the word is not in the prompt, or lies past the truncation length.
         """
         return token_mask(self.t5_tokenizer, prompt, word, self.t5_length)
+
+
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer in a folder of transformers'; EraseError when it is damaged or of a kind that
+    does not tell where a token stands in its text. No code of the folder's is run."""
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        tokenizer(["a cat"], padding="max_length", max_length=8, return_offsets_mapping=True)
+    except Exception as error:  # the parsers of damaged files raise nearly everything
+        raise EraseError(
+            f"The tokenizer in {folder} cannot be read; download the folder again."
+        ) from error
+    return tokenizer
 
 
 def tokenize(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], length: int) -> Tensor:
@@ -117,16 +145,17 @@ def load_clip(path: Path, tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
         When the file is missing, damaged or something else.
     """
     tensors = read_weights(path)
-    embedding = tensors.get("text_model.embeddings.token_embedding.weight")
-    if embedding is None:
-        raise EraseError(f"{path} is not a CLIP text encoder; choose clip_l.safetensors.")
-    width = embedding.shape[1]
+    layer = "text_model.encoder.layers.0"
+    wanted = _CLIP_TABLE, f"{layer}.self_attn.q_proj.weight", f"{layer}.mlp.fc1.weight"
+    (rows, width), _, (inner, _) = _shapes(
+        tensors, wanted, f"{path} is not a CLIP text encoder; choose clip_l.safetensors."
+    )
     config = CLIPTextConfig(
-        vocab_size=embedding.shape[0],
+        vocab_size=rows,
         hidden_size=width,
-        intermediate_size=tensors["text_model.encoder.layers.0.mlp.fc1.weight"].shape[0],
+        intermediate_size=inner,
         num_hidden_layers=_layers(tensors, "text_model.encoder.layers."),
-        num_attention_heads=width // 64,
+        num_attention_heads=width // HEAD,
         projection_dim=width,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -149,17 +178,22 @@ def load_t5(path: Path) -> T5EncoderModel:
         When the file is missing, damaged, quantised in another way, or something else.
     """
     tensors = read_weights(path)
-    table = next((name for name in _T5_TABLES if f"{name}.weight" in tensors), None)
-    if table is None or "encoder.block.0.layer.1.DenseReluDense.wi_0.weight" not in tensors:
-        raise EraseError(f"{path} is not a T5 encoder; choose t5xxl_fp16 or t5xxl_fp8.")
-    rows, width = tensors[f"{table}.weight"].shape
-    inner = tensors["encoder.block.0.layer.0.SelfAttention.q.weight"].shape[0]
+    table = next((name for name in _T5_TABLES if f"{name}.weight" in tensors), _T5_TABLES[0])
+    block = "encoder.block.0.layer"
+    wanted = (
+        f"{table}.weight",
+        f"{block}.0.SelfAttention.q.weight",
+        f"{block}.1.DenseReluDense.wi_0.weight",
+    )
+    (rows, width), (inner, _), (feed, _) = _shapes(
+        tensors, wanted, f"{path} is not a T5 encoder; choose t5xxl_fp16 or t5xxl_fp8."
+    )
     config = T5Config(
         vocab_size=rows,
         d_model=width,
-        d_kv=64,
-        num_heads=inner // 64,
-        d_ff=tensors["encoder.block.0.layer.1.DenseReluDense.wi_0.weight"].shape[0],
+        d_kv=HEAD,
+        num_heads=inner // HEAD,
+        d_ff=feed,
         num_layers=_layers(tensors, "encoder.block."),
         feed_forward_proj="gated-gelu",
         dropout_rate=0.0,
@@ -173,6 +207,19 @@ def load_t5(path: Path) -> T5EncoderModel:
     return model
 
 
+def _shapes(
+    tensors: dict[str, Tensor], names: tuple[str, ...], otherwise: str
+) -> list[tuple[int, int]]:
+    """Rows and columns of the token table, the first queries' matrix (heads of HEAD rows) and the
+    first MLP's; EraseError ``otherwise``."""
+    shapes = [tuple(tensors[name].shape) for name in names if name in tensors]
+    if len(shapes) < len(names) or any(len(s) != 2 or 0 in s for s in shapes):
+        raise EraseError(otherwise)
+    if shapes[1][0] % HEAD or len({columns for _, columns in shapes}) > 1:
+        raise EraseError(otherwise)
+    return [(rows, columns) for rows, columns in shapes]
+
+
 def _layers(tensors: dict[str, Tensor], prefix: str) -> int:
     start = len(prefix)
     return len({name[start:].split(".")[0] for name in tensors if name.startswith(prefix)})
@@ -183,9 +230,11 @@ def _assign(model, tensors: dict[str, Tensor], path: Path):  # type: ignore[no-u
     state, scales = unscale(path.name, tensors, "choose one of 16 bits or fp8")
     linears = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
     known: dict[str, Tensor] = {}
-    for name in model.state_dict():
+    for name, expected in model.state_dict().items():
         if name not in state:
             raise EraseError(f"{path} lacks {name}: it is damaged or of another kind.")
+        if state[name].shape != expected.shape:
+            raise EraseError(f"{path} has {name} in another size: it is damaged or another kind.")
         module, _, end = name.rpartition(".")
         matrix = module in linears and end == "weight"
         known[name] = state[name] if matrix else state[name].float()

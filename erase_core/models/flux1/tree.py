@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..base import Adapter, Conditioning
 from .config import FluxConfig
-from .forward import Conditioning, Lora, velocity
+from .forward import velocity
 
 
 class MLPEmbedder(nn.Module):
@@ -116,7 +117,7 @@ class Flux(nn.Module):
         sigma: Tensor,
         cond: Conditioning,
         guidance: float | Tensor | None = None,
-        lora: Lora | None = None,
+        eraser: Adapter | None = None,
     ) -> Tensor:
         """Velocity, shaped like ``latents``; see :func:`.forward.velocity`."""
-        return velocity(self, latents, sigma, cond, guidance, lora=lora)
+        return velocity(self, latents, sigma, cond, guidance, eraser=eraser)

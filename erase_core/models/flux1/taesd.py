@@ -6,12 +6,17 @@ scalars ``vae_scale`` and ``vae_shift`` of Flux's latent format.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
+from ...errors import EraseError
+from ...tensors import read_weights
+from .autoencoder import SCALE, SHIFT
+
 WIDTH = 64
 LATENT_CHANNELS = 16
-FLUX_SCALE, FLUX_SHIFT = 0.3611, 0.1159
 
 
 def conv(n_in: int, n_out: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
@@ -66,8 +71,8 @@ class TinyVAE(nn.Module):
         super().__init__()
         self.taesd_encoder = encoder()
         self.taesd_decoder = decoder()
-        self.vae_scale = nn.Parameter(torch.tensor(FLUX_SCALE))
-        self.vae_shift = nn.Parameter(torch.tensor(FLUX_SHIFT))
+        self.vae_scale = nn.Parameter(torch.tensor(SCALE))
+        self.vae_shift = nn.Parameter(torch.tensor(SHIFT))
 
     def encode(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, 16, H/8, W/8) in float32."""
@@ -81,3 +86,15 @@ class TinyVAE(nn.Module):
         """In the weights' precision, channels last: in bfloat16 over twice as fast on a CPU."""
         x = x.to(self.vae_scale.dtype, memory_format=torch.channels_last)
         return net(x).float().contiguous()
+
+
+def load_tiny(path: Path, dtype: torch.dtype = torch.bfloat16) -> TinyVAE:
+    """A tiny autoencoder's file in ``dtype``; EraseError when it is not one with 16 channels."""
+    vae, tensors = TinyVAE(), read_weights(path)
+    try:
+        vae.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise EraseError(
+            f"{path} is no tiny autoencoder with 16 channels; choose another."
+        ) from error
+    return vae.to(dtype).eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Prompts in wordings that MiniFlux never trained on, and what the recogniser sees in the answers.
+"""Questions to ask of MiniFlux: prompts in wordings that it never trained on.
 
 A :class:`Case` is one picture to make and one question to ask of it.
 """
@@ -9,19 +9,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
-
 from ...errors import EraseError
-from .captions import Scene, caption
-from .recogniser import Recogniser, Seen
+from .captions import Scene, article, caption, noun_phrase
 from .world import (
     COLOURLESS,
     COLOURS,
     CONVERSE,
     INDEX,
-    LAYOUT_OF,
-    LAYOUTS,
     NUMBERS,
     RELATIONS,
     STYLES,
@@ -37,6 +31,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "number": NUMBERS,
     "relation": RELATIONS,
 }
+# What a relation is called from the other side, a mutual one included.
+TURNED = CONVERSE | {name: name for name in ("hugging", "kissing", "holding hands with")}
 
 
 @dataclass(frozen=True)
@@ -116,6 +112,24 @@ def reworded(case: Case, word: str, rng: random.Random) -> Case:
     return replace(case, prompt=prompt)
 
 
+def paraphrase(case: Case, rng: random.Random) -> str:
+    """Another prompt for the case's scene, in a wording that no training saw.
+
+    Things go by their synonyms, numbers are counted out ("a cat and a cat"), relations are told
+    from the other side; colours and styles have no other names in this world.
+    """
+    kind, scene = kind_of(case.concept), case.scene
+    if kind == "thing":
+        return reworded(case, rng.choice(THINGS[INDEX[case.concept]].synonyms), rng).prompt
+    if kind == "number":
+        counted = " and ".join([article(scene.words[0])] * scene.number)
+        return case.prompt.replace(noun_phrase(scene), counted)
+    if scene.relation in TURNED:
+        other = TURNED[scene.relation]
+        scene = replace(scene, things=scene.things[::-1], words=scene.words[::-1], relation=other)
+    return caption(scene, rng, held_out=True)
+
+
 def synonym_cases(concept: str, synonyms: Sequence[str], count: int, seed: int) -> list[Case]:
     """Cases of a thing under other names."""
     rng = random.Random(f"synonyms {seed}")
@@ -154,30 +168,6 @@ def siblings(concept: str) -> list[str]:
     return [name for name in CHOICES[kind_of(concept)] if name not in same]
 
 
-@torch.no_grad()
-def recognise(model: Recogniser, pictures: Tensor, batch: int = 100) -> Seen:
-    """What the recogniser sees in pictures (N, 128, 128, 3) uint8."""
-    parts = [model(part.permute(0, 3, 1, 2).float() / 255) for part in pictures.split(batch)]
-    return Seen(
-        torch.cat([p.maps for p in parts]),
-        torch.cat([p.things for p in parts]),
-        {name: torch.cat([p.heads[name] for p in parts]) for name in parts[0].heads},
-    )
-
-
-def judge(seen: Seen, made: Sequence[Case]) -> list[bool]:
-    """Whether each picture shows the concept its case asks for."""
-    return [_shows(seen, row, case) for row, case in enumerate(made)]
-
-
-def agreement(seen: Seen, made: Sequence[Case]) -> list[bool]:
-    """Whether each picture shows everything that its case's scene asks for."""
-    return [
-        all(_shows(seen, row, replace(case, concept=name)) for name in asked_for(case.scene))
-        for row, case in enumerate(made)
-    ]
-
-
 def asked_for(scene: Scene) -> list[str]:
     """The concepts of a scene: things, style, ground where it is visible, number, relation."""
     names = [THINGS[i].name for i in scene.things]
@@ -186,37 +176,3 @@ def asked_for(scene: Scene) -> list[str]:
     if scene.ground and scene.style not in COLOURLESS:
         names.append(scene.ground)
     return names + [name for name in (scene.style, scene.relation) if name]
-
-
-def _shows(seen: Seen, row: int, case: Case) -> bool:
-    kind, name = kind_of(case.concept), case.concept
-    if kind == "thing":
-        return bool(seen.things[row, INDEX[name]] > 0)
-    if kind == "relation":
-        return _relation_holds(seen, row, name, case.scene.things)
-    chosen = int(seen.heads[kind][row].argmax())
-    return chosen == CHOICES[kind].index(name) + (1 if kind == "number" else 0)
-
-
-def _relation_holds(seen: Seen, row: int, relation: str, things: tuple[int, ...]) -> bool:
-    """The layout is right and, where it matters, both things are there and the first thing is on
-    the right side."""
-    if LAYOUTS[int(seen.heads["layout"][row].argmax())] != LAYOUT_OF[relation]:
-        return False
-    (ya, xa), (yb, xb) = (_place(seen.maps[row, i]) for i in things[:2])
-    side = {"left of": xa < xb, "right of": xa > xb, "above": ya < yb, "below": ya > yb}
-    # A lone thing at the bottom passes for a lower one; things that overlap hide one another.
-    both = all(bool(seen.things[row, i] > 0) for i in things)
-    return side[relation] and both if relation in side else True
-
-
-def _place(heat: Tensor) -> tuple[float, float]:
-    """Centre (row, column) of a thing's map, weighted by its softmax."""
-    weight = heat.flatten().softmax(0).reshape(heat.shape)
-    cells = torch.arange(heat.shape[0], dtype=weight.dtype)
-    return float((weight.sum(1) * cells).sum()), float((weight.sum(0) * cells).sum())
-
-
-def something(seen: Seen) -> list[bool]:
-    """Whether each picture shows any thing of the world at all, rather than mush."""
-    return (seen.things.amax(1) > 0).tolist()

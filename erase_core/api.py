@@ -1,0 +1,200 @@
+"""The one door: open a model, erase from it, draw with it, examine an eraser.
+
+The command line, the nodes and the suites go through these four verbs; what they take and give are
+the types of the rooms behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from .concepts.sets import ConceptSet
+from .erasers.metadata import Base
+from .errors import EraseError
+from .evaluate.exam import Exam, Judge
+from .evaluate.marks import Marks
+from .machine import choose_device
+from .methods.base import Task, find_method
+from .miniatures import miniflux
+from .models.base import Adapter, Model
+from .models.files import Files, base_hash, open_files
+from .training.estimate import Estimate, Run, estimate
+from .training.memory import Kept, settle
+from .training.progress import Progress
+from .training.result import BrokenError, Result
+from .training.run_folder import run_concepts
+from .training.save import rescue, save_result
+from .training.states import KeepPictures
+
+
+def open_model(
+    source: Files | None = None,
+    device: str = "",
+    *,
+    deterministic: bool = False,
+    placed: bool = True,
+) -> Model:
+    """The model in ``source``, or the bundled MiniFlux, on ``device`` (the best there is).
+
+    Without ``placed`` it stays in main memory until somebody finds room for it, as :func:`erase`
+    does. ``deterministic`` repeats exactly on CUDA, too, and is slower.
+
+    Raises
+    ------
+    EraseError
+        When there is no such device, or the files are no model that is known.
+    """
+    where = choose_device(device, deterministic)
+    if source is not None:
+        return open_files(source, where, placed=placed)
+    model = miniflux.load()
+    if placed:
+        model.tree.to(where)
+    model.tree.compute_device = where  # type: ignore[assignment]
+    return model
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be erased, and how.
+
+    ``concepts`` may be left out of a run that is resumed. ``changes`` are settings of the method
+    that differ from the preset's. ``pictures`` stand for the words that must stay; ``checkpoints``
+    is the folder they go to, where the run ``replaces`` older ones; ``resume`` is one to go on
+    from.
+    """
+
+    concepts: ConceptSet | None = None
+    method: str = "eraseanything"
+    preset: str = ""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    pictures: KeepPictures | None = None
+    checkpoints: Path | None = None
+    replaces: bool = False
+    resume: Path | None = None
+
+
+class Ready(NamedTuple):
+    """A run whose prompts are encoded and whose model is in place: what it will take, and how its
+    base is kept, in words."""
+
+    run: Run
+    expected: Estimate
+    kept: str
+
+
+class Erased(NamedTuple):
+    """How a run ended, what it erases, and where its file is (None: there was nothing to write)."""
+
+    result: Result
+    concepts: ConceptSet
+    path: Path | None
+
+
+class UnfinishedError(Exception):
+    """A run that ``cause`` broke off; its work so far is in ``path``, unless that is None."""
+
+    def __init__(self, cause: Exception, path: Path | None) -> None:
+        super().__init__(str(cause))
+        self.cause, self.path = cause, path
+
+
+def erase(
+    model: Model,
+    order: Order,
+    out: Path,
+    *,
+    place: Callable[[Run], Kept] = settle,
+    on_ready: Callable[[Ready], None] | None = None,
+    on_step: Callable[[Progress], None] = lambda progress: None,
+) -> Erased:
+    """Make the eraser that is ordered and write it to ``out``, or beside it if it ends early.
+
+    ``place`` brings the model of a run to where it computes. KeyboardInterrupt, raised by
+    ``on_step``, is a cancel.
+
+    Raises
+    ------
+    EraseError
+        Before the work begins, for what cannot be, and when the file cannot be written.
+    UnfinishedError
+        When something breaks the run off.
+    """
+    method = find_method(order.method)
+    concepts = order.concepts or run_concepts(order.resume or out)
+
+    runs: list[Run] = []
+
+    def ready(run: Run) -> None:
+        runs.append(run)
+        kept = place(run)
+        if on_ready is not None:
+            on_ready(Ready(run, estimate(run, kept.weights), kept.how))
+
+    folders = (order.checkpoints, order.replaces, order.resume)
+    task = Task(model, concepts, order.seed, on_step, ready, order.pictures, *folders)
+    try:
+        result = method.erase(task, order.preset, order.changes)
+    except BrokenError as broken:
+        begun = bool(broken.result.history)  # else a big file would be hashed for nothing
+        path = rescue(broken.result, concepts, _base(model), out) if begun else None
+        raise UnfinishedError(broken.cause, path) from broken.cause
+    try:
+        return Erased(result, concepts, save_result(result, concepts, _base(model), out))
+    except EraseError:
+        for run in runs:
+            run.keep()
+        raise
+
+
+def draw(
+    model: Model,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    eraser: Adapter | None = None,
+    **options: Any,
+) -> Tensor:
+    """Pictures (N, H, W, 3) uint8, one of each prompt from the noise of its seed.
+
+    ``options`` as in :meth:`.Model.draw`.
+    """
+    return model.generate(prompts, seeds, eraser, **options)
+
+
+class Examined(NamedTuple):
+    """Questions, and the marks of the untouched model and with the eraser."""
+
+    exam: Exam
+    untouched: Marks
+    marks: Marks
+
+
+def examine(
+    model: Model,
+    concepts: ConceptSet,
+    eraser: Adapter | None,
+    judge: Judge,
+    count: int,
+    seed: int = 0,
+    phase: Callable[[str, int], Callable[[int], None]] = lambda label, total: lambda done: None,
+) -> Examined:
+    """Ask about ``count`` questions a role of the model, without and with the eraser.
+
+    ``phase`` starts a progress line.
+    """
+    exam = judge.exam(concepts, count, seed)
+    total = len(exam.questions())
+    before = exam.draw(model, None, on_batch=phase("exam before", total))
+    after = exam.draw(model, eraser, on_batch=phase("exam after", total))
+    return Examined(exam, judge.mark(exam, before), judge.mark(exam, after))
+
+
+def _base(model: Model) -> Base:
+    """The model as an eraser's file names it."""
+    return Base(model.name, base_hash(model))

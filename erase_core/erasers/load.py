@@ -1,0 +1,85 @@
+"""Reading an eraser's file, whatever kind it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from ..errors import EraseError
+from ..models.base import Model, Slot
+from ..tensors import read_tensors
+from .edit import SUFFIX, WeightEdit
+from .lora import EraserLora, bake, change_norms
+from .several import Several
+
+AnyEraser = EraserLora | WeightEdit | Several
+
+
+def load(path: Path | str, model: Model) -> AnyEraser:
+    """The eraser in a file, on the device of the ``model`` it is for.
+
+    Raises
+    ------
+    EraseError
+        When the file is missing, is no eraser, or was made for another base.
+    """
+    linears = model.family.linears(model.config)
+    return from_tensors(read_tensors(path)[0], linears, str(path)).to(model.device)
+
+
+def from_tensors(
+    tensors: Mapping[str, Tensor], linears: Mapping[str, Slot], origin: str
+) -> AnyEraser:
+    """As :func:`load`, from tensors under a file's names, for a base that has these ``linears``;
+    ``origin`` is named in errors."""
+    lora, edit = parts(tensors)
+    made: list[EraserLora | WeightEdit] = []
+    if lora or not edit:
+        made.append(EraserLora.from_tensors(lora, linears, origin))
+    if edit:
+        made.append(_edit(edit, linears, origin))
+    return made[0] if len(made) == 1 else Several(made)
+
+
+def parts(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What a file holds of a LoRA and of a weight edit."""
+    edit = {name: tensor for name, tensor in tensors.items() if name.endswith(SUFFIX)}
+    return {name: tensor for name, tensor in tensors.items() if name not in edit}, edit
+
+
+def check(tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Refuse tensors that are no eraser, whatever base it may be for.
+
+    Raises
+    ------
+    EraseError
+        Naming ``origin``: for foreign names and shapes, NaN and infinity.
+    """
+    lora, edit = parts(tensors)
+    if lora or not edit:
+        bake(lora, origin)
+    if edit:
+        WeightEdit.from_tensors(edit, origin)
+
+
+def change_sizes(tensors: Mapping[str, Tensor], origin: str) -> dict[str, float]:
+    """Frobenius norm of the change of every Linear in a file, by its name there."""
+    lora, edit = parts(tensors)
+    sizes = change_norms(lora, origin) if lora or not edit else {}
+    if edit:
+        changes = WeightEdit.from_tensors(edit, origin).changes
+        sizes |= {name: float(change.norm()) for name, change in changes.items()}
+    return sizes
+
+
+def _edit(tensors: Mapping[str, Tensor], linears: Mapping[str, Slot], origin: str) -> WeightEdit:
+    edit = WeightEdit.from_tensors(tensors, origin)
+    shapes: dict[str, tuple[int, int]] = {}
+    for slot in linears.values():
+        rows = max(slot.rows.stop, shapes.get(slot.module, (0, 0))[0])
+        shapes[slot.module] = (rows, slot.in_features)
+    if any(shapes.get(name) != tuple(c.shape) for name, c in edit.changes.items()):
+        raise EraseError(f"{origin} does not fit this base model; choose the one it was made for.")
+    return edit

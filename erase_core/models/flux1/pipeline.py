@@ -1,0 +1,161 @@
+"""FLUX.1 from files: transformer, CLIP-L, T5, their tokenizers and an autoencoder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from ...errors import EraseError
+from ...tensors import read_weights
+from ..base import Model
+from ..files import Files
+from ..sampling import DEV_SHIFT
+from . import FAMILY
+from .autoencoder import Autoencoder
+from .config import FluxConfig
+from .load import load_flux
+from .taesd import load_tiny
+from .text import TextEncoders, load_clip, load_t5, read_tokenizer
+
+SIZE = (512, 512)
+HOST = "COMFYUI_PATH"  # in the environment: the folder of a ComfyUI
+# A tokenizer is whole with the files of one of these rows; transformers reads a part of one, too,
+# and then knows no word.
+TOKENIZER_FILES = (("vocab.json", "merges.txt"), ("tokenizer.json",))
+
+
+class Tokenizer(NamedTuple):
+    """Where a tokenizer is: sub-folders of a local folder, of a ComfyUI, its name on the hub."""
+
+    local: tuple[str, ...]
+    host: str
+    hub: str
+
+
+CLIP = Tokenizer(
+    ("tokenizer", "clip_l_tokenizer"), "comfy/sd1_tokenizer", "openai/clip-vit-large-patch14"
+)
+T5 = Tokenizer(
+    ("tokenizer_2", "t5xxl_tokenizer"), "comfy/text_encoders/t5_tokenizer", "google-t5/t5-base"
+)
+
+
+def open_flux1(files: Files, device: torch.device, *, placed: bool) -> Model:
+    """A FLUX.1 of any size, as :func:`erase_core.models.files.open_files` wants it."""
+    files = filled(files)
+    tree, config = load_flux(files.model, device if placed else "cpu")
+    tree.compute_device = device  # type: ignore[assignment]
+    text = _text(files)
+    _check(config, text)
+    if device.type == "cuda":
+        text.to(device)
+    return Model(
+        family=FAMILY,
+        tree=tree,
+        config=config,
+        text=text,
+        vae=_vae(files.vae),
+        name=files.model.stem,
+        sha256="",
+        size=SIZE,
+        shift_mu=DEV_SHIFT if config.guidance_embed else None,
+        file=files.model,
+    )
+
+
+def filled(files: Files) -> Files:
+    """The files, with what was not named from the pipeline's folder, if there is one."""
+    parts = {"clip_l": "text_encoder", "t5": "text_encoder_2", "vae": "vae"}
+    found: dict[str, Any] = {
+        name: files.model / part
+        for name, part in parts.items()
+        if getattr(files, name) is None and (files.model / part).is_dir()
+    }
+    return replace(files, **found)
+
+
+def _check(config: FluxConfig, text: TextEncoders) -> None:
+    """Refuse encoders of other widths than the transformer was made for, and tokenizers with more
+    words than an encoder."""
+    for what, tokenizer, encoder in (
+        ("CLIP", text.clip_tokenizer, text.clip),
+        ("T5", text.t5_tokenizer, text.t5),
+    ):
+        if max(tokenizer.get_vocab().values(), default=0) >= encoder.config.vocab_size:
+            raise EraseError(
+                f"The tokenizer for {what} has more words than the encoder; choose the one that "
+                "belongs to it with --tokenizers."
+            )
+    for flag, what, has, wants in (
+        ("--clip-l", "CLIP", text.clip.config.hidden_size, config.vec_in_dim),
+        ("--t5", "T5", text.t5.config.d_model, config.context_in_dim),
+    ):
+        if has != wants:
+            raise EraseError(
+                f"This {what} encoder is {has} wide, but the model reads {wants}; choose another "
+                f"file with {flag}."
+            )
+
+
+def _text(files: Files) -> TextEncoders:
+    if files.clip_l is None or files.t5 is None:
+        flag = "--clip-l" if files.clip_l is None else "--t5"
+        raise EraseError(f"A model from a file needs its text encoders; name one with {flag}.")
+    clip, t5 = _tokenizer(files, CLIP), _tokenizer(files, T5)
+    return TextEncoders(
+        clip=load_clip(files.clip_l, clip),
+        clip_tokenizer=clip,
+        t5=load_t5(files.t5),
+        t5_tokenizer=t5,
+        t5_length=files.t5_length,
+    )
+
+
+def _tokenizer(files: Files, kind: Tokenizer) -> Any:
+    """The first tokenizer there is: in a local folder, in a ComfyUI, on Hugging Face."""
+    local = files.tokenizers or files.model
+    for place in (local / name for name in kind.local):
+        if not _lacks(place):
+            return read_tokenizer(place)
+    if files.tokenizers:
+        folders = " or ".join(kind.local)
+        raise EraseError(f"There is no whole {folders} in {local}; check --tokenizers.")
+    host, lacks = os.environ.get(HOST), ""
+    if host:
+        place = Path(host) / kind.host
+        lacks = _lacks(place)
+        if not lacks:
+            return read_tokenizer(place)
+    return _download(kind, lacks)
+
+
+def _download(kind: Tokenizer, lacks: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(kind.hub)
+    except OSError as error:
+        there = f"{HOST} has no {kind.host}/{lacks}" if lacks else f"{HOST} names no ComfyUI"
+        raise EraseError(
+            f"The tokenizer {kind.hub} cannot be downloaded, and {there}; go online once, or name "
+            "a folder that has it with --tokenizers."
+        ) from error
+
+
+def _lacks(folder: Path) -> str:
+    """The file that a tokenizer's folder wants to be whole; "" when it is."""
+    missing = [[n for n in row if not (folder / n).is_file()] for row in TOKENIZER_FILES]
+    return (min(missing, key=len) or [""])[0]
+
+
+def _vae(path: Path | None) -> Any:
+    """The autoencoder in a file: Flux's own, or a tiny one in TAESD's layout."""
+    if path is None:
+        return None
+    if not any(name.startswith("taesd_decoder.") for name in read_weights(path)):
+        return Autoencoder.load(path)
+    return load_tiny(path)

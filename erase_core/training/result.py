@@ -1,0 +1,35 @@
+"""What a run of any method leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..erasers.base import Eraser
+from .progress import Losses
+
+Stopped = Literal["done", "cancelled", "diverged"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The ``eraser`` (None: the model stays as it is) and how it came about.
+
+    ``settings`` are those of the method, as plain JSON values; ``history`` has the unweighted
+    losses of every iteration; ``seconds`` counts per phase; ``stopped`` says why the run ended.
+    """
+
+    eraser: Eraser | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    history: Sequence[Losses] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    stopped: Stopped = "done"
+
+
+class BrokenError(Exception):
+    """A run that ``cause`` broke off, and what it has so far."""
+
+    def __init__(self, cause: Exception, result: Result) -> None:
+        super().__init__(str(cause))
+        self.cause, self.result = cause, result

@@ -1,0 +1,109 @@
+"""Pictures as the host has them (IMAGE), as latents of a MODEL, and as Pillow's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import comfy.sample
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..erase_core.errors import EraseError
+from ..erase_core.models.base import Conditioning
+from ..erase_core.models.sampling import noise
+
+
+def conditioning(cond: Conditioning, guidance: float) -> list[list[Any]]:
+    """Encoded prompts as the host's CONDITIONING."""
+    return [[cond.context, {"pooled_output": cond.pooled, "guidance": guidance}]]
+
+
+def decode(model: Any, vae: Any, latents: Tensor) -> Tensor:
+    """Latents as the MODEL sees them (B, 16, h, w) -> an IMAGE (B, H, W, 3) in [0, 1]."""
+    with torch.inference_mode():
+        images = vae.decode(model.model.latent_format.process_out(latents.float().cpu()))
+    return _visible(images).clone()
+
+
+def _visible(images: Tensor) -> Tensor:
+    """What a VAE drew, in [0, 1] on the CPU; EraseError when there is nothing to be seen."""
+    if not images.isfinite().all():
+        raise EraseError(
+            "The pictures are NaN: the model, a LoRA or the VAE is damaged, or a strength or the "
+            "guidance is too high."
+        )
+    return images.float().cpu().clamp(0, 1)
+
+
+def encode(model: Any, vae: Any, images: Tensor) -> Tensor:
+    """An IMAGE (B, H, W, 3) -> latents as the MODEL sees them, on the CPU."""
+    with torch.inference_mode():
+        latents = vae.encode(images[..., :3])
+    return model.model.latent_format.process_in(latents.float().cpu()).clone()
+
+
+def draw(
+    model: Any,
+    vae: Any,
+    cond: Conditioning,
+    seeds: Sequence[int],
+    size: tuple[int, int],
+    steps: int,
+    guidance: float,
+    on_step: Callable[[int], None] = lambda done: None,
+) -> Tensor:
+    """Pictures as KSampler (euler, simple) and VAEDecode make them: an IMAGE (N, H, W, 3).
+
+    One prompt and one seed a picture; ``size`` is (height, width) in pixels. ``on_step`` hears how
+    many of the N * steps steps are done. Call it in the executor's inference mode.
+    """
+    height, width = size
+    batch = min(32, max(1, 2**20 // (height * width)))
+    images = []
+    for start in range(0, len(seeds), batch):
+        rows = range(start, min(start + batch, len(seeds)))
+        positive = conditioning(cond.select(rows), guidance)
+        noises = torch.cat([noise(seeds[row], 1, height, width) for row in rows])
+
+        def tell(step: int, *_: Any, first: int = start, count: int = len(rows)) -> None:
+            on_step(first * steps + (step + 1) * count)
+
+        latents = comfy.sample.sample(
+            model,
+            noises,
+            steps,
+            1.0,
+            "euler",
+            "simple",
+            positive,
+            positive,  # not looked at with a guidance scale of 1
+            torch.zeros_like(noises),
+            callback=tell,
+            disable_pbar=True,
+            seed=seeds[start],
+        )
+        images.append(_visible(vae.decode(latents)))
+    return torch.cat(images)
+
+
+def to_bytes(image: Tensor) -> Tensor:
+    """An IMAGE (B, H, W, 3) as uint8 on the CPU."""
+    return (image.cpu() * 255).round().byte()
+
+
+def to_pil(image: Tensor) -> list[Image.Image]:
+    """An IMAGE (B, H, W, 3) as pictures."""
+    return [Image.fromarray(rows.numpy()) for rows in to_bytes(image)]
+
+
+def to_image(*pictures: Image.Image) -> Tensor:
+    """Pictures of one size as an IMAGE (B, H, W, 3) in [0, 1]."""
+    rows = [
+        torch.frombuffer(bytearray(p.convert("RGB").tobytes()), dtype=torch.uint8).reshape(
+            p.height, p.width, 3
+        )
+        for p in pictures
+    ]
+    return torch.stack(rows).float() / 255

@@ -1,0 +1,58 @@
+"""Inputs that several nodes have, and the words that their search knows."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from comfy_api.latest import io
+
+from .places import MODELS, OUTPUT
+
+CATEGORY = "EraseAnything"
+
+
+def aliases(*words: str) -> dict[str, list[str]]:
+    """Search words for a node's schema, where the host knows them (not yet in 0.3.64)."""
+    known = inspect.signature(io.Schema).parameters
+    return {"search_aliases": list(words)} if "search_aliases" in known else {}
+
+
+def seed(most: int, tooltip: str, **more: Any) -> Any:
+    """A seed that stays as it is: the host would else draw a new one, and train anew, every run."""
+    return io.Int.Input(
+        "seed", default=0, min=0, max=most, control_after_generate=False, tooltip=tooltip, **more
+    )
+
+
+def pixels_input(name: str) -> Any:
+    """The "width" or the "height" of pictures."""
+    tooltip = f"{name.capitalize()} in pixels. 0: what suits the model."
+    return io.Int.Input(name, default=0, min=0, max=4096, step=16, tooltip=tooltip)
+
+
+def steps_input() -> Any:
+    """How many steps a picture takes."""
+    return io.Int.Input("steps", default=28, min=1, max=1000, tooltip="Sampling steps.")
+
+
+def guidance_input() -> Any:
+    """The guidance input of distilled models."""
+    tooltip = "Flux guidance (dev only)."
+    return io.Float.Input("guidance", default=3.5, min=0.0, max=100.0, step=0.1, tooltip=tooltip)
+
+
+def name_input(default: str, more: str = "") -> Any:
+    """What a saved file is called."""
+    tooltip = f"Name of the LoRA file, perhaps with a subfolder; a number is added.{more}"
+    return io.String.Input("filename_prefix", default=default, tooltip=tooltip)
+
+
+def folder_input() -> Any:
+    """Which of the two folders of LoRAs a file goes to."""
+    return io.Combo.Input(
+        "folder",
+        options=[MODELS, OUTPUT],
+        default=MODELS,
+        tooltip="Where the file goes. The LoRA list shows both folders.",
+    )

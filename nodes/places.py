@@ -1,0 +1,51 @@
+"""Where erasers are saved, and what the LoRA list calls them."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import folder_paths
+
+from ..erase_core.errors import EraseError
+
+MODELS, OUTPUT = "models/loras", "output/loras"
+
+
+def lora_folder(place: str) -> Path:
+    """The folder behind MODELS or OUTPUT; the host's LoRA list shows both."""
+    if place == OUTPUT:
+        return Path(folder_paths.get_output_directory()) / "loras"
+    return Path(folder_paths.get_folder_paths("loras")[0])
+
+
+def inside(folder: Path, name: str) -> Path:
+    """``name``, perhaps with subfolders, in ``folder``; EraseError when it would lead out of it."""
+    plain = name.strip().replace("\\", "/")
+    parts = PurePosixPath(plain).parts
+    if not parts or plain.startswith("/") or ".." in parts or ":" in plain or "\0" in plain:
+        raise EraseError(
+            f'"{name}" is no name for a file in {folder}; write one such as erasers/tiger, '
+            "without .. and without a drive."
+        )
+    return folder.joinpath(*parts)
+
+
+def free_name(folder: Path, prefix: str) -> Path:
+    """``folder/prefix_00001.safetensors`` with the first number that no file has yet.
+
+    EraseError when ``prefix`` leads out of the folder.
+    """
+    stem = inside(folder, prefix)
+    files = stem.parent.glob("*.safetensors")
+    # Windows and macOS do not tell "Tiger" from "tiger".
+    taken = {path.name[: len(stem.name) + 6].casefold() for path in files}
+    number = next(n for n in range(1, 100_000) if f"{stem.name}_{n:05}".casefold() not in taken)
+    return stem.with_name(f"{stem.name}_{number:05}.safetensors")
+
+
+def lora_name(path: Path) -> str:
+    """A saved file as the host's LoRA list names it."""
+    for folder in (lora_folder(MODELS), lora_folder(OUTPUT)):
+        if path.is_relative_to(folder):
+            return str(path.relative_to(folder))
+    return path.name

@@ -1,0 +1,64 @@
+"""The command line on MiniFlux, small enough for a run of seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import erase_core.miniflux as miniflux
+import pytest
+import torch
+from erase_core.commands.progress import Bar
+
+from erase_core.cli import main
+from erase_core.training import Progress
+
+SMALL = {
+    "steps": 6, "batch": 1, "rollout_steps": 2, "erase_rollouts": 2, "keep_rollouts": 2, "k": 1,
+    "height": 32, "width": 32,
+}  # fmt: skip
+
+
+def shrink(patched: pytest.MonkeyPatch) -> None:
+    """MiniFlux in float32, which a CPU is faster at, and its settings for a small run."""
+    settings = replace(miniflux.demo_settings(), **SMALL)
+    patched.setattr(miniflux, "load", partial(miniflux.load, torch.float32))
+    for name in ("demo_settings", "train_settings"):
+        patched.setattr(miniflux, name, lambda concepts: settings)
+
+
+def train(out: Path, *more: str) -> int:
+    """The exit code of a run."""
+    return main(["train", "--concept", "cat", "--out", str(out), *more])
+
+
+def resume(folder: Path, out: Path, *more: str) -> int:
+    """The exit code of a run that goes on."""
+    return main(["train", "--resume", str(folder), "--out", str(out), *more])
+
+
+def at_step(patched: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:
+    """Call ``act`` after that iteration of ``train``."""
+
+    class Acting(Bar):
+        def __call__(self, progress: Progress) -> None:
+            if progress.phase == "training" and progress.step == step:
+                act()
+
+    patched.setattr("erase_core.commands.train.Bar", Acting)
+
+
+def cancel_at(patched: pytest.MonkeyPatch, step: int) -> None:
+    """Cancel ``train`` after that iteration."""
+
+    def cancel() -> None:
+        raise KeyboardInterrupt
+
+    at_step(patched, step, cancel)
+
+
+def names(folder: Path) -> list[str]:
+    """What is in a folder, sorted; nothing where there is none."""
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
