@@ -18,7 +18,7 @@ from .erasers.metadata import Base
 from .errors import EraseError
 from .evaluate.exam import Exam, Judge
 from .evaluate.marks import Marks
-from .machine import choose_device
+from .machine import choose_device, fast_dtype
 from .methods.base import Task, find_method
 from .miniatures import miniflux
 from .models.base import Adapter, Model
@@ -52,7 +52,7 @@ def open_model(
     where = choose_device(device, deterministic)
     if source is not None:
         return open_files(source, where, placed=placed)
-    model = miniflux.load()
+    model = miniflux.load(fast_dtype(where))
     if placed:
         model.tree.to(where)
     model.tree.compute_device = where  # type: ignore[assignment]

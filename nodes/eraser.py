@@ -10,8 +10,9 @@ import folder_paths
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..erase_core.erasers.load import parts
+from ..erase_core.erasers.lora import DOWN, check_pairs
 from ..erase_core.errors import EraseError
-from ..erase_core.lora import DOWN, check_pairs
 from ..erase_core.tensors import read_tensors, refuse_unfinite
 
 SOCKET = io.Custom("LORA_MODEL")

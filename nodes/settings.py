@@ -41,7 +41,7 @@ class Settings(io.ComfyNode):
     @classmethod
     def execute(cls, preset: str = DEFAULT_PRESET, **values: Any) -> io.NodeOutput:
         about = TrainSettings.about()
-        said = {n: v for n, v in values.items() if v not in (UNSET, "", AS_PRESET, False, None)}
+        said = {name: value for name, value in values.items() if not _unset(value)}
         for name in said:
             if about[name].many:
                 said[name] = _list(name, said[name], about[name])
@@ -61,6 +61,11 @@ def changes(settings: Mapping[str, Any], concepts: int) -> dict[str, Any]:
         if name != "preset"
         and not (concepts > 1 and name in RAISED and value == getattr(plain, name))
     }
+
+
+def _unset(value: Any) -> bool:
+    """Whether a widget leaves its setting to the preset; 0 is a value."""
+    return value in (UNSET, "", AS_PRESET) or value is False
 
 
 def _list(name: str, text: str, about: About) -> tuple[Any, ...]:

@@ -137,8 +137,9 @@ def _order(
 def _size(model: Model, order: api.Order, method: Method) -> tuple[int, int]:
     """(height, width) of the pictures in training."""
     assert order.concepts is not None
+    own = model.trained or model.size
     plan = method.suited(model, order.concepts, order.preset, order.changes).to_dict()
-    return plan.get("height", model.size[0]), plan.get("width", model.size[1])
+    return plan.get("height", own[0]), plan.get("width", own[1])
 
 
 def _resumed(order: api.Order, folder: Path, job: _Job) -> api.Order:

@@ -12,6 +12,7 @@ STARTED = time.perf_counter()  # before all else: times count from the start of 
 import argparse  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
+import sys  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
 from contextlib import ExitStack  # noqa: E402
@@ -49,9 +50,26 @@ first steps:
 `eraseanything COMMAND --help` explains a command, with examples."""
 
 
+class Parser(argparse.ArgumentParser):
+    """Refuses blank values, of which an empty path would be this folder; a prompt may be blank."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        told = list(sys.argv[1:] if args is None else args)
+        option = "an argument"
+        for word in told:
+            name, equals, value = word.partition("=")
+            if name.startswith("--"):
+                option = name
+            if not (value if equals else word).strip() and option != "--prompt":
+                self.error(f"{option} is blank; give it a value, or leave it out")
+        return super().parse_known_args(told, namespace)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="eraseanything",
         description=DESCRIPTION,
         epilog=EXAMPLES,

@@ -183,7 +183,7 @@ class Method:
 
 def _model_values(model: Model) -> dict[str, Any]:
     """Settings that a model decides, for the methods that have them."""
-    height, width = model.size
+    height, width = model.trained or model.size
     return {"height": height, "width": width, "shift_mu": model.shift_mu}
 
 

@@ -93,7 +93,9 @@ class Teacher:
     def roll_out(self, cond: Conditioning, null: Conditioning | None = None) -> Rollouts:
         """The states of an Euler rollout a row, with the frozen velocities at both prompts."""
         levels, dtype = sigmas(STEPS, self.model.shift_mu), kept_dtype(self.model.tree)
-        states = Rollouts.empty(len(cond), levels, self.model.size, dtype, null is not None)
+        states = Rollouts.empty(
+            len(cond), levels, self.model.trained or self.model.size, dtype, null is not None
+        )
         sampler = Sampler(self.model, self.guidance, self.guidance, ())
         for rows in torch.arange(len(cond)).split(BATCH):
             prompts = RowPrompts(cond.select(rows), null.select(rows) if null else None)
@@ -103,7 +105,8 @@ class Teacher:
     def draw(self, texts: Sequence[str]) -> Tensor:
         """A clean latent of each text, (N, 16, h, w), as the frozen model draws it."""
         seeds = torch.randint(2**31, (len(texts),), generator=self.generator).tolist()
-        return self.model.draw(texts, seeds, steps=STEPS, guidance=GUIDANCE, batch=BATCH)
+        size = self.model.trained
+        return self.model.draw(texts, seeds, size=size, steps=STEPS, guidance=GUIDANCE, batch=BATCH)
 
     def velocity(self, batch: Batch, cond: Conditioning, eraser: Adapter | None = None) -> Tensor:
         """``v(x_t, c)`` at a batch's states, B rows of prompts; ``eraser`` None is ``v_o``."""

@@ -72,8 +72,8 @@ def single(task: Task, index: int, chosen: MaceSettings) -> EraserLora:
         null="replace",
         rollout_steps=ROLLOUT_STEPS,
         erase_rollouts=PROMPTS,
-        height=model.size[0],
-        width=model.size[1],
+        height=(model.trained or model.size)[0],
+        width=(model.trained or model.size)[1],
         shift_mu=model.shift_mu,
         seed=task.seed,
     )

@@ -200,8 +200,8 @@ class Model:
 
     ``tree`` is read and never changed. ``name`` and ``sha256`` (empty until
     :func:`.files.base_hash` is asked) are those of its ``file``; ``size`` is
-    the (height, width) in pixels it draws best; ``shift_mu`` the shift of its schedule, None for
-    none; ``presets``, where its file brings them, stand in place of the family's.
+    the (height, width) in pixels it draws best, ``trained`` that of training states where they are
+    smaller; ``shift_mu`` the shift of its schedule, None for none; ``presets``, where its file brings them, stand in place of the family's.
     """
 
     family: Family
@@ -213,6 +213,7 @@ class Model:
     sha256: str
     size: tuple[int, int]
     shift_mu: float | None = DEV_SHIFT
+    trained: tuple[int, int] | None = None
     presets: Mapping[str, Any] = field(default_factory=dict)
     file: Path | None = None
 

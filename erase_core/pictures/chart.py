@@ -6,24 +6,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
+from .palette import COLOURS, WORDS
 from .sheet import GREY, INK, LINE, MARGIN, PAPER, Colour, Picture, font, text_width
 
 CURVES: Mapping[str, Colour] = {
-    "esd": (204, 62, 68),
-    "attn": (226, 138, 30),
-    "lora": (38, 112, 196),
-    "rsc": (28, 148, 108),
-    "adv": (132, 84, 178),
+    loss: ImageColor.getrgb(colour)[:3] for loss, colour in COLOURS.items()
 }
-NAMES: Mapping[str, str] = {
-    "esd": "L_esd  forget",
-    "attn": "L_attn  look away",
-    "lora": "L_lora  keep the rest",
-    "rsc": "L_rsc  part from synonyms",
-    "adv": "forget under attack",
-}
+NAMES = {loss: f"L_{loss}  {word}" for loss, word in WORDS.items()}
 SMOOTH = 0.92  # share of the past in a smoothed curve
 FINE = 3  # curves are drawn this much larger and reduced, for smooth lines
 

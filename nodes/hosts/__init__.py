@@ -49,7 +49,8 @@ def open_model(model: Any, clip: Any) -> Model:
         name=base_name(model),
         sha256="",
         file=base_file(model),
-        size=miniflux.SIZE if small else TRAINED,
+        size=miniflux.SIZE if small else DRAWN,
+        trained=None if small else TRAINED,
         shift_mu=flux1.shift(model),
         presets=miniflux.PRESETS if small else {},
     )

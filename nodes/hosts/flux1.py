@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import comfy.model_base
+import comfy.model_management
 import comfy.model_sampling
 import comfy.ops
 import torch
@@ -85,6 +86,13 @@ class _Linear(nn.Module):
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self._inner = (inner,)  # in a tuple: its weights are not this tree's
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """A float32 copy (out, in) of what the host computes with, for methods that solve."""
+        like = torch.empty(0, device=comfy.model_management.get_torch_device())
+        with torch.no_grad(), _weight(self._inner[0], like) as held:
+            return nn.Parameter(held.detach().float().clone(), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return _Frozen.apply(x, self._inner[0])

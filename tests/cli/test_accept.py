@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 
 import erase_core.miniatures.miniflux as miniflux
 import erase_core.models.flux1.text as encoders
-from erase_core.cli import train
 from erase_core.cli.evidence import Evidence
 from erase_core.cli.main import main
 from erase_core.files import sha256
 from erase_core.methods.eraseanything.trainer import Trainer
 from erase_core.models.base import Conditioning
+from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
 from erase_core.models.flux1.forward import velocity
 from erase_core.models.flux1.load import load_flux
@@ -30,6 +30,7 @@ from erase_core.models.flux1.tree import Flux
 from erase_core.tensors import read_tensors
 
 SMALL = {"batch": 2, "rollout_steps": 2, "erase_rollouts": 2, "keep_rollouts": 2}
+SIZE = {"height": 128, "width": 128}  # files have a bigger one of their own
 SHORT = ["--steps", "5", "--draw-steps", "2", "--size", "64x64"]
 FOLDER = miniflux.FOLDER
 MINIFLUX = FluxConfig(
@@ -40,10 +41,10 @@ MINIFLUX = FluxConfig(
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings of MiniFlux and of files for a run of seconds."""
-    settings = replace(miniflux.demo_settings(), **SMALL)
-    monkeypatch.setattr(miniflux, "train_settings", lambda concepts: settings)
-    monkeypatch.setattr(train, "default_settings", lambda args, bundle, concepts: settings)
-    monkeypatch.setattr("erase_core.cli.accept.default_settings", train.default_settings)
+    balanced = miniflux.PRESETS["eraseanything"]["balanced"]["all"]
+    own = {"eraseanything": {"balanced": {"all": balanced | SMALL | SIZE}}}
+    monkeypatch.setattr(miniflux, "PRESETS", own)
+    monkeypatch.setitem(FAMILY.presets, "eraseanything", own["eraseanything"])
 
 
 def files(folder: Path, model: Path) -> list[str]:

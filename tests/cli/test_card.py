@@ -19,15 +19,20 @@ from tiny import make_tree
 
 from erase_core.cli import accept
 from erase_core.cli.main import main
+from erase_core.erasers.load import load
 from erase_core.erasers.lora import EraserLora
 from erase_core.evaluate.attacks import base as attack
 from erase_core.evaluate.attacks import embedding, relearn, suffix
+from erase_core.evaluate.judges.recogniser import RecogniserJudge
 from erase_core.miniatures import miniflux
-from erase_core.models.base import tree_device
 
 __all__ = ["short"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
 META = torch.device("meta")
+BRIEF = {
+    "steps": 2, "batch": 1, "rollout_steps": 1, "erase_rollouts": 1, "keep_rollouts": 1,
+    "checkpoint_every": 1, "refresh_every": 1,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -58,17 +63,9 @@ def test_the_card_refuses_what_a_card_would(a_card: Card) -> None:
 @pytest.fixture
 def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     """MiniFlux's own settings, adversaries among them, for two iterations."""
-    brief = replace(
-        miniflux.train_settings(),
-        steps=2,
-        batch=1,
-        rollout_steps=1,
-        erase_rollouts=1,
-        keep_rollouts=1,
-        checkpoint_every=1,
-        refresh_every=1,
-    )
-    monkeypatch.setattr(miniflux, "train_settings", lambda concepts: brief)
+    robust = miniflux.PRESETS["eraseanything"]["robust"]["all"]
+    own = {"eraseanything": {"robust": {"all": robust | BRIEF}}}
+    monkeypatch.setattr(miniflux, "PRESETS", own)
 
 
 def run(mode: Card, *argv: object) -> None:
@@ -85,11 +82,11 @@ def test_training_and_going_on(a_card: Card, tmp_path: Path, memory: str) -> Non
     options = ["--memory", memory, "--out", lora]
     run(a_card, "train", "--concept", "tiger", "--checkpoints", folder, *options)
     run(a_card, "train", "--resume", folder, "--steps", 3, "--overwrite", *options)
-    assert len(EraserLora.load(lora, miniflux.load().config).tensors()) > 10
+    assert len(load(lora, miniflux.load()).tensors()) > 10
 
 
 def test_drawing(a_card: Card, tmp_path: Path) -> None:
-    lora = EraserLora.create(miniflux.load().config, ["add_k_proj"])
+    lora = EraserLora.create(miniflux.load().slots(["add_k_proj"]))
     lora.save(tmp_path / "lora.safetensors")
     options = ["--prompt", "a tiger", "--lora", tmp_path / "lora.safetensors", "--steps", 2]
     run(a_card, "generate", *options, "--out", tmp_path / "picture.png")
@@ -118,16 +115,16 @@ def test_a_method(a_card: Card, name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", attack.attacks())
 def test_an_attack(a_card: Card, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = miniflux.load()
-    lora = EraserLora.create(bundle.config, ["add_k_proj"]).to(META)
+    model = miniflux.load()
+    lora = EraserLora.create(model.slots(["add_k_proj"])).to(META)
     target = attack.Target(
-        replace(bundle, tree=bundle.tree.to(META)),
-        miniflux.load_recogniser(),
+        replace(model, tree=model.tree.to(META)),
+        RecogniserJudge(),
         lora,
         "tiger",
         count=2,
     )
-    assert tree_device(target.bundle.tree) == META
+    assert target.device == META
     monkeypatch.setattr(attack, "STEPS", 4)
     monkeypatch.setattr(embedding, "STEPS", 2)
     monkeypatch.setattr(relearn, "STEPS", 2)

@@ -19,6 +19,7 @@ from erase_core import __version__
 from erase_core.cli.main import COMMANDS, main
 from erase_core.cli.progress import Bar, clock
 from erase_core.concepts.sets import ConceptSet
+from erase_core.methods.base import find_method
 from erase_core.methods.eraseanything.settings import TrainSettings
 from erase_core.miniatures.miniflux.concepts import concept
 from erase_core.tensors import read_tensors, save_tensors
@@ -31,25 +32,30 @@ SMALL = {"steps": 4, "batch": 2, "rollout_steps": 2, "erase_rollouts": 2, "keep_
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MiniFlux's own settings, but for a run of seconds."""
-    settings = replace(miniflux.demo_settings(), **SMALL)
-    for name in ("demo_settings", "train_settings"):
-        monkeypatch.setattr(miniflux, name, lambda concepts: settings)
+    """MiniFlux's own presets, but for a run of seconds."""
+    own = miniflux.PRESETS["eraseanything"]
+    small = {name: preset | {"all": preset["all"] | SMALL} for name, preset in own.items()}
+    monkeypatch.setattr(miniflux, "PRESETS", {"eraseanything": small})
 
 
 def test_settings_follow_the_concepts() -> None:
+    model, own = miniflux.load(), miniflux.PRESETS["eraseanything"]
     names = ("tiger", "car", "left of")
     thing, other, relation = (ConceptSet((concept(name),)) for name in names)
-    plain = miniflux.demo_settings()
-    assert miniflux.demo_settings(thing) == plain
-    assert miniflux.demo_settings(relation) == replace(plain, **miniflux.RELATION) != plain
-    assert miniflux.demo_settings(thing.merge(relation)).rollout_prompt == "null"
-    two = miniflux.demo_settings(thing.merge(other))
+
+    def suited(concepts: ConceptSet, preset: str = "balanced") -> TrainSettings:
+        return find_method("eraseanything").suited(model, concepts, preset)
+
+    plain = TrainSettings(height=128, width=128).changed(own["balanced"]["all"])
+    assert suited(thing) == plain
+    assert suited(relation) == plain.changed(own["balanced"]["relationship"]) != plain
+    assert suited(thing.merge(relation)).rollout_prompt == "null"
+    two = suited(thing.merge(other))
     assert two == replace(plain, lr_low=1e-3).for_concepts(2)
     assert (two.steps, two.keep_rollouts) == (550, 80) and plain.for_concepts(1) == plain
     assert [plain.for_concepts(n).rank for n in (1, 5, 6, 20)] == [8, 8, 16, 32]
-    robust = miniflux.train_settings(thing)
-    assert robust == replace(plain, **miniflux.ROBUST) and robust.l_adv > 0
+    robust = suited(thing, preset="")
+    assert robust == plain.changed(own["robust"]["all"]) and robust.l_adv > 0
 
 
 def train(out: Path, *more: str) -> int:
@@ -82,9 +88,21 @@ def test_train_help_tells_the_defaults(capsys: pytest.CaptureFixture[str]) -> No
     assert "(default add_q_proj add_k_proj)" in out
 
 
-def test_every_setting_has_an_option() -> None:
-    fields = set(TrainSettings().to_dict())
-    assert {*BASIC, *EXPERT, "activation_checkpointing"} == fields
+@pytest.mark.parametrize("name", TrainSettings.about())
+def test_every_setting_is_an_option_as_it_says_of_itself(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about, flag = TrainSettings.about()[name], "--" + name.replace("_", "-")
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"{flag} " in told and about.help in told
+    if about.kind in (int, float) and about.high < 2**62:
+        out = tmp_path / "cat.safetensors"
+        assert train(out, flag, str(2 * int(about.high))) == 1
+        limits = f"from {about.low:,} to {about.high:,}"
+        assert f"The setting {name} must be" in (line := one_line(capsys)) and limits in line
+        assert not out.exists()
 
 
 def test_the_command_line_starts_without_torch() -> None:
@@ -196,7 +214,8 @@ def test_several_concepts_are_erased_by_one_lora(
     small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "three.safetensors"
-    assert main(["train", "--concept", "dog", "rose", "left of", "--out", str(out)]) == 0
+    few = [x for name in SMALL for x in ("--" + name.replace("_", "-"), str(SMALL[name]))]
+    assert main(["train", "--concept", "dog", "rose", "left of", "--out", str(out), *few]) == 0
     assert main(["inspect", str(out), "--json"]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])["metadata"]["erase.concepts"]
     assert [concept["name"] for concept in told["concepts"]] == ["dog", "rose", "left of"]

@@ -46,7 +46,7 @@ def test_an_iteration_is_counted_but_for_the_lora(checkpointing: bool) -> None:
     states = trainer.states
     assert states is not None
     levels = Levels(
-        trainer.tree, trainer.lora, prompts, trainer.settings, trainer.blocks, trainer.guidance
+        trainer.model, trainer.lora, prompts, trainer.settings, trainer.blocks, trainer.guidance
     )
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         trainer._iterate(states, levels)

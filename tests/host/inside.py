@@ -16,6 +16,7 @@ import json
 import shutil
 import sys
 import traceback
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,19 +50,32 @@ PACK = importlib.util.module_from_spec(SPEC)
 sys.modules["eraseanything"] = PACK
 SPEC.loader.exec_module(PACK)
 
-from eraseanything.erase_core import miniflux  # noqa: E402
 from eraseanything.erase_core.concepts.sets import Bands, Concept, ConceptSet  # noqa: E402
 from eraseanything.erase_core.erasers.edit import WeightEdit  # noqa: E402
 from eraseanything.erase_core.erasers.lora import EraserLora  # noqa: E402
 from eraseanything.erase_core.errors import EraseError  # noqa: E402
-from eraseanything.erase_core.models.base import Conditioning
+from eraseanything.erase_core.methods.base import find_method  # noqa: E402
+from eraseanything.erase_core.methods.eraseanything.settings import TrainSettings  # noqa: E402
+from eraseanything.erase_core.methods.eraseanything.trainer import Trainer  # noqa: E402
+from eraseanything.erase_core.miniatures import miniflux  # noqa: E402
+from eraseanything.erase_core.models.base import Conditioning, role_slots  # noqa: E402
+from eraseanything.erase_core.models.flux1 import FAMILY  # noqa: E402
 from eraseanything.erase_core.models.flux1.config import FluxConfig  # noqa: E402
 from eraseanything.erase_core.models.flux1.forward import velocity  # noqa: E402
 from eraseanything.erase_core.models.flux1.names import file_keys  # noqa: E402
 from eraseanything.erase_core.models.flux1.tree import Flux  # noqa: E402
 from eraseanything.erase_core.tensors import save_tensors  # noqa: E402
-from eraseanything.erase_core.training import Trainer, TrainSettings  # noqa: E402
-from eraseanything.nodes import concepts, eraser, host, load, settings  # noqa: E402
+from eraseanything.nodes import (  # noqa: E402
+    concepts,
+    drawing,
+    eraser,
+    hosts,
+    judging,
+    load,
+    places,
+    train,
+)
+from eraseanything.nodes.hosts import flux1  # noqa: E402
 
 FLUX = BASE / "models" / "diffusion_models" / "miniflux_transformer.safetensors"
 PROMPTS = ["a tiger on a red background", "two cats left of a car, a mosaic"]
@@ -85,6 +99,11 @@ def standalone(dtype: torch.dtype = torch.float32) -> Any:
     return miniflux.load(dtype)
 
 
+def tree_of(model: Any) -> Any:
+    """A MODEL as a tree with the core's names."""
+    return flux1.tree(model, hosts.sizes(model))
+
+
 def latents() -> Any:
     return torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -93,7 +112,7 @@ def measure_t5_tokens() -> dict[str, Any]:
     """Words found among the tokens of the host's own T5 tokenizer."""
     pair = comfy.text_encoders.flux.FluxTokenizer()
     clip = SimpleNamespace(tokenizer=pair, tokenize=pair.tokenize_with_weights)
-    text = host.Text(clip, FluxConfig())
+    text = flux1.Text(clip, FluxConfig())
     prompt = "two tigers (striped) and a lion's den, category tiger"
     escaped = prompt.replace("(", r"\(").replace(")", r"\)")
     ids = [token for token, _ in clip.tokenize(escaped)["t5xxl"][0]]
@@ -114,28 +133,28 @@ def slow_full_width() -> dict[str, Any]:
     save_tensors(path, file_keys(tree.state_dict()))
     del tree
     model = unet("default", path)
-    concepts = ConceptSet((Concept("tiger", irrelevant=Bands(near=("lion",), none=("car",))),))
+    made = ConceptSet((Concept("tiger", irrelevant=Bands(near=("lion",), none=("car",))),))
     settings = TrainSettings(
         steps=2, batch=1, rank=8, rollout_steps=2, erase_rollouts=2, keep_rollouts=2, k=1,
         height=64, width=64, activation_checkpointing=True,
     )  # fmt: skip
-    host.load(model, 1, (64, 64))
-    with torch.inference_mode(), host.training():
-        trained = host.flux_tree(model)
+    hosts.load(model, 1, (64, 64))
+    with torch.inference_mode(), hosts.training():
         text = _Words(config)
-        result = Trainer(trained, config, text, concepts, settings).run()
-    for parameter in result.lora.parameters():
+        opened = replace(hosts.open_model(model, load.load_miniflux_clip()), text=text)
+        result = Trainer(opened, made, settings).run()
+    for parameter in result.eraser.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape)  # two steps change too little to see
     file = BASE / "models" / "loras" / "full.safetensors"
-    result.lora.save(file)
+    result.eraser.save(file)
     x, cond = latents()[:, :, :8, :8], text.encode(PROMPTS)
     with torch.no_grad():
-        plain = velocity(trained, x, SIGMA, cond, 3.5)
-        changed = velocity(trained, x, SIGMA, cond, 3.5, lora=result.lora)
+        plain = velocity(opened.tree, x, SIGMA, cond, 3.5)
+        changed = velocity(opened.tree, x, SIGMA, cond, 3.5, eraser=result.eraser)
     with torch.inference_mode():
         erased = host_nodes.LoraLoaderModelOnly().load_lora_model_only(model, file.name, 1.0)[0]
     return {
-        "keys": sorted(result.lora.tensors()),
+        "keys": sorted(result.eraser.tensors()),
         "stopped": result.stopped,
         "esd": [row["esd"] for row in result.history],
         "change": relative(changed, plain),
@@ -146,6 +165,8 @@ def slow_full_width() -> dict[str, Any]:
 class _Words:
     """Random vectors of FLUX.1's widths, 16 tokens, one a word."""
 
+    length = 16
+
     def __init__(self, config: Any) -> None:
         self.config = config
 
@@ -154,6 +175,9 @@ class _Words:
         context = torch.randn(len(prompts), 16, self.config.context_in_dim, generator=generator)
         pooled = torch.randn(len(prompts), self.config.vec_in_dim, generator=generator)
         return Conditioning(context, pooled)
+
+    def release(self) -> None:
+        pass
 
     def token_mask(self, prompt: str, word: str) -> Any:
         mask = torch.zeros(16)
@@ -183,22 +207,23 @@ def measure_clip_vision() -> dict[str, Any]:
         torch.nn.init.normal_(parameter.data, std=0.1)
     clip = load.load_miniflux_clip()
     with torch.inference_mode():
-        words = host.clip_words(clip, PROMPTS)
-        pictures = host.clip_pictures(vision, torch.rand(3, 64, 64, 3), words.shape[1])
-        refused = said(lambda: host.clip_pictures(vision, torch.rand(1, 64, 64, 3), 768))
-    pooled = host.Text(clip, standalone().config).encode(PROMPTS).pooled
+        words = judging.clip_words(clip, PROMPTS)
+        pictures = judging.clip_pictures(vision, torch.rand(3, 64, 64, 3), words.shape[1])
+        refused = said(lambda: judging.clip_pictures(vision, torch.rand(1, 64, 64, 3), 768))
+    pooled = flux1.Text(clip, standalone().config).encode(PROMPTS).pooled
     clip.cond_stage_model.clip_l.transformer.text_projection.weight.data.zero_()  # not in the file
     return {
         "words": relative(words, pooled),  # MiniFlux's projection is the identity
         "pictures": list(pictures.shape),
         "refused": refused,
-        "unprojected": said(lambda: host.clip_words(clip, PROMPTS)),
+        "unprojected": said(lambda: judging.clip_words(clip, PROMPTS)),
     }
 
 
 def random_lora(config: Any, scale: float = 0.05) -> Any:
     """An eraser that changes something."""
-    lora = EraserLora.create(config, ["add_q_proj", "add_k_proj"], 4, seed=0)
+    slots = role_slots(FAMILY, config, ["add_q_proj", "add_k_proj"])
+    lora = EraserLora.create(slots, 4, seed=0)
     generator = torch.Generator().manual_seed(1)
     for parameter in lora.parameters():
         parameter.data += scale * torch.randn(parameter.shape, generator=generator)
@@ -207,7 +232,7 @@ def random_lora(config: Any, scale: float = 0.05) -> Any:
 
 def sampled(model: Any, x: Any, cond: Any) -> Any:
     """The velocity that the host itself computes: (x - denoised) / sigma."""
-    host.load(model)
+    hosts.load(model)
     with torch.inference_mode():
         guidance = torch.full((len(x),), 3.5)
         denoised = model.model.apply_model(
@@ -223,7 +248,7 @@ def relative(a: Any, b: Any) -> float:
 def measure_text() -> dict[str, float]:
     """MiniFlux's encoders in the host against transformers'."""
     bundle, clip = standalone(), load.load_miniflux_clip()
-    text = host.Text(clip, bundle.config)
+    text = flux1.Text(clip, bundle.config)
     ours, theirs = text.encode([*PROMPTS, ""]), bundle.text.encode([*PROMPTS, ""])
     masks = [
         bool((text.token_mask(p, w) == bundle.text.token_mask(p, w)).all())
@@ -249,14 +274,14 @@ def measure_velocity() -> dict[str, float]:
     x, cond = latents(), bundle.text.encode(PROMPTS)
     with torch.no_grad():
         plain = velocity(bundle.tree, x, SIGMA, cond, 3.5)
-        changed = velocity(bundle.tree, x, SIGMA, cond, 3.5, lora=lora)
+        changed = velocity(bundle.tree, x, SIGMA, cond, 3.5, eraser=lora)
     model = unet()
     with torch.inference_mode():
         loader = host_nodes.LoraLoaderModelOnly()
         erased = loader.load_lora_model_only(model, path.name, 1.0)[0]
         half = loader.load_lora_model_only(model, path.name, 0.5)[0]
     with torch.no_grad():
-        halved = velocity(bundle.tree, x, SIGMA, cond, 3.5, lora=lora.scaled(0.5))
+        halved = velocity(bundle.tree, x, SIGMA, cond, 3.5, eraser=lora.scaled(0.5))
     found = {
         "plain": (sampled(model, x, cond) - plain).abs().max().item(),
         "lora": (sampled(erased, x, cond) - changed).abs().max().item(),
@@ -270,21 +295,21 @@ def measure_velocity() -> dict[str, float]:
     with torch.inference_mode():
         edited = loader.load_lora_model_only(model, "edit.safetensors", 1.0)[0]
     with torch.no_grad():
-        wanted = velocity(bundle.tree, x, SIGMA, cond, 3.5, lora=edit)
+        wanted = velocity(bundle.tree, x, SIGMA, cond, 3.5, eraser=edit)
     found |= {
         "edit": (sampled(edited, x, cond) - wanted).abs().max().item(),
         "edit_change": (wanted - plain).abs().max().item(),
     }
-    host.load(erased)
+    hosts.load(erased)
     with torch.no_grad():  # a MODEL that carries a LoRA, seen through the trainer's tree
-        carried = velocity(host.flux_tree(erased), x, SIGMA, cond, 3.5)
+        carried = velocity(tree_of(erased), x, SIGMA, cond, 3.5)
     return found | {"carried": (carried - changed).abs().max().item()}
 
 
 def gradients(tree: Any, config: Any, cond: Any) -> Any:
     """Of the LoRA's parameters for a loss of the velocity."""
     lora = random_lora(config)
-    out = velocity(tree, latents(), SIGMA, cond, 3.5, lora=lora)
+    out = velocity(tree, latents(), SIGMA, cond, 3.5, eraser=lora)
     out.square().mean().backward(inputs=lora.parameters())
     return torch.cat([p.grad.flatten() for p in lora.parameters()])
 
@@ -295,11 +320,11 @@ def measure_gradients() -> dict[str, float]:
     cond = bundle.text.encode(PROMPTS)
     wanted = gradients(bundle.tree, bundle.config, cond)
     model = unet()
-    host.load(model)
+    hosts.load(model)
     found = {"inference_tensors": float(all(p.is_inference() for p in model.model.parameters()))}
-    with torch.inference_mode(), host.training():
-        found["fp32"] = relative(gradients(host.flux_tree(model), bundle.config, cond), wanted)
-    with torch.inference_mode(), host.training():
+    with torch.inference_mode(), hosts.training():
+        found["fp32"] = relative(gradients(tree_of(model), bundle.config, cond), wanted)
+    with torch.inference_mode(), hosts.training():
         half = standalone(torch.bfloat16).tree
         found["bf16"] = relative(gradients(half, bundle.config, cond), wanted)
     for name, path, dtype in (
@@ -309,9 +334,9 @@ def measure_gradients() -> dict[str, float]:
         if path != FLUX and not ANY_WIDTH:
             continue
         small = unet(dtype, path)
-        host.load(small)
-        with torch.inference_mode(), host.training():
-            tree = host.flux_tree(small)
+        hosts.load(small)
+        with torch.inference_mode(), hosts.training():
+            tree = tree_of(small)
             found[name] = relative(gradients(tree, bundle.config, cond), wanted)
             with torch.no_grad():
                 ours = velocity(tree, latents(), SIGMA, cond, 3.5)
@@ -342,7 +367,7 @@ def measure_pictures() -> dict[str, float]:
     bundle = standalone()
     with torch.inference_mode():
         vae = host_nodes.VAELoader().load_vae("miniflux_vae.safetensors")[0]
-        images = host.draw(unet(), vae, bundle.text.encode(PROMPTS), [5, 6], (128, 96), 5, 3.5)
+        images = drawing.draw(unet(), vae, bundle.text.encode(PROMPTS), [5, 6], (128, 96), 5, 3.5)
     ours = bundle.generate(PROMPTS, [5, 6], size=(128, 96), steps=5).float() / 255
     return {"mean": float((images - ours).abs().mean()), "contrast": float(ours.std())}
 
@@ -492,19 +517,19 @@ def measure_refusals() -> dict[str, str]:
     no_t5 = clip.clone()
     no_t5.tokenizer = type("Tokenizer", (), {"clip_l": clip.tokenizer.clip_l})()
     names = {"dots": "../out", "absolute": "/etc/x", "drive": "C:\\x", "empty": " "}
-    refused = {what: said(partial(host.inside, BASE, name)) for what, name in names.items()}
+    refused = {what: said(partial(places.inside, BASE, name)) for what, name in names.items()}
     return refused | {
-        "sd15": said(lambda: host.flux_tree(old)),
-        "wan": said(lambda: host.flux_config(video)),
-        "gguf": said(lambda: host.flux_config(packed)),
-        "hidden": said(lambda: host.flux_config(hidden)),
-        "kontext": said(lambda: host.flux_config(unet(path=kontext))),
-        "fill": said(lambda: host.flux_config(fill)),
-        "half": said(lambda: host.flux_tree(half)),
-        "no_t5": said(lambda: host.Text(no_t5, FluxConfig())),
-        "other_clip": said(lambda: host.Text(clip, FluxConfig()).encode(["a tiger"])),
+        "sd15": said(lambda: tree_of(old)),
+        "wan": said(lambda: hosts.sizes(video)),
+        "gguf": said(lambda: hosts.sizes(packed)),
+        "hidden": said(lambda: hosts.sizes(hidden)),
+        "kontext": said(lambda: hosts.sizes(unet(path=kontext))),
+        "fill": said(lambda: hosts.sizes(fill)),
+        "half": said(lambda: tree_of(half)),
+        "no_t5": said(lambda: flux1.Text(no_t5, FluxConfig())),
+        "other_clip": said(lambda: flux1.Text(clip, FluxConfig()).encode(["a tiger"])),
         **damaged_loras(),
-        "long": said(lambda: host.Text(clip, standalone().config).encode(["a tiger " * 80])),
+        "long": said(lambda: flux1.Text(clip, standalone().config).encode(["a tiger " * 80])),
     }
 
 
@@ -525,7 +550,7 @@ def measure_names() -> dict[str, str]:
     (BASE / "names").mkdir()
     (BASE / "names" / "Tiger_00001.safetensors").touch()
     told = partial(concepts.EraseConceptSetIO.fingerprint_inputs, folder="user", name="none")
-    free = host.free_name(BASE / "names", "tiger").name
+    free = places.free_name(BASE / "names", "tiger").name
     return {"free": free, "linked": told(name=None) + told(folder=None)}
 
 
@@ -533,8 +558,12 @@ def measure_plans() -> list[list[int]]:
     """Rank, rollouts and batch of one concept and of six, Erase Settings connected."""
     node = {"rank": 8, "erase_rollouts": 48, "keep_rollouts": 50, "batch": 2}
     words = tuple(Concept(f"thing {n}", "entity") for n in range(6))
-    sets = (ConceptSet(words[:1]), ConceptSet(words))
-    plans = [settings.plan_for(unet(), FluxConfig(), made, {}, node) for made in sets]
+    flux = replace(hosts.open_model(unet(), load.load_miniflux_clip()), presets={})
+    method = find_method(train.DEFAULT)
+    plans = []
+    for made in (ConceptSet(words[:1]), ConceptSet(words)):
+        order = train._order(flux, method, made, {"steps": 0}, node, 0)
+        plans.append(method.suited(flux, made, order.preset, order.changes))
     return [[getattr(plan, name) for name in node] for plan in plans]
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import erase_core.miniflux as miniflux
 import pytest
 import torch
-from erase_core.commands.progress import Bar
 
-from erase_core.cli import main
-from erase_core.training import Progress
+import erase_core.miniatures.miniflux as miniflux
+from erase_core.cli.main import main
+from erase_core.cli.progress import Bar
+from erase_core.training.progress import Progress
 
 SMALL = {
     "steps": 6, "batch": 1, "rollout_steps": 2, "erase_rollouts": 2, "keep_rollouts": 2, "k": 1,
@@ -23,10 +22,10 @@ SMALL = {
 
 def shrink(patched: pytest.MonkeyPatch) -> None:
     """MiniFlux in float32, which a CPU is faster at, and its settings for a small run."""
-    settings = replace(miniflux.demo_settings(), **SMALL)
+    balanced = miniflux.PRESETS["eraseanything"]["balanced"]["all"]
+    small = dict.fromkeys(("balanced", "robust"), {"all": balanced | SMALL})
     patched.setattr(miniflux, "load", partial(miniflux.load, torch.float32))
-    for name in ("demo_settings", "train_settings"):
-        patched.setattr(miniflux, name, lambda concepts: settings)
+    patched.setattr(miniflux, "PRESETS", {"eraseanything": small})
 
 
 def train(out: Path, *more: str) -> int:
@@ -47,7 +46,7 @@ def at_step(patched: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> 
             if progress.phase == "training" and progress.step == step:
                 act()
 
-    patched.setattr("erase_core.commands.train.Bar", Acting)
+    patched.setattr("erase_core.cli.train.Bar", Acting)
 
 
 def cancel_at(patched: pytest.MonkeyPatch, step: int) -> None:

@@ -3,54 +3,50 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
-from erase_core.commands import train as command
-from erase_core.commands.output import sentence
+from hostile.short import shrink, train
 
-from erase_core.cli import main
+from erase_core.cli.output import sentence
 from erase_core.errors import EraseError
-
-
-class Failing:
-    """A trainer with history that runs out of memory."""
-
-    notices: tuple[str, ...] = ()
-
-    def run(self) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GB.")
+from erase_core.methods.eraseanything.trainer import Trainer
+from erase_core.training.progress import Losses
 
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``inspect`` runs a training that fails, whose work is kept."""
-    monkeypatch.setattr("erase_core.training.rescue", lambda *_: Path("kept.safetensors"))
-    bundle: Any = SimpleNamespace(name="", sha256="")
+    """A small run that runs out of memory in its third iteration."""
+    shrink(monkeypatch)
+    iterate = Trainer._iterate
 
-    def read(path: Path) -> None:
-        command.run_and_save(Failing(), bundle, path)  # type: ignore[arg-type]
+    def fail(trainer: Trainer, *args: object) -> Losses:
+        if trainer.step == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GB.")
+        return iterate(trainer, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("erase_core.tensors.read_tensors", read)
+    monkeypatch.setattr(Trainer, "_iterate", fail)
 
 
 @pytest.mark.usefixtures("failing")
-def test_out_of_memory_advises_and_names_the_work(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["inspect", "a.safetensors"]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "try --memory" in line and "kept.safetensors" in line
+def test_out_of_memory_advises_and_names_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path / "cat.safetensors") == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "%|" not in line]
+    partial = tmp_path / "cat.partial-2.safetensors"
+    assert "try --memory" in line and str(partial) in line and partial.is_file()
 
 
 @pytest.mark.usefixtures("failing")
 def test_debugging_shows_where_a_run_failed(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ERASE_DEBUG", "1")
-    assert main(["inspect", "a.safetensors"]) == 1
+    assert train(tmp_path / "cat.safetensors") == 1
     told = capsys.readouterr().err
-    assert "Traceback" in told and "in run" in told and "kept.safetensors" in told
+    assert "Traceback" in told and "in run" in told and "in fail" in told
+    assert "cat.partial-2.safetensors" in told
 
 
 @pytest.mark.parametrize(

@@ -14,20 +14,21 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from erase_core.combine import Part, combine, combined_metadata
-from erase_core.commands.keep import read_keep_pictures
-from erase_core.flux.autoencoder import Autoencoder
-from erase_core.flux.load import load_flux
-from erase_core.lora import EraserLora, change_norms
-from erase_core.miniflux import FOLDER
-from erase_core.text.encoders import load_clip, load_t5, read_tokenizer
 from PIL import Image
 from torch import Tensor
 
-from erase_core.cli import main
+from erase_core.cli.keep import read_keep_pictures
+from erase_core.cli.main import main
 from erase_core.concepts.sets import ConceptSet
+from erase_core.erasers.combine import Part, combine, combined_metadata
+from erase_core.erasers.lora import EraserLora, change_norms
 from erase_core.errors import EraseError
 from erase_core.files import read_json, read_picture, read_text, sha256
+from erase_core.miniatures.miniflux import FOLDER
+from erase_core.models.flux1 import FAMILY
+from erase_core.models.flux1.autoencoder import Autoencoder
+from erase_core.models.flux1.load import load_flux
+from erase_core.models.flux1.text import load_clip, load_t5, read_tokenizer
 from erase_core.tensors import read_tensors, read_weights, save_tensors
 
 NAME = "transformer.transformer_blocks.0.attn.add_q_proj"
@@ -55,7 +56,7 @@ def test_a_malformed_lora_is_one_sentence(
     tensors: dict[str, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for read in (
-        lambda: EraserLora.from_tensors(tensors, tiny.CONFIG),
+        lambda: EraserLora.from_tensors(tensors, FAMILY.linears(tiny.CONFIG)),
         lambda: change_norms(tensors),
         lambda: combine([Part(tensors, 1.0, {})]),
     ):

@@ -6,17 +6,18 @@ import math
 from pathlib import Path
 from typing import Any
 
-import erase_core.miniflux as miniflux
 import pytest
 import tiny
 import torch
-from erase_core.bundle import Bundle
-from erase_core.combine import Part, combine
-from erase_core.edit import WeightEdit
-from erase_core.lora import EraserLora, change_norms
 
-from erase_core.cli import main
+import erase_core.miniatures.miniflux as miniflux
+from erase_core.cli.main import main
+from erase_core.erasers.combine import Part, combine
+from erase_core.erasers.edit import WeightEdit
+from erase_core.erasers.lora import EraserLora, change_norms
 from erase_core.errors import EraseError
+from erase_core.models.base import Model
+from erase_core.models.flux1 import FAMILY
 from erase_core.tensors import read_tensors, refuse_unfinite, save_tensors
 
 NAME = "transformer.transformer_blocks.0.attn.add_q_proj"
@@ -35,7 +36,7 @@ BAD = [
 @pytest.mark.parametrize("tensors", BAD)
 def test_a_lora_is_refused_wherever_it_is_read(tensors: Any, tmp_path: Path) -> None:
     with pytest.raises(EraseError, match="holds NaN or infinity"):
-        EraserLora.from_tensors(tensors, tiny.CONFIG)
+        EraserLora.from_tensors(tensors, FAMILY.linears(tiny.CONFIG))
     with pytest.raises(EraseError, match="holds NaN or infinity"):
         change_norms(tensors)
     with pytest.raises(EraseError, match="holds NaN or infinity"):
@@ -63,7 +64,7 @@ def test_a_weight_of_a_combination_is_a_number(weight: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def bundle() -> Bundle:
+def model() -> Model:
     return miniflux.load()
 
 
@@ -82,9 +83,9 @@ def damaged(model: torch.nn.Module) -> Any:
     return Damage()
 
 
-def test_a_transformer_with_nan_draws_nothing(bundle: Bundle) -> None:
-    with damaged(bundle.tree), pytest.raises(EraseError, match="draws NaN"):
-        bundle.generate(["a cat"], [0], steps=1)
+def test_a_transformer_with_nan_draws_nothing(model: Model) -> None:
+    with damaged(model.tree), pytest.raises(EraseError, match="draws NaN"):
+        model.generate(["a cat"], [0], steps=1)
 
 
 def test_a_transformer_with_nan_is_not_trained_on() -> None:
@@ -93,19 +94,19 @@ def test_a_transformer_with_nan_is_not_trained_on() -> None:
         tiny.run(tree=tree)
 
 
-def test_a_vae_with_nan_draws_nothing(bundle: Bundle) -> None:
+def test_a_vae_with_nan_draws_nothing(model: Model) -> None:
     latents = torch.full((1, 16, 16, 16), math.nan)
     with pytest.raises(EraseError, match="autoencoder draws NaN"):
-        bundle.decode(latents)
+        model.decode(latents)
 
 
-def test_an_encoder_with_nan_says_which_one_it_is(bundle: Bundle) -> None:
-    for model, name in ((bundle.text.t5, "T5"), (bundle.text.clip, "CLIP")):
-        norm = next(p for n, p in reversed(list(model.named_parameters())) if p.ndim == 1)
+def test_an_encoder_with_nan_says_which_one_it_is(model: Model) -> None:
+    for encoder, name in ((model.text.t5, "T5"), (model.text.clip, "CLIP")):
+        norm = next(p for n, p in reversed(list(encoder.named_parameters())) if p.ndim == 1)
         kept = norm.data.clone()
         norm.data[0] = math.nan
         with pytest.raises(EraseError, match=f"The {name} encoder gives NaN"):
-            bundle.text.encode(["a cat"])
+            model.text.encode(["a cat"])
         norm.data = kept
 
 

@@ -21,7 +21,7 @@ import torch
 from hostile.short import names, shrink
 from safetensors import safe_open
 
-from erase_core.cli import main
+from erase_core.cli.main import main
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 ARGUMENTS = ["train", "--concept", "cat", "--checkpoint-every", "2"]

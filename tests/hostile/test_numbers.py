@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tiny
 
-from erase_core.cli import main
+from erase_core.cli.main import main
 from erase_core.errors import EraseError
 
 DRAW = ["generate", "--prompt", "a", "--out", "a.png"]

@@ -7,18 +7,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-import erase_core.miniflux as miniflux
 import pytest
 import torch
-from erase_core.commands.output import printable
-from erase_core.commands.progress import Bar
 
-from erase_core.cli import main
+import erase_core.miniatures.miniflux as miniflux
+from erase_core.cli.main import main
+from erase_core.cli.output import printable
+from erase_core.cli.progress import Bar
 from erase_core.tensors import save_tensors
-from erase_core.training import Progress
+from erase_core.training.progress import Progress
 
 FULL = Path("/dev/full")
 full = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
@@ -64,8 +63,8 @@ def test_a_training_without_any_output_keeps_its_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = {"steps": 2, "batch": 2, "rollout_steps": 2, "erase_rollouts": 2, "keep_rollouts": 2}
-    settings = replace(miniflux.demo_settings(), **small)
-    monkeypatch.setattr(miniflux, "train_settings", lambda concepts: settings)
+    robust = {"all": miniflux.PRESETS["eraseanything"]["balanced"]["all"] | small}
+    monkeypatch.setattr(miniflux, "PRESETS", {"eraseanything": {"robust": robust}})
     out = tmp_path / "cat.safetensors"
     with FULL.open("w") as stdout, FULL.open("w") as stderr, monkeypatch.context() as patched:
         patched.setattr(sys, "stdout", stdout)
@@ -108,7 +107,7 @@ def test_help_that_cannot_be_written_leaves_no_traceback() -> None:
 def test_closed_streams_leave_their_numbers_to_no_file() -> None:
     """A library that writes to number 2 must not write into a file of ours."""
     code = (
-        "from erase_core.commands.output import standard_streams; import os\n"
+        "from erase_core.cli.output import standard_streams; import os\n"
         "with standard_streams(): number = os.open(os.devnull, os.O_RDONLY)\n"
         "raise SystemExit(number)"
     )

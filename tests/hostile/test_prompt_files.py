@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from erase_core.bench.prompts import read_prompts
 
 from erase_core.errors import EraseError
+from erase_core.evaluate.suites.prompts import read_prompts
 
 
 def texts(path: Path, content: str | bytes) -> list[str]:

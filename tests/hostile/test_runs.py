@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from hostile.short import at_step, cancel_at, names, resume, shrink, train
-from tiny import CONFIG, SETTINGS, WordText, make_trainer, make_tree, run, same, stop_at
+from tiny import SETTINGS, make_model, make_trainer, run, same, stop_at
 
-from erase_core.training import Trainer
+from erase_core.methods.eraseanything.trainer import Trainer
+from erase_core.training.result import BrokenError
 
 
 @pytest.fixture(autouse=True)
@@ -114,13 +115,13 @@ def test_a_run_goes_on_where_an_iteration_failed(
         return descend(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(trainer, "_descend", fail)
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(BrokenError, match="out of memory"):
         trainer.run()
-    assert same(trainer.lora.state(), run(replace(settings, steps=4)).lora.state())
-    resumed = Trainer.resume(tmp_path, make_tree(), CONFIG, WordText())
+    assert same(trainer.lora.state(), run(replace(settings, steps=4)).eraser.state())
+    resumed = Trainer.resume(tmp_path, make_model())
     assert resumed.step == 4
     result, whole = resumed.run(), run(settings)
-    assert same(result.lora.state(), whole.lora.state()) and result.history == whole.history
+    assert same(result.eraser.state(), whole.eraser.state()) and result.history == whole.history
 
 
 def test_without_intervals_there_are_no_checkpoints(tmp_path: Path) -> None:
@@ -204,7 +205,7 @@ def test_ctrl_c_in_the_last_write_loses_nothing(
         os.kill(os.getpid(), signal.SIGINT)
         save_file(tensors, path, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("erase_core.files.save_file", interrupted)
+    monkeypatch.setattr("erase_core.tensors.save_file", interrupted)
     assert train(out) in (0, 130)
     assert out.is_file()
 

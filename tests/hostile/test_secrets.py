@@ -12,10 +12,10 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-from erase_core.concepts.llm import Endpoint, concept_from_llm
 
-from erase_core.concepts import llm
 from erase_core.concepts.sets import Concept
+from erase_core.concepts.sources import llm
+from erase_core.concepts.sources.llm import Endpoint, concept_from_llm
 from erase_core.errors import EraseError
 
 KEY = "sk-hostile-0123456789abcdef"

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-from erase_core.concepts.llm import parse
 
-from erase_core import cli
-from erase_core.concepts import database
+from erase_core.cli.main import main
 from erase_core.concepts.find import find_concept, with_words
 from erase_core.concepts.sets import BANDS, Bands, Concept, ConceptSet, named_in
+from erase_core.concepts.sources import database
+from erase_core.concepts.sources.llm import parse
 from erase_core.errors import EraseError
-from erase_core.training import TrainSettings
+from erase_core.methods.eraseanything.settings import TrainSettings
+from erase_core.methods.eraseanything.trainer import _wanted
 from erase_core.training.prompts import plan_prompts
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +103,7 @@ def test_the_words_found_for_a_concept_never_name_it(name: str) -> None:
 def plan(**settings: Any) -> Any:
     concept = Concept("cat", irrelevant=near("lion"), sentences=("a cat on a mat",))
     told = TrainSettings(null="replace", erase_rollouts=2, keep_rollouts=2, **settings)
-    return plan_prompts(ConceptSet((concept,)), told, torch.Generator().manual_seed(0))
+    return plan_prompts(ConceptSet((concept,)), _wanted(told), torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("anchor", CAT)
@@ -125,7 +126,7 @@ def test_a_setting_that_cannot_be_ends_in_a_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     out = tmp_path / "cat.safetensors"
-    assert cli.main(["train", "--concept", "cat", "--out", str(out), *arguments]) == 1
+    assert main(["train", "--concept", "cat", "--out", str(out), *arguments]) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.endswith(".") and "Unexpected" not in said
     assert not out.exists()
@@ -149,7 +150,7 @@ def test_blank_settings_are_refused(settings: dict[str, Any]) -> None:
 # --- WordNet --------------------------------------------------------------------------------------
 
 
-SENSES = "from erase_core.concepts.wordnet import senses; print(senses('kitchen')[0].name)"
+SENSES = "from erase_core.concepts.sources.wordnet import senses; print(senses('kitchen')[0].name)"
 
 
 def look_up(home: Path, **more: str) -> subprocess.Popen[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hostile.short import names
 
-from erase_core.cli import main
+from erase_core.cli.main import main
 from erase_core.errors import EraseError
 from erase_core.files import read_json, write_json
 

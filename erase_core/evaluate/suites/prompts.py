@@ -136,5 +136,5 @@ class Yardstick:
                 self._untouched = features
             row["clip_score"] = round(clip_score(features, self._texts), 3)
             if len(pictures) > 1:
-                row["fid"] = round(frechet(features, self._untouched), 5)
+                row["clip_distance"] = round(frechet(features, self._untouched), 5)
         return row

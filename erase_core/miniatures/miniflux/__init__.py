@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from ...files import sha256
+from ...machine import fast_dtype
 from ...models.base import Model
 from ...models.flux1 import FAMILY
 from ...models.flux1.load import load_flux
@@ -78,8 +79,10 @@ PRESETS: dict[str, Any] = {
 }
 
 
-def load(dtype: torch.dtype = torch.bfloat16, folder: Path = FOLDER) -> Model:
-    """The bundled model, its transformer and autoencoder in ``dtype``."""
+def load(dtype: torch.dtype | None = None, folder: Path = FOLDER) -> Model:
+    """The bundled model, its transformer and autoencoder in ``dtype`` (what this CPU multiplies
+    fast)."""
+    dtype = dtype or fast_dtype(torch.device("cpu"))
     path = folder / "transformer.safetensors"
     tree, config = load_flux(path, dtype=dtype)
     return Model(

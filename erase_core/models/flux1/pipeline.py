@@ -21,7 +21,7 @@ from .load import load_flux
 from .taesd import load_tiny
 from .text import TextEncoders, load_clip, load_t5, read_tokenizer
 
-SIZE = (512, 512)
+SIZE, TRAINED = (1024, 1024), (512, 512)  # pixels of pictures, and of training states
 HOST = "COMFYUI_PATH"  # in the environment: the folder of a ComfyUI
 # A tokenizer is whole with the files of one of these rows; transformers reads a part of one, too,
 # and then knows no word.
@@ -62,6 +62,7 @@ def open_flux1(files: Files, device: torch.device, *, placed: bool) -> Model:
         name=files.model.stem,
         sha256="",
         size=SIZE,
+        trained=TRAINED,
         shift_mu=DEV_SHIFT if config.guidance_embed else None,
         file=files.model,
     )
