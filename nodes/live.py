@@ -123,7 +123,7 @@ class Live:
         changed = progress.phase != self.phase
         self.phase, self.step, self.total = progress.phase, progress.step, progress.steps
         self.seconds_left = progress.seconds_left
-        if progress.phase == "training":
+        if progress.phase == "training" and progress.losses:
             self.history.append(dict(progress.losses))
         self._tell(force=changed or progress.step == progress.steps)
 

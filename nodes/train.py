@@ -104,11 +104,14 @@ class Train(io.ComfyNode):
         ):
             opened = hosts.open_model(model, clip)
             order = _order(opened, chosen, concepts, given, settings or {}, seed)
-            size = _size(opened, order, chosen)
-            pictures = _keep_pictures(model, vae, images, image_prompts, size)
-            order = replace(order, pictures=pictures, checkpoints=kept, replaces=True)
+            if chosen.finds_room:  # a training run; a closed form has neither
+                size = _size(opened, order, chosen)
+                pictures = _keep_pictures(model, vae, images, image_prompts, size)
+                order = replace(order, pictures=pictures, checkpoints=kept, replaces=True)
+            elif images is not None:
+                raise EraseError(f"{chosen.label} takes no pictures of your own; disconnect them.")
             job = _Job(model, opened, vae, live, preview_every)
-            return job.run(_resumed(order, kept, job) if run == RESUME else order, path)
+            return job.run(_resumed(order, job) if run == RESUME else order, path)
 
 
 def _order(
@@ -142,9 +145,10 @@ def _size(model: Model, order: api.Order, method: Method) -> tuple[int, int]:
     return plan.get("height", own[0]), plan.get("width", own[1])
 
 
-def _resumed(order: api.Order, folder: Path, job: _Job) -> api.Order:
+def _resumed(order: api.Order, job: _Job) -> api.Order:
     """The order for a run that goes on, or the same where there is nothing to resume."""
-    if not checkpoints(folder):
+    folder = order.checkpoints
+    if folder is None or not checkpoints(folder):
         job.notes.append("There is nothing to resume under this name, so the run starts anew.")
         return order
     old = run_concepts(folder)
@@ -154,7 +158,7 @@ def _resumed(order: api.Order, folder: Path, job: _Job) -> api.Order:
             f"now; set run to {NEW}, or connect the set it was started with."
         )
     steps = {n: value for n, value in order.changes.items() if n == "steps"}
-    return replace(order, changes=steps, resume=folder, preset="")
+    return replace(order, changes=steps, resume=folder)
 
 
 def _inputs() -> list[Any]:
@@ -453,7 +457,7 @@ def _ending(result: Result, name: str) -> str:
             f"The losses diverged after {steps} iterations; the last good weights are in {name}. "
             "Try a lower lr_low."
         )
-    return f"{name}: {steps} iterations."
+    return f"{name}: {steps} iterations." if steps else f"saved as {name}"
 
 
 def _loss_map(result: Result) -> dict[str, list[float]]:

@@ -17,6 +17,7 @@ import torch
 from ...erase_core.errors import EraseError
 from ...erase_core.miniatures import miniflux
 from ...erase_core.models.base import Model, Sizes, TextEncoder
+from ...erase_core.models.files import read_presets
 from . import flux1
 
 BASE = "eraseanything_base"  # a MODEL's attachment: its file
@@ -39,7 +40,7 @@ def open_model(model: Any, clip: Any) -> Model:
     EraseError when they do not belong together, or the MODEL cannot be trained through.
     """
     config = sizes(model)
-    small = is_miniature(config)
+    small, file = is_miniature(config), base_file(model)
     return Model(
         family=flux1.FAMILY,
         tree=flux1.tree(model, config),
@@ -48,11 +49,11 @@ def open_model(model: Any, clip: Any) -> Model:
         vae=None,
         name=base_name(model),
         sha256="",
-        file=base_file(model),
+        file=file,
         size=miniflux.SIZE if small else DRAWN,
         trained=None if small else TRAINED,
         shift_mu=flux1.shift(model),
-        presets=miniflux.PRESETS if small else {},
+        presets=read_presets(file) if file else {},
     )
 
 

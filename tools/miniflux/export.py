@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from train_flux import averaged
 
+from erase_core.models.files import PRESETS
 from erase_core.models.flux1.names import file_keys
 
 FILES = {
@@ -31,11 +33,18 @@ def export(folder: Path, stage: str, target: Path) -> None:
         }
         if part == "flux":
             tensors = file_keys(tensors)  # BFL's ".scale", which every host reads
-        save_file(tensors, target / f"{name}.safetensors", {"format": "pt"})
+        metadata = {"format": "pt"} | (presets() if part == "flux" else {})
+        save_file(tensors, target / f"{name}.safetensors", metadata)
     for name in ("clip_l_tokenizer", "t5xxl_tokenizer"):
         shutil.copytree(folder / name, target / name, dirs_exist_ok=True)
     for name in ("vae.safetensors", "recogniser.safetensors"):
         shutil.copy(folder / name, target / name)
+
+
+def presets() -> dict[str, str]:
+    """The transformer's presets (presets.json beside this file) as its file carries them."""
+    text = (Path(__file__).parent / "presets.json").read_text(encoding="utf-8")
+    return {PRESETS: json.dumps(json.loads(text))}
 
 
 def _file_key(part: str, key: str) -> str:

@@ -7,7 +7,7 @@ It draws 128 px pictures of sixty emoji things in colours, styles, numbers and r
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from ...files import sha256
 from ...machine import fast_dtype
 from ...models.base import Model
+from ...models.files import read_presets
 from ...models.flux1 import FAMILY
 from ...models.flux1.load import load_flux
 from ...models.flux1.taesd import load_tiny
@@ -27,56 +28,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 T5_LENGTH = 64
 SIZE = (128, 128)
-_BALANCED: dict[str, Any] = {
-    "targets": ["add_q_proj", "add_k_proj", "add_v_proj"],
-    "lr_low": 5e-4,
-    "lr_up": 1e-3,
-    "eta": 0.0,
-    "l_attn": 0.1,
-    "null": "replace",
-    "keep_rollouts": 64,
-}
-# What withstands an attacker who learns a word for the concept.
-_ROBUST: dict[str, Any] = _BALANCED | {
-    "targets": ["add_q_proj", "add_k_proj", "add_v_proj", "image_attention"],
-    "lr_low": 1e-3,
-    "l_adv": 1.0,
-}
-# A relationship moves all that a picture shows, which takes three times the iterations, and states
-# on the way to where all goes, not where it comes from.
-_RELATION: dict[str, Any] = {
-    "lr_low": 1e-3,
-    "rollout_prompt": "null",
-    "steps": 1200,
-    "keep_rollouts": 96,
-}
-_SEVERAL = {"lr_low": 1e-3}
-# Values are changed along with queries and keys, so that a relative (the anchor) is drawn in the
-# concept's place; queries and keys alone leave little but the ground. Tuned on "tiger", relations
-# on "left of", several at once on five things.
-PRESETS: dict[str, Any] = {
-    "eraseanything": {
-        "fast": {
-            "measured": "",
-            "all": _BALANCED | {"steps": 100},
-            "relationship": _RELATION | {"steps": 300},
-            "several": _SEVERAL,
-        },
-        "balanced": {
-            "measured": "MiniFlux: ten things, the demo's settings (docs/erasing.md)",
-            "all": _BALANCED,
-            "relationship": _RELATION,
-            "several": _SEVERAL,
-        },
-        "robust": {
-            "measured": "MiniFlux: the benchmark's concepts of all kinds (docs/RESULTS.md)",
-            "all": _ROBUST,
-            "relationship": _RELATION,
-            "several": _SEVERAL,
-        },
-        "paper": {"measured": "", "all": {"steps": 1000, "l_attn": 5.0, "l_lora": 0.1}},
-    }
-}
+PRESETS = read_presets(FOLDER / "transformer.safetensors")
 
 
 def load(dtype: torch.dtype | None = None, folder: Path = FOLDER) -> Model:
@@ -94,7 +46,7 @@ def load(dtype: torch.dtype | None = None, folder: Path = FOLDER) -> Model:
         name="miniflux",
         sha256=sha256(path),
         size=SIZE,
-        presets=PRESETS,
+        presets=read_presets(path) if folder != FOLDER else PRESETS,
         file=path,
     )
 
