@@ -21,6 +21,8 @@ test: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	mkdir -p build/types && ln -sfn ../.. build/types/eraseanything
+	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p eraseanything.nodes
 	$(BIN)/pytest
 
 browser: .venv/dev.stamp

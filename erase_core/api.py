@@ -27,7 +27,7 @@ from .training.estimate import Estimate, Run, estimate
 from .training.memory import Kept, settle
 from .training.progress import Progress
 from .training.result import BrokenError, Result
-from .training.run_folder import run_concepts
+from .training.run_folder import run_concepts, run_settings
 from .training.save import rescue, save_result
 from .training.states import KeepPictures
 
@@ -128,7 +128,7 @@ def erase(
     """
     method = find_method(order.method)
     concepts = order.concepts or run_concepts(order.resume or out)
-
+    told = run_settings(order.resume) if order.resume else {}
     runs: list[Run] = []
 
     def ready(run: Run) -> None:
@@ -140,7 +140,7 @@ def erase(
     folders = (order.checkpoints, order.replaces, order.resume)
     task = Task(model, concepts, order.seed, on_step, ready, order.pictures, *folders)
     try:
-        result = method.erase(task, order.preset, order.changes)
+        result = method.erase(task, order.preset, {**told, **order.changes})
     except BrokenError as broken:
         begun = bool(broken.result.history)  # else a big file would be hashed for nothing
         path = rescue(broken.result, concepts, _base(model), out) if begun else None

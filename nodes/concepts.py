@@ -181,7 +181,8 @@ class EraseConceptSetIO(io.ComfyNode):
         cls, folder: str | None, name: str | None, concepts: Any = OPEN, **others: Any
     ) -> str:
         """Loads again when the file has changed; what is saved changes with its inputs alone."""
-        if concepts is not OPEN or None in (folder, name):  # connected: the host passes None here
+        # connected: the host passes None here
+        if concepts is not OPEN or folder is None or name is None:
             return ""
         try:
             return sha256(_file(folder, name))

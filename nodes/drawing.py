@@ -88,6 +88,11 @@ def draw(
     return torch.cat(images)
 
 
+def further(bar: Any, first: int, done: int) -> None:
+    """Tell the host how many steps are done, after ``first`` of them."""
+    bar.update_absolute(first + done)
+
+
 def to_bytes(image: Tensor) -> Tensor:
     """An IMAGE (B, H, W, 3) as uint8 on the CPU."""
     return (image.cpu() * 255).round().byte()

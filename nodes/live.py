@@ -60,6 +60,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import comfy.model_management
 from aiohttp import web
 from server import PromptServer
 
@@ -139,8 +140,9 @@ class Live:
         try:
             yield
         except Exception as error:
+            stopped = isinstance(error, comfy.model_management.InterruptProcessingException)
             if self.phase not in OVER:
-                self.end("error", message=str(error))
+                self.end("cancelled" if stopped else "error", message=str(error))
             raise
 
     def rows(self, first: int = 0, stride: int = 1) -> list[list[float | None]]:

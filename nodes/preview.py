@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import comfy.utils
@@ -93,7 +94,7 @@ class Preview(io.ComfyNode):
         rows = [row for row in range(len(lines)) for _ in range(seeds)]
         drawn = [seed + i % seeds for i in range(len(rows))]
         bar = comfy.utils.ProgressBar(len(levels) * len(rows) * steps)
-        made = []
+        made: list[Tensor] = []
         for level in levels:
             done = len(made) * len(rows) * steps
             with_it = eraser.apply(model, found, level)
@@ -105,7 +106,7 @@ class Preview(io.ComfyNode):
                 size,
                 steps,
                 guidance,
-                lambda step, done=done: bar.update_absolute(done + step),
+                partial(drawing.further, bar, done),
             )
             made.append(_blurred(images) if blur else images)
         sheet = drawing.to_image(_sheet(lines, levels, seeds, [drawing.to_pil(i) for i in made]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import comfy.utils
@@ -126,7 +127,7 @@ class Report(io.ComfyNode):
                         size,
                         steps,
                         guidance,
-                        lambda step, first=before: bar.update_absolute(first + step),
+                        partial(drawing.further, bar, before),
                     )
                 )
             results.append(_Result(exam, images, [mark(i) for i in images]))

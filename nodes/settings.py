@@ -95,10 +95,12 @@ def _inputs() -> list[Any]:
 def _input(name: str, about: About) -> Any:
     tooltip = f"{about.help[0].upper()}{about.help[1:]}."
     if about.choices:
-        options = [AS_PRESET, *about.choices]
+        options, tooltip = [AS_PRESET, *about.choices], f"{tooltip} {AS_PRESET}: the preset's."
         return io.Combo.Input(name, options=options, default=AS_PRESET, tooltip=tooltip)
     if about.kind is bool:
-        return io.Boolean.Input(name, default=False, tooltip=f"{tooltip} Off: if memory is short.")
+        return io.Boolean.Input(
+            name, default=False, tooltip=f"{tooltip} Off: where memory is short."
+        )
     if about.many or about.kind is str:
         return io.String.Input(name, default="", tooltip=f"{tooltip} Empty: the preset's.")
     limits = {"min": UNSET, "max": min(about.widest, about.high), "step": about.step}

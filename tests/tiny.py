@@ -6,9 +6,11 @@ The text encoder is a stand-in with one random vector per word.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +24,7 @@ from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
 from erase_core.models.flux1.tree import Flux
 from erase_core.training.progress import Progress
-from erase_core.training.result import Result
+from erase_core.training.result import BrokenError, Result
 
 CONFIG = FluxConfig(
     vec_in_dim=8,
@@ -126,6 +128,15 @@ def run(settings: TrainSettings = SETTINGS, **options: Any) -> Result:
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@contextmanager
+def broken_by(cause: type[Exception], match: str | None = None) -> Iterator[None]:
+    """Expects a run that an error of this kind breaks off, with the work done so far."""
+    with pytest.raises(BrokenError, match=match) as broken:
+        yield
+    assert isinstance(broken.value.cause, cause)
+    assert broken.value.result.eraser is not None
 
 
 def stop_at(step: int, error: type[BaseException]) -> Callable[[Progress], None]:

@@ -17,6 +17,7 @@ examples:
   eraseanything methods
   eraseanything methods --settings esd-x     # what a method can be told
   eraseanything train --concept cat --method uce --out cat.safetensors"""
+SHOWN = ("name", "made", "product", "families", "seconds", "memory_gb", "paper")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +29,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.settings:
         rows = _settings(find_method(args.settings))
-        say(args, {"settings": rows}, *_columns(rows, ("name", "default", "help")))
+        say(args, {"settings": rows}, *_columns(rows, ("name", "default", "help")), only=True)
         return 0
     rows = [_row(method) for method in methods().values()]
-    say(args, {"methods": rows}, *_columns(rows, ("name", "made", "product", "families", "paper")))
+    say(args, {"methods": rows}, *_columns(rows, SHOWN), only=True)
     return 0
 
 
@@ -71,6 +72,6 @@ def _columns(rows: list[dict[str, Any]], names: tuple[str, ...]) -> list[str]:
 def _plain(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
-    return (
-        {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
-    )
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)

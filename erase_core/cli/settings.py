@@ -10,6 +10,7 @@ from ..errors import EraseError
 if TYPE_CHECKING:
     from ..settings import About, Settings
 
+UNTOLD = {"method": "eraseanything", "preset": "", "set": []}  # flags that are not given
 GROUPS = {"usual": "settings", "expert": "settings for experts"}
 
 
@@ -57,14 +58,15 @@ def given(args: argparse.Namespace, settings: type[Settings]) -> dict[str, Any]:
 
 
 def refuse_settings(args: argparse.Namespace, settings: type[Settings]) -> None:
-    """A resumed run keeps its settings, all but the number of steps.
+    """A resumed run keeps its method and its settings, all but the number of steps.
 
     Raises
     ------
     EraseError
         When another setting is given.
     """
-    for name in given(args, settings):
+    more = [name for name, usual in UNTOLD.items() if getattr(args, name) != usual]
+    for name in (*given(args, settings), *more):
         if name != "steps":
             raise EraseError(
                 f"A resumed run keeps its settings; leave --{name.replace('_', '-')} out."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
 from ..methods.eraseanything.settings import TrainSettings
+from ..settings import check
 from .concepts import add_source, look_up
 from .keep import read_keep_pictures
 from .models import MINIFLUX, add_memory, add_model, budget, open_model, require_vae
@@ -86,13 +87,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset",
         default="",
-        choices=("", *PRESETS),
+        choices=PRESETS,
         metavar="NAME",
         help=f"settings to start from: {', '.join(PRESETS)} (default: what suits the model best)",
     )
     parser.add_argument(
         "--set",
         nargs="+",
+        action="extend",
         default=[],
         metavar="NAME=VALUE",
         help="settings of any method, e.g. --method esd-x --set lr=2e-4 steps=50",
@@ -147,6 +149,8 @@ def _order(args: argparse.Namespace, model: Model, method: Method, folder: Path)
         steps = {} if args.steps is None else {"steps": args.steps}
         return Order(method=method.name, changes=steps, resume=args.resume)
     concepts, changes = find_concepts(args), _changes(args, method)
+    seed = changes.pop("seed", args.seed or 0)
+    check("seed", seed, TrainSettings.about()["seed"])
     settings = method.suited(model, concepts, args.preset, changes)  # what cannot be is told now
     pictures = None
     if args.pictures:
@@ -157,7 +161,7 @@ def _order(args: argparse.Namespace, model: Model, method: Method, folder: Path)
         method.name,
         args.preset,
         changes,
-        args.seed or 0,
+        seed,
         pictures,
         checkpoints=folder,
         replaces=args.overwrite and not args.checkpoints,
@@ -285,4 +289,5 @@ def stopped_sentence(result: Result, path: Path | None, seconds: float) -> str:
             f"The losses diverged after {steps} iterations; the last good weights are in {path}. "
             "Try a lower --lr-low."
         )
-    return f"{path}: {steps} iterations in {clock(seconds)}."
+    done = f"{steps} iterations" if steps else "made"
+    return f"{path}: {done} in {clock(seconds)}."

@@ -70,7 +70,7 @@ def change_sizes(tensors: Mapping[str, Tensor], origin: str) -> dict[str, float]
     sizes = change_norms(lora, origin) if lora or not edit else {}
     if edit:
         changes = WeightEdit.from_tensors(edit, origin).changes
-        sizes |= {name: float(change.norm()) for name, change in changes.items()}
+        sizes |= {name: change.norm().item() for name, change in changes.items()}
     return sizes
 
 

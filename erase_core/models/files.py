@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import EraseError
-from ..files import sha256
+from ..files import parse_json, sha256
 from .base import Model, Slot
 
 PRESETS = "erase.presets"  # in a transformer's metadata, see methods/presets.py
@@ -60,10 +59,18 @@ def read_presets(path: Path) -> Mapping[str, Any]:
     with safe_open(path, framework="pt") as file:
         text = (file.metadata() or {}).get(PRESETS, "{}")
     try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise EraseError(f"{path.name} has presets that are no JSON; take another file.") from error
-    return found if isinstance(found, dict) else {}
+        found = parse_json(text)
+        assert all(isinstance(values, dict) for values in _third_level(found))
+    except (ValueError, AttributeError, AssertionError) as error:
+        raise EraseError(f"The presets in {path.name} are damaged; take another file.") from error
+    return found
+
+
+def _third_level(found: Any) -> Iterator[Any]:
+    """The values of every preset of every method, but for what they were measured on."""
+    for presets in found.values():
+        for preset in presets.values():
+            yield from (value for name, value in preset.items() if name != "measured")
 
 
 def read_linears(path: Path) -> dict[str, Slot]:

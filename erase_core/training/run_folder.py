@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 from ..concepts.sets import ConceptSet
@@ -23,6 +23,7 @@ from ..files import read_json
 from ..writing import flush_folder, free_name, locked, reason
 from .checkpoint import FILES, RUN, DamagedError, Snapshot, read_checkpoint, write_checkpoint
 
+T = TypeVar("T")
 _NAME = re.compile(r"step-(\d{6,})")
 _UNFINISHED = re.compile(r"\.unfinished-[0-9a-f]{8}")
 _REPLACED = re.compile(rf"\.replaced-[0-9a-f]{{8}}-({_NAME.pattern})")
@@ -101,10 +102,20 @@ def run_concepts(path: Path) -> ConceptSet:
 
     EraseError when there is none.
     """
+    return _newest(path, lambda run: ConceptSet.from_json(run["concepts"]))
+
+
+def run_settings(path: Path) -> dict[str, Any]:
+    """The settings of that run as plain JSON values; EraseError as :func:`run_concepts`."""
+    return _newest(path, lambda run: dict(run["settings"]))
+
+
+def _newest(path: Path, read: Callable[[Any], T]) -> T:
+    """What ``read`` finds in the newest readable RUN."""
     for checkpoint in [path] if is_checkpoint(path) else reversed(checkpoints(path)):
         try:
-            return ConceptSet.from_json(read_json(checkpoint / RUN)["concepts"])
-        except (EraseError, KeyError, TypeError):
+            return read(read_json(checkpoint / RUN))
+        except (EraseError, KeyError, TypeError, ValueError):
             continue
     raise EraseError(f"No checkpoint in {path} is whole; start the run anew.")
 

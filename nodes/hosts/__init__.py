@@ -16,15 +16,16 @@ import torch
 
 from ...erase_core.errors import EraseError
 from ...erase_core.miniatures import miniflux
-from ...erase_core.models.base import Model, Sizes, TextEncoder
+from ...erase_core.models.base import Model, TextEncoder
 from ...erase_core.models.files import read_presets
+from ...erase_core.models.flux1.config import FluxConfig
 from . import flux1
 
 BASE = "eraseanything_base"  # a MODEL's attachment: its file
 TRAINED, DRAWN = (512, 512), (1024, 1024)  # pixels of FLUX.1's pictures
 
 
-def sizes(model: Any) -> Sizes:
+def sizes(model: Any) -> FluxConfig:
     """The sizes of a MODEL; EraseError unless it turns a prompt into a picture and is of a family
     that the core knows."""
     config = flux1.sizes(model)
@@ -68,7 +69,7 @@ def picture_size(model: Any, width: int, height: int) -> tuple[int, int]:
     return height or own[0], width or own[1]
 
 
-def is_miniature(config: Sizes) -> bool:
+def is_miniature(config: FluxConfig) -> bool:
     """Whether a MODEL has MiniFlux's sizes rather than FLUX.1's."""
     return config.hidden_size < flux1.FULL.hidden_size and config.depth < 4
 

@@ -20,7 +20,6 @@ from erase_core.cli.main import main
 from erase_core.files import sha256
 from erase_core.methods.eraseanything.trainer import Trainer
 from erase_core.models.base import Conditioning
-from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
 from erase_core.models.flux1.forward import velocity
 from erase_core.models.flux1.load import load_flux
@@ -44,7 +43,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     balanced = miniflux.PRESETS["eraseanything"]["balanced"]["all"]
     own = {"eraseanything": {"balanced": {"all": balanced | SMALL | SIZE}}}
     monkeypatch.setattr(miniflux, "PRESETS", own)
-    monkeypatch.setitem(FAMILY.presets, "eraseanything", own["eraseanything"])
+    monkeypatch.setattr("erase_core.models.files.read_presets", lambda path: own)
 
 
 def files(folder: Path, model: Path) -> list[str]:

@@ -73,6 +73,7 @@ from eraseanything.nodes import (  # noqa: E402
     judging,
     load,
     places,
+    settings,
     train,
 )
 from eraseanything.nodes.hosts import flux1  # noqa: E402
@@ -134,7 +135,7 @@ def slow_full_width() -> dict[str, Any]:
     del tree
     model = unet("default", path)
     made = ConceptSet((Concept("tiger", irrelevant=Bands(near=("lion",), none=("car",))),))
-    settings = TrainSettings(
+    wanted = TrainSettings(
         steps=2, batch=1, rank=8, rollout_steps=2, erase_rollouts=2, keep_rollouts=2, k=1,
         height=64, width=64, activation_checkpointing=True,
     )  # fmt: skip
@@ -142,7 +143,7 @@ def slow_full_width() -> dict[str, Any]:
     with torch.inference_mode(), hosts.training():
         text = _Words(config)
         opened = replace(hosts.open_model(model, load.load_miniflux_clip()), text=text)
-        result = Trainer(opened, made, settings).run()
+        result = Trainer(opened, made, wanted).run()
     for parameter in result.eraser.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape)  # two steps change too little to see
     file = BASE / "models" / "loras" / "full.safetensors"
@@ -429,10 +430,16 @@ def measure_untouched() -> dict[str, Any]:
     broken = json.loads(json.dumps(graph))
     broken["train"]["inputs"]["filename_prefix"] = "broken"
     broken["settings"]["inputs"]["checkpoint_every"] = 1
-    block = BASE / "output" / "eraseanything" / "checkpoints" / "broken.steps"
-    block.parent.mkdir(parents=True, exist_ok=True)
-    block.write_text("a file where a folder is wanted")
+    folder = BASE / "output" / "eraseanything" / "checkpoints" / "broken.steps"
+
+    def block(*_: Any, **__: Any) -> None:
+        if folder.is_dir():
+            shutil.rmtree(folder)
+            folder.write_text("a file where a folder was")
+
+    comfy.utils.set_progress_bar_global_hook(block)
     runner = execute(broken)
+    comfy.utils.set_progress_bar_global_hook(None)
     found["error"] = [runner.success, digest(model) == before, _error(runner)]
     found["error_file"] = len(list((BASE / "models" / "loras").glob("broken*partial-1*")))
 
@@ -565,6 +572,16 @@ def measure_plans() -> list[list[int]]:
         order = train._order(flux, method, made, {"steps": 0}, node, 0)
         plans.append(method.suited(flux, made, order.preset, order.changes))
     return [[getattr(plan, name) for name in node] for plan in plans]
+
+
+def measure_overrides() -> list[dict[str, Any]]:
+    """What Erase Settings ask for as they come, and with a few of them set, 0 among the values."""
+    unset = {item.id: item.default for item in settings._inputs()}
+    more = {
+        "alpha": 0.0, "eta": 0.0, "l_adv": 0.0, "checkpoint_every": 0, "null": "empty",
+        "attention_blocks": "0, 1", "activation_checkpointing": True, "preset": "fast",
+    }  # fmt: skip
+    return [settings.Settings.execute(**values).args[0] for values in (unset, unset | more)]
 
 
 def main() -> None:

@@ -135,6 +135,22 @@ def test_erase_settings_at_their_defaults_leave_several_concepts_what_they_get(
     assert measured["plans"] == [[8, 48, 50, 2], [16, 48 + 5 * 18, 50, 2]]
 
 
+def test_erase_settings_change_what_is_set_and_nothing_else(measured: dict[str, Any]) -> None:
+    assert measured["overrides"] == [
+        {"preset": ""},
+        {
+            "preset": "fast",
+            "alpha": None,
+            "eta": 0,
+            "l_adv": 0,
+            "attention_blocks": [0, 1],
+            "null": "empty",
+            "checkpoint_every": 0,
+            "activation_checkpointing": True,
+        },
+    ]
+
+
 def test_words_and_pictures_meet_in_clips_joint_space(measured: dict[str, Any]) -> None:
     vision = measured["clip_vision"]
     assert "lacks its text projection" in vision["unprojected"]

@@ -309,6 +309,43 @@ def test_preview_combine_and_save(trained: Run, server: Client) -> None:
     assert len(run.ui("look")["images"]) == 1 and len(run.ui("save")["images"]) == 4
 
 
+def test_a_closed_form_goes_wherever_a_lora_goes(server: Client) -> None:
+    solved = train(filename_prefix="solved", method="uce")
+    assert "disconnect them for uce" in server.run(solved).error  # Erase Settings are not its own
+    del solved["train"]["inputs"]["settings"]
+    half = {"weight_1": 0.5, "weight_2": 0.5}
+    graph = solved | draw(["train", 0]) | {
+        "both": node(
+            "EraseAnythingCombine", method="cat", lora_1=["train", 1], lora_2=["train", 1], **half
+        ),
+        "keep": node(
+            "EraseAnythingSave", lora=["both", 0], filename_prefix="halves", folder="models/loras"
+        ),
+        "look": node(
+            "EraseAnythingPreview", model=["load", 0], clip=["load", 1], vae=["load", 2],
+            prompts="a tiger on a green background", strengths="0, 1", seed=1, seeds=1, width=128,
+            height=128, steps=4, guidance=3.5, blur=False, lora=["both", 0],
+        ),
+        "pair": node("SaveImage", images=["look", 1], filename_prefix="pair"),
+    }  # fmt: skip
+    run = server.run(graph)
+    assert run.ok, run.history["status"]
+    (told,) = run.ui("train")["eraseanything_train"]
+    assert told["file"] == "solved_00001.safetensors" and told["stopped"] == "done"
+    assert told["steps"] == 0 and told["history"] == []
+    tensors, metadata = read_tensors(loras(server) / told["file"])
+    assert set(tensors) == {f"diffusion_model.{at}.diff" for at in ("txt_in", "vector_in.in_layer")}
+    assert json.loads(metadata["erase.concepts"])["concepts"][0]["name"] == "tiger"
+    halves, _ = read_tensors(loras(server) / "halves_00001.safetensors")
+    assert all((halves[key] - tensors[key]).abs().max() < 1e-6 for key in tensors)
+    without, erased = (
+        Image.open(server.base / "output" / item["filename"]).convert("RGB")
+        for item in run.ui("pair")["images"]
+    )
+    assert difference(without, erased) > 50
+    assert difference(picture(server, run), erased) <= 1  # the node's own MODEL draws the same
+
+
 def test_the_report_counts_what_is_recognised(trained: Run, server: Client) -> None:
     graph = load() | graphs.concept() | {
         "report": node(

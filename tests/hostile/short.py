@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,8 @@ def shrink(patched: pytest.MonkeyPatch) -> None:
     """MiniFlux in float32, which a CPU is faster at, and its settings for a small run."""
     balanced = miniflux.PRESETS["eraseanything"]["balanced"]["all"]
     small = dict.fromkeys(("balanced", "robust"), {"all": balanced | SMALL})
-    patched.setattr(miniflux, "load", partial(miniflux.load, torch.float32))
+    load = miniflux.load
+    patched.setattr(miniflux, "load", lambda *_: load(torch.float32))
     patched.setattr(miniflux, "PRESETS", {"eraseanything": small})
 
 

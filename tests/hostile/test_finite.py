@@ -19,6 +19,7 @@ from erase_core.errors import EraseError
 from erase_core.models.base import Model
 from erase_core.models.flux1 import FAMILY
 from erase_core.tensors import read_tensors, refuse_unfinite, save_tensors
+from erase_core.training.result import BrokenError
 
 NAME = "transformer.transformer_blocks.0.attn.add_q_proj"
 DOWN, UP, ALPHA = f"{NAME}.lora_A.weight", f"{NAME}.lora_B.weight", f"{NAME}.alpha"
@@ -90,8 +91,9 @@ def test_a_transformer_with_nan_draws_nothing(model: Model) -> None:
 
 def test_a_transformer_with_nan_is_not_trained_on() -> None:
     tree = tiny.make_tree()
-    with damaged(tree), pytest.raises(EraseError, match="draws NaN"):
+    with damaged(tree), pytest.raises(BrokenError, match="draws NaN") as caught:
         tiny.run(tree=tree)
+    assert isinstance(caught.value.cause, EraseError)
 
 
 def test_a_vae_with_nan_draws_nothing(model: Model) -> None:

@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 import torch
-from hostile.short import names, shrink
+from hostile.short import SMALL, names, shrink
 from safetensors import safe_open
 
+import erase_core.miniatures.miniflux as miniflux
 from erase_core.cli.main import main
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
@@ -38,6 +39,7 @@ def start(argv: Sequence[str], log: Path) -> int:
         with log.open("ab") as output:
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has none
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
         code = main(argv)
         sys.stdout.flush()
@@ -75,6 +77,8 @@ def small() -> Iterator[None]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patched:
         shrink(patched)
+        bundle = miniflux.load()  # each child has its own copy
+        patched.setattr(miniflux, "load", lambda *_: bundle)
         yield
     torch.set_num_threads(threads)
 
@@ -151,10 +155,13 @@ class Worksite:
         for path in [*self.mine, self.log]:
             path.write_text("mine")
 
-    def attempt(self, argv: Sequence[str], number: int, after: float) -> int:
-        """Start, send ``number`` after some seconds, and wait; the exit code."""
+    def attempt(self, argv: Sequence[str], number: int, moment: float, second: float) -> int:
+        """Start, send ``number`` at a moment in iterations, each of ``second``; the exit code."""
         child = start(argv, self.log)
-        time.sleep(after)
+        whole, part = divmod(moment, 1)
+        while whole and f"] {whole:.0f}/{SMALL['steps']} " not in self.log.read_text():
+            time.sleep(0.002)
+        time.sleep(part * second)
         os.kill(child, number)
         return wait(child)
 
@@ -183,14 +190,15 @@ class Worksite:
         return how
 
 
-def moments(seed: int, count: int, seconds: float) -> list[float]:
+def moments(seed: int, count: int) -> list[float]:
+    """From the start, by way of every iteration, to the writing of the file."""
     draw = random.Random(seed)
-    return [draw.uniform(0, seconds) for _ in range(count)]
+    return [draw.uniform(0, SMALL["steps"] + 0.5) for _ in range(count)]
 
 
 @pytest.mark.slow
 def test_kills_interrupts_and_terminations(tmp_path: Path) -> None:
-    """30 SIGKILLs, 20 SIGINTs, 20 SIGTERMs, uniformly over the length of an undisturbed run."""
+    """30 SIGKILLs, 20 SIGINTs, 20 SIGTERMs at moments uniform over a run."""
     whole, log = tmp_path / "whole.safetensors", tmp_path / "log.txt"
     for _ in range(2):  # the second is as long as those that follow
         began = time.monotonic()
@@ -198,9 +206,10 @@ def test_kills_interrupts_and_terminations(tmp_path: Path) -> None:
         seconds = time.monotonic() - began
     told: Counter[str] = Counter()
     for number, count in ((signal.SIGKILL, 30), (signal.SIGINT, 20), (signal.SIGTERM, 20)):
-        for index, after in enumerate(moments(number, count, seconds)):
+        for index, moment in enumerate(moments(number, count)):
             site = Worksite(tmp_path / f"{number}-{index}", whole.read_bytes())
-            code = site.attempt([*ARGUMENTS, "--out", str(site.out)], number, after)
+            argv = [*ARGUMENTS, "--out", str(site.out)]
+            code = site.attempt(argv, number, moment, seconds / (SMALL["steps"] + 3))
             allowed = (-number, 0) if number == signal.SIGKILL else (130, 0, -number)
             assert code in allowed, site.log.read_text(errors="replace")[-2000:]
             site.check()
@@ -208,6 +217,8 @@ def test_kills_interrupts_and_terminations(tmp_path: Path) -> None:
             how = site.finish()
             name = signal.Signals(number).name
             told[f"{name}: {how}, code {code}{', partial kept' if kept else ''}"] += 1
+            if number != signal.SIGKILL and 1 <= moment < SMALL["steps"] - 1:
+                assert kept and how == "resumed"
     print(f"\nundisturbed: {seconds:.1f} s")
     print("\n".join(f"{count:3} {what}" for what, count in sorted(told.items())))
     assert told.total() == 70

@@ -11,6 +11,7 @@ import tiny
 
 from erase_core.cli.main import main
 from erase_core.errors import EraseError
+from erase_core.training.result import BrokenError
 
 DRAW = ["generate", "--prompt", "a", "--out", "a.png"]
 
@@ -63,8 +64,9 @@ def test_weights_have_limits(name: str, value: float) -> None:
 def test_states_beyond_the_main_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The system would promise the memory, and end the process when it is wanted."""
     monkeypatch.setattr("erase_core.training.states.main_memory", lambda: 10_000)
-    with pytest.raises(EraseError, match="ask for fewer rollouts"):
+    with pytest.raises(BrokenError, match="ask for fewer rollouts") as caught:
         tiny.run()
+    assert isinstance(caught.value.cause, EraseError)
 
 
 def test_a_run_of_a_thousand_million_rollouts_is_refused(

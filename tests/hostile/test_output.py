@@ -92,9 +92,10 @@ def test_a_reader_who_leaves_has_read_enough() -> None:
 
 
 @full
+@pytest.mark.parametrize("command", ["concepts --list", "methods"])
 @pytest.mark.parametrize("shell", ["{command} > /dev/full", "{command} >&-"])
-def test_a_result_that_is_nowhere_else_is_missed_in_one_sentence(shell: str) -> None:
-    done = run("concepts --list", shell=shell)
+def test_a_result_that_is_nowhere_else_is_missed_in_one_sentence(command: str, shell: str) -> None:
+    done = run(command, shell=shell)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1 and "Cannot write to standard output" in done.stderr
 

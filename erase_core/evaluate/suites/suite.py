@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ...methods.base import plain_name
 from .cell import Cell
 
 # Every row, ours too, is tuned on the first and reported on the second.
@@ -71,7 +72,7 @@ def chosen(
     distant: bool = False,
 ) -> Suite:
     """Every one of these methods on every one of these concepts; "dog+rose" goes together."""
-    methods, seeds = list(methods), list(seeds)
+    methods, seeds = list(dict.fromkeys(map(plain_name, methods))), list(seeds)
     sets = [tuple(name.split("+")) for name in concepts]
     cells = tuple(Cell(m, names, seed) for names in sets for m in methods for seed in seeds)
     return Suite(cells, COUNT, cells if attacked else (), cells if distant else ())

@@ -54,7 +54,11 @@ def train(task: Task, settings: TrainSettings) -> Result:
 
 
 def combined(task: Task, settings: TrainSettings) -> EraserLora:
-    """An eraser for every concept alone, their changes added (ranks stacked)."""
+    """An eraser for every concept alone, their changes added (ranks stacked).
+
+    Only the last one could let the encoders go, and no checkpoint speaks for several runs.
+    """
+    task = replace(task, on_ready=lambda run: None, checkpoints=None)
     parts = []
     for concept in task.concepts.concepts:
         alone = replace(task, concepts=ConceptSet((concept,)))
@@ -86,6 +90,7 @@ METHODS = (
         presets=OURS.name,
         product=False,
         cost=None,
+        finds_room=False,
     ),
     *(
         replace(
