@@ -95,7 +95,7 @@ def check(name: str, value: Any, about: About) -> None:
     if value is None and about.optional:
         return
     if about.many:
-        if not isinstance(value, tuple) or not value:
+        if not isinstance(value, tuple) or not value or "" in value:
             raise EraseError(f"The setting {name} names nothing; write at least one.")
         for item in value:
             _check_one(name, item, about)

@@ -33,6 +33,9 @@ def imports(path: Path) -> Iterator[str]:
     """Modules below erase_core that a file imports, dotted: "models.base"."""
     package = path.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name.partition(".") for alias in node.names]
+            yield from (below for top, _, below in names if top == "erase_core" and below)
         if not isinstance(node, ast.ImportFrom):
             continue
         parts = list(package[: len(package) - node.level + 1]) if node.level else []

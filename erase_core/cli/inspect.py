@@ -118,7 +118,7 @@ def _lines(
             for (kind, shape, dtype), count in shapes.items()
         ),
         "",
-        "size of the change (Frobenius norm of B A)",
+        "size of the change (Frobenius norm)",
         *(
             f"  {_short(block):<32} {size:9.4g}  {'#' * round(BAR * size / most)}"
             for block, size in change.items()

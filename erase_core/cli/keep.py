@@ -10,8 +10,8 @@ from ..errors import EraseError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..methods.eraseanything.trainer import KeepPictures
     from ..models.base import VAE
+    from ..training.states import KeepPictures
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -24,7 +24,7 @@ def read_keep_pictures(folder: Path, vae: VAE, size: tuple[int, int]) -> KeepPic
     """
     import torch
 
-    from ..methods.eraseanything.trainer import KeepPictures
+    from ..training.states import KeepPictures
 
     paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
     if not paths:

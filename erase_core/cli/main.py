@@ -60,9 +60,9 @@ class Parser(argparse.ArgumentParser):
         option = "an argument"
         for word in told:
             name, equals, value = word.partition("=")
-            if name.startswith("--"):
-                option = name
-            if not (value if equals else word).strip() and option != "--prompt":
+            is_option = name.startswith("--")
+            option = name if is_option else option
+            if not (value if is_option and equals else word).strip() and option != "--prompt":
                 self.error(f"{option} is blank; give it a value, or leave it out")
         return super().parse_known_args(told, namespace)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # SIGHUP: the terminal was closed; SIGBREAK: Ctrl-Break, on Windows alone.
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 TOLD = b"\neraseanything: stopping after this iteration; the work so far will be kept.\n"
+STOPPING = b"\neraseanything: stopping after this iteration.\n"
 
 
 @contextmanager
@@ -44,14 +45,15 @@ class Stop:
 
 
 @contextmanager
-def stopping(also: Callable[[], None] = lambda: None) -> Iterator[Stop]:
-    """Let signals end a run after its current step, however many come, and do ``also``."""
+def stopping(also: Callable[[], None] = lambda: None, told: bytes = TOLD) -> Iterator[Stop]:
+    """Let signals end a run after its current step, however many come, and do ``also``; the person
+    is ``told``."""
     state = Stop()
 
     def stop(*_: Any) -> None:
         if not state.asked:
             with suppress(OSError):
-                os.write(2, TOLD)  # print is not safe in a signal handler
+                os.write(2, told)  # print is not safe in a signal handler
         state.asked = True
         also()
 

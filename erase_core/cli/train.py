@@ -16,7 +16,7 @@ from .models import MINIFLUX, add_memory, add_model, budget, open_model, require
 from .output import add_out, check_out, save_picture, say, sentence, tell, warn
 from .progress import Bar, clock
 from .settings import add_settings, given, refuse_settings
-from .signals import stopping
+from .signals import STOPPING, TOLD, stopping
 
 if TYPE_CHECKING:
     from ..api import Erased, Order, Ready
@@ -114,6 +114,10 @@ def run(args: argparse.Namespace) -> int:
         if args.pictures:
             raise EraseError("A checkpoint holds its own pictures; leave --pictures out.")
     method = find_method(args.method)
+    if not method.finds_room:
+        _refuse_options_of_runs(args, method)
+    if method.made == "as it is":
+        raise EraseError(f"{method.name} changes nothing, so there is no file; choose another.")
     folder = _run_folder(args)
     model = open_model(args, placed=not method.finds_room)
     erased = erase_and_save(args, model, _order(args, model, method, folder), args.out)
@@ -125,6 +129,15 @@ def run(args: argparse.Namespace) -> int:
     if erased.result.stopped == "done" and not (args.checkpoints or args.resume):
         remove_checkpoints(folder)
     return _report(args, erased, folder)
+
+
+def _refuse_options_of_runs(args: argparse.Namespace, method: Method) -> None:
+    """Refuse what a method would not look at."""
+    names = ("resume", "checkpoints", "chart", "pictures")
+    told = [f"--{name}" for name in names if getattr(args, name)]
+    told += ["--memory"] * (args.memory != "auto")
+    if told:
+        raise EraseError(f"{method.label} knows no {told[0]}; leave it out.")
 
 
 def _run_folder(args: argparse.Namespace) -> Path:
@@ -212,6 +225,7 @@ def erase_and_save(
     from functools import partial
 
     from .. import api
+    from ..methods.base import find_method
     from ..training.memory import settle
 
     runs: list[Run] = []
@@ -222,7 +236,7 @@ def erase_and_save(
         if not args.json and place is None:
             tell(f"Training takes {found.expected}; {found.kept}.")
 
-    with stopping() as stop:
+    with stopping(told=TOLD if find_method(order.method).finds_room else STOPPING) as stop:
         try:
             return api.erase(
                 model,

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from .. import __version__
 from ..concepts.sets import ConceptSet
+from .base import Eraser
+from .lora import DOWN
 
 FINAL = 20  # iterations over which the final losses are averaged
 
@@ -52,14 +54,29 @@ def metadata(
         "ss_base_model_version": "flux1",
         "ss_sd_model_name": base.name,
         "ss_new_sd_model_hash": base.sha256,
-        "ss_network_module": "peft.tuners.lora",
-        "ss_network_dim": str(settings.get("rank", "")),
-        "ss_network_alpha": str(settings.get("rank", "")),  # the file's: its scale is baked in
         "ss_seed": str(settings.get("seed", "")),
         "ss_steps": str(len(history)),
         "ss_training_comment": f"EraseAnything {__version__}: erases {names}",
     }
     return {"format": "pt"} | {f"erase.{key}": value for key, value in ours.items()} | managers
+
+
+def network(eraser: Eraser | None) -> dict[str, str]:
+    """What LoRA managers read of a file's kind: a LoRA's rank is also its alpha, since the scale is
+    baked in; an edit of whole weights has none."""
+    ranks = [
+        len(tensor)
+        for name, tensor in (eraser.tensors() if eraser else {}).items()
+        if name.endswith(DOWN)
+    ]
+    if not ranks:
+        return {"ss_network_module": "weights"}
+    rank = str(max(ranks))
+    return {
+        "ss_network_module": "peft.tuners.lora",
+        "ss_network_dim": rank,
+        "ss_network_alpha": rank,
+    }
 
 
 def final_losses(history: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -147,9 +147,10 @@ class Method:
         began = time.monotonic()
         made = self.run(task, settings)
         if isinstance(made, Result):
-            return made
+            return replace(made, method=self.name)
         seconds = {"training": time.monotonic() - began}
-        return Result(made, settings.to_dict() | {"seed": task.seed}, seconds=seconds)
+        told = settings.to_dict() | {"seed": task.seed}
+        return Result(made, told, seconds=seconds, method=self.name)
 
     def suited(
         self,

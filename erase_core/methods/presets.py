@@ -38,20 +38,19 @@ def default_preset(model: Model, method: str, wanted: str) -> str:
 def preset_values(model: Model, method: str, preset: str, kinds: Sequence[str]) -> dict[str, Any]:
     """The values of a preset for concepts of these kinds.
 
-    A method without presets for the model has its own defaults, whatever is asked for.
+    A method without presets for the model has its own defaults, which are called DEFAULT.
 
     Raises
     ------
     EraseError
-        When the model has presets for the method, and this one is none of them.
+        When the model has no such preset for the method.
     """
     known = presets(model, method)
-    if not known:
+    if not known and preset == DEFAULT:
         return {}
     if preset not in known:
-        raise EraseError(
-            f"{model.name} has no preset {preset} for {method}; choose from {', '.join(known)}."
-        )
+        told = ", ".join(known or [DEFAULT])
+        raise EraseError(f"{model.name} has no preset {preset} for {method}; choose from {told}.")
     chosen = known[preset]
     parts = ["all", *dict.fromkeys(kinds), *(["several"] if len(kinds) > 1 else [])]
     return {name: value for part in parts for name, value in chosen.get(part, {}).items()}

@@ -16,8 +16,9 @@ Stopped = Literal["done", "cancelled", "diverged"]
 class Result:
     """The ``eraser`` (None: the model stays as it is) and how it came about.
 
-    ``settings`` are those of the method, as plain JSON values; ``history`` has the unweighted
-    losses of every iteration; ``seconds`` counts per phase; ``stopped`` says why the run ended.
+    ``method`` is its name, and ``settings`` are its own, as plain JSON values. ``history`` has the
+    unweighted losses of every iteration; ``seconds`` counts per phase; ``stopped`` says why the run
+    ended.
     """
 
     eraser: Eraser | None
@@ -25,6 +26,7 @@ class Result:
     history: Sequence[Losses] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     stopped: Stopped = "done"
+    method: str = ""
 
 
 class BrokenError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..concepts.sets import ConceptSet
-from ..erasers.metadata import Base, metadata
+from ..erasers.metadata import Base, metadata, network
 from ..errors import EraseError
 from ..writing import free_name
 from .result import Result
@@ -33,7 +33,8 @@ def save_result(result: Result, concepts: ConceptSet, base: Base, path: Path) ->
 
 def file_metadata(result: Result, concepts: ConceptSet, base: Base) -> dict[str, str]:
     """What the file of a run's eraser says about itself."""
-    return metadata(base, concepts, result.settings, result.history, result.stopped)
+    about = metadata(base, concepts, result.settings, result.history, result.stopped)
+    return about | {"erase.method": result.method} | network(result.eraser)
 
 
 def rescue(result: Result, concepts: ConceptSet, base: Base, path: Path) -> Path | None:

@@ -115,7 +115,7 @@ def draws(eraser: Any, model: Model) -> torch.Tensor:
 def test_a_closed_form_is_drawn_with(uce: Path, tmp_path: Path) -> None:
     pictures = []
     for strength in ("", "0", "1"):
-        picture = tmp_path / f"{strength}.png"
+        picture = tmp_path / f"at{strength}.png"
         argv = ["generate", "--prompt", "a cat", "--steps", "2", "--out", str(picture)]
         argv += ["--lora", str(uce), "--strength", strength] if strength else []
         assert main(argv) == 0
@@ -137,7 +137,7 @@ def test_a_closed_form_is_inspected(uce: Path, capsys: pytest.CaptureFixture[str
     assert about["warning"] is None
     assert set(about["change"]) == {"txt_in", "vector_in.in_layer"}
     changes = WeightEdit.load(uce).changes
-    assert about["change"]["txt_in"] == pytest.approx(float(changes["txt_in"].norm()), rel=1e-4)
+    assert about["change"]["txt_in"] == pytest.approx(changes["txt_in"].norm().item(), rel=1e-4)
     assert about["metadata"]["erase.settings"]["ridge"] == find_method("uce").settings().ridge
     assert about["metadata"]["erase.concepts"]["concepts"][0]["name"] == "cat"
 
@@ -230,6 +230,7 @@ def test_our_settings_are_set_either_way(tmp_path: Path) -> None:
         (["--set", "null=never"], "The setting null must be one of"),
         (["--method", "esd-x", "--rank", "3"], "has settings of its own; tell them with --set"),
         (["--method", "unheard"], "There is no method unheard"),
+        (["--method", "untouched"], "untouched changes nothing, so there is no file"),
         (["--method", "uce", "--seed", "-1"], "The setting seed must be a whole number from"),
     ],
 )
@@ -237,6 +238,14 @@ def test_what_cannot_be_set_is_one_sentence(
     more: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert says in refused(capsys, tmp_path / "cat.safetensors", *more)
+
+
+def test_single_erasers_are_added(tmp_path: Path) -> None:
+    """Text encoders outlive the first run, and its checkpoints are none of the second's."""
+    out = tmp_path / "both.safetensors"
+    argv = ["train", "--concept", "cat", "car", "--method", "ours-combined", "--out", str(out)]
+    assert main([*argv, "--checkpoint-every", "2"]) == 0
+    assert {min(tensor.shape) for tensor in read_tensors(out)[0].values()} == {16}
 
 
 # --- going on -------------------------------------------------------------------------------------

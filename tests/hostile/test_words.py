@@ -118,9 +118,12 @@ def test_no_null_prompt_names_the_concept() -> None:
         assert nulls and not [null for null in nulls if named_in(null, ("cat", "kitty"))]
 
 
+BLANK = {"anchor": " ", "targets": " ", "null": "", "rsc": " "}
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [["--anchor", "cat"], ["--anchor", " "], ["--targets", " "], ["--null", ""], ["--rsc", " "]],
+    [["--anchor", "cat"], *(["--set", f"{name}={blank}"] for name, blank in BLANK.items())],
 )
 def test_a_setting_that_cannot_be_ends_in_a_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
@@ -129,6 +132,17 @@ def test_a_setting_that_cannot_be_ends_in_a_sentence(
     assert main(["train", "--concept", "cat", "--out", str(out), *arguments]) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.endswith(".") and "Unexpected" not in said
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", BLANK)
+def test_a_blank_flag_is_wrong_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    out = tmp_path / "cat.safetensors"
+    with pytest.raises(SystemExit) as left:
+        main(["train", "--concept", "cat", "--out", str(out), f"--{name}", BLANK[name]])
+    assert left.value.code == 2 and f"--{name} is blank" in capsys.readouterr().err
     assert not out.exists()
 
 

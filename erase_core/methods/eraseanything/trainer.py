@@ -216,7 +216,8 @@ class Trainer:
     def result(self, stopped: Stopped) -> Result:
         """What the run has so far."""
         seconds = dict(self.reporter.seconds)
-        return Result(self.lora, self.settings.to_dict(), self.history, seconds, stopped)
+        settings = self.settings.to_dict()
+        return Result(self.lora, settings, self.history, seconds, stopped, "eraseanything")
 
     def workload(self) -> Workload:
         """What the run asks of the machine; its prompts must be encoded."""
