@@ -1,0 +1,222 @@
+"""Draw scenes: sprites at places, sizes and tilts that chance chooses, on grounds of a colour."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from .scene import Scene
+from .world import COLOURS, ENTITIES
+
+SIZE = 128
+GRID = 8
+TILT = 12  # degrees either way
+HAND = (255, 205, 160)
+OUTLINE = (120, 80, 50)
+CORNERS = {
+    "middle": (64, 64),
+    "top left": (36, 36),
+    "top right": (92, 36),
+    "bottom left": (36, 92),
+    "bottom right": (92, 92),
+}
+PAIRS = {  # how far each of two stands from the pair's middle
+    "left of": ((-28, 0), (28, 0)),
+    "right of": ((28, 0), (-28, 0)),
+    "above": ((0, -28), (0, 28)),
+    "below": ((0, 28), (0, -28)),
+    "hugging": ((-26, 0), (26, 0)),
+    "kissing": ((-26, 10), (26, 10)),
+    "holding hands with": ((-28, -12), (28, -12)),
+}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An entity with its centre and size in pixels."""
+
+    entity: int
+    x: int
+    y: int
+    size: int
+
+
+class Sprites:
+    """The sprite pack: RGBA squares by ``artist/entity/variant`` or ``person/variant``."""
+
+    def __init__(self, pictures: Mapping[str, Image.Image]) -> None:
+        self.pictures = pictures
+        self.variants: dict[str, list[str]] = {}
+        for key in pictures:
+            self.variants.setdefault(key.rsplit("/", 1)[0], []).append(key)
+
+    @classmethod
+    def load(cls, path: Path) -> Sprites:
+        data = np.load(path)
+        pairs = zip(data["keys"].tolist(), data["pixels"], strict=True)
+        return cls({key: Image.fromarray(pixels) for key, pixels in pairs})
+
+    def choose(
+        self, entity: int, artist: str | None, light: bool, rng: random.Random
+    ) -> Image.Image:
+        """One variant of an entity; line art in white where the ground is dark."""
+        name = ENTITIES[entity].name
+        group = name if ENTITIES[entity].kind == "person" else f"{artist}/{name}"
+        key = rng.choice(self.variants[group])
+        return self.pictures[f"{key}/light" if light and f"{key}/light" in self.pictures else key]
+
+
+def snap(value: float) -> int:
+    return GRID * round(value / GRID)
+
+
+def place(scene: Scene, rng: random.Random) -> list[Placed]:
+    """Where everything of a scene stands, the hindmost first."""
+    if scene.relation:
+        return place_pair(scene, rng)
+    if scene.place:
+        x, y = CORNERS[scene.place]
+        jitter = (rng.randint(-1, 1) * GRID // 2, rng.randint(-1, 1) * GRID // 2)
+        size = rng.choice((52, 60, 68))
+        return [Placed(scene.subjects[0], x + jitter[0], y + jitter[1], size)]
+    if scene.subjects and scene.number == 1 and not scene.spooky:
+        size = rng.randrange(64, 113, 8)
+        return [Placed(scene.subjects[0], *anywhere(size, rng), size)]
+    return scatter(list(scene.subjects * scene.number + scene.spooky), rng)
+
+
+def anywhere(size: int, rng: random.Random) -> tuple[int, int]:
+    """A centre on the grid so that next to nothing is cut off."""
+    room = max(0, SIZE // 2 - size // 2 + 4)
+    return snap(SIZE / 2 + rng.randint(-room, room)), snap(SIZE / 2 + rng.randint(-room, room))
+
+
+def scatter(entities: list[int], rng: random.Random) -> list[Placed]:
+    """Several things at chance places, which overlap a little at most."""
+    if not entities:
+        return []
+    if len(entities) == 1:
+        size = rng.randrange(56, 105, 8)
+        return [Placed(entities[0], *anywhere(size, rng), size)]
+    size = rng.choice({2: (52, 60), 3: (44, 52), 4: (44, 48)}[len(entities)])
+    for attempt in range(1000):
+        spots = [anywhere(size, rng) for _ in entities]
+        apart = min(math.dist(a, b) for i, a in enumerate(spots) for b in spots[:i])
+        if apart >= size * (0.95 - 0.0002 * attempt):
+            break
+    return [Placed(entity, x, y, size) for entity, (x, y) in zip(entities, spots, strict=True)]
+
+
+def place_pair(scene: Scene, rng: random.Random) -> list[Placed]:
+    """Two in a relation: the first is its subject. What holds another stands behind it."""
+    a, b = scene.subjects
+    x, y = 64 + rng.choice((-8, 0, 8)), 64 + rng.choice((-8, 0, 8))
+    if scene.relation == "inside":
+        return [Placed(b, 64, 64, 120), Placed(a, 64, 64, rng.choice((52, 60)))]
+    size = rng.choice((52, 56, 60))
+    offsets = list(PAIRS[scene.relation or ""])
+    marked = scene.relation in ("hugging", "kissing", "holding hands with")
+    if marked and rng.random() < 0.5:
+        offsets.reverse()
+    slack = 0 if marked else GRID // 2
+    return [
+        Placed(
+            entity, x + dx + rng.randint(-slack, slack), y + dy + rng.randint(-slack, slack), size
+        )
+        for entity, (dx, dy) in zip((a, b), offsets, strict=True)
+    ]
+
+
+def shade(colour: tuple[int, ...], by: float) -> tuple[int, int, int]:
+    """A colour moved towards white (by > 0) or black."""
+    goal = 255 if by > 0 else 0
+    red, green, blue = (round(c + (goal - c) * abs(by)) for c in colour)
+    return red, green, blue
+
+
+def ground(colour: str, kind: str, rng: random.Random) -> Image.Image:
+    """A plain, graded, striped, dotted or checked ground of a colour, 128 x 128 RGBA."""
+    base = tuple(max(0, min(255, c + rng.randint(-12, 12))) for c in COLOURS[colour])
+    sign = 1 if colour == "black" else rng.choice((-1, 1))
+    rows, columns = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
+    angle = rng.choice((0, 45, 90, 135)) * math.pi / 180
+    along = rows * math.sin(angle) + columns * math.cos(angle)
+    step = rng.choice((12, 16, 20, 24))
+    if kind == "gradient":
+        mix = (along - along.min()) / (along.max() - along.min())
+    elif kind == "stripes":
+        mix = (along // step % 2).astype(np.float32)
+    elif kind == "dots":
+        centre = (np.hypot(rows % step - step / 2, columns % step - step / 2)) < step * 0.28
+        mix = centre.astype(np.float32)
+    elif kind == "checks":
+        mix = ((rows // step + columns // step) % 2).astype(np.float32)
+    else:
+        mix = np.zeros((SIZE, SIZE), np.float32)
+    other = shade(base, sign * (0.5 if kind == "gradient" else 0.28))
+    pixels = np.array(base) * (1 - mix[..., None]) + np.array(other) * mix[..., None]
+    return Image.fromarray(pixels.round().astype(np.uint8)).convert("RGBA")
+
+
+def paste(picture: Image.Image, sprite: Image.Image, spot: Placed, rng: random.Random) -> None:
+    """A sprite at its spot, tilted and mirrored by chance."""
+    if rng.random() < 0.5:
+        sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    sprite = sprite.resize((spot.size, spot.size), Image.Resampling.LANCZOS)
+    sprite = sprite.rotate(rng.uniform(-TILT, TILT), Image.Resampling.BICUBIC, expand=True)
+    layer = Image.new("RGBA", picture.size)
+    layer.paste(sprite, (spot.x - sprite.width // 2, spot.y - sprite.height // 2))
+    picture.alpha_composite(layer)
+
+
+def heart(x: float, y: float, r: float) -> list[tuple[float, float]]:
+    """The outline of a heart of half width r around (x, y)."""
+    points = []
+    for step in range(40):
+        t = step / 40 * 2 * math.pi
+        up = 13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)
+        points.append((x + r * math.sin(t) ** 3, y - r * up / 16))
+    return points
+
+
+def marks(picture: Image.Image, relation: str | None, spots: list[Placed]) -> None:
+    """What shows a relation besides the places: a frame, arms, a heart, joined hands."""
+    if relation is None or len(spots) < 2:
+        return
+    draw = ImageDraw.Draw(picture)
+    x = sum(spot.x for spot in spots[:2]) / 2
+    y = sum(spot.y for spot in spots[:2]) / 2
+    if relation == "inside":
+        draw.ellipse((27, 27, 101, 101), fill=(250, 250, 250), outline=(90, 90, 90), width=2)
+    elif relation == "hugging":
+        box = (x - 52, y + 4, x + 52, y + 50)
+        draw.arc(box, 20, 160, fill=HAND, width=9)
+        draw.arc(box, 20, 160, fill=OUTLINE, width=1)
+    elif relation == "kissing":
+        draw.polygon(heart(x, y - 44, 17), fill=(235, 30, 70), outline=(255, 255, 255))
+    elif relation == "holding hands with":
+        for spot in spots[:2]:
+            draw.line((spot.x, y + 24, x, y + 44), fill=HAND, width=8)
+        draw.ellipse((x - 9, y + 35, x + 9, y + 53), fill=HAND, outline=OUTLINE, width=2)
+
+
+def render(scene: Scene, sprites: Sprites, rng: random.Random) -> Image.Image:
+    """A picture of the scene, 128 x 128 RGB; what it leaves open is drawn by chance."""
+    colour = scene.colour or rng.choice(list(COLOURS))
+    picture = ground(colour, scene.ground or "plain", rng)
+    light = colour in ("black", "blue", "purple")
+    spots = place(scene, rng)
+    for index, spot in enumerate(spots):
+        if index == 1 and scene.relation == "inside":
+            marks(picture, scene.relation, spots)
+        white = light and not (index == 1 and scene.relation == "inside")
+        paste(picture, sprites.choose(spot.entity, scene.artist, white, rng), spot, rng)
+    if scene.relation != "inside":
+        marks(picture, scene.relation, spots)
+    return picture.convert("RGB")
