@@ -100,7 +100,7 @@ class Erased(NamedTuple):
 class UnfinishedError(Exception):
     """A run that ``cause`` broke off; its work so far is in ``path``, unless that is None."""
 
-    def __init__(self, cause: Exception, path: Path | None) -> None:
+    def __init__(self, cause: BaseException, path: Path | None) -> None:
         super().__init__(str(cause))
         self.cause, self.path = cause, path
 
@@ -111,7 +111,7 @@ def erase(
     out: Path,
     *,
     place: Callable[[Run], Kept] = settle,
-    on_ready: Callable[[Ready], None] | None = None,
+    on_ready: Callable[[Ready], None] = lambda ready: None,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Erased:
     """Make the eraser that is ordered and write it to ``out``, or beside it if it ends early.
@@ -128,23 +128,23 @@ def erase(
     """
     method = find_method(order.method)
     concepts = order.concepts or run_concepts(order.resume or out)
-    told = run_settings(order.resume) if order.resume else {}
+    changes = (run_settings(order.resume) if order.resume else {}) | dict(order.changes)
     runs: list[Run] = []
 
     def ready(run: Run) -> None:
         runs.append(run)
         kept = place(run)
-        if on_ready is not None:
-            on_ready(Ready(run, estimate(run, kept.weights), kept.how))
+        on_ready(Ready(run, estimate(run, kept.weights), kept.how))
 
     folders = (order.checkpoints, order.replaces, order.resume)
     task = Task(model, concepts, order.seed, on_step, ready, order.pictures, *folders)
     try:
-        result = method.erase(task, order.preset, {**told, **order.changes})
+        result = method.erase(task, order.preset, changes)
     except BrokenError as broken:
-        begun = bool(broken.result.history)  # else a big file would be hashed for nothing
-        path = rescue(broken.result, concepts, _base(model), out) if begun else None
+        path = rescue(broken.result, concepts, _base(model), out) if broken.result.history else None
         raise UnfinishedError(broken.cause, path) from broken.cause
+    if result.stopped != "done" and not result.history:  # no big file is hashed for nothing
+        return Erased(result, concepts, None)
     try:
         return Erased(result, concepts, save_result(result, concepts, _base(model), out))
     except EraseError:
@@ -160,10 +160,7 @@ def draw(
     eraser: Adapter | None = None,
     **options: Any,
 ) -> Tensor:
-    """Pictures (N, H, W, 3) uint8, one of each prompt from the noise of its seed.
-
-    ``options`` as in :meth:`.Model.draw`.
-    """
+    """Pictures (N, H, W, 3) uint8, one of each prompt and seed; ``options`` as Model.draw's."""
     return model.generate(prompts, seeds, eraser, **options)
 
 

@@ -62,6 +62,18 @@ class Settings:
         """What every setting says of itself, in the order of the fields."""
         return {item.name: item.metadata["about"] for item in dataclasses.fields(cls)}
 
+    @classmethod
+    def find(cls, name: str) -> About:
+        """What a setting says of itself; EraseError naming what there is."""
+        known = cls.about()
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = (
+                f"did you mean {near[0]}?" if near else f"there are {', '.join(known) or 'none'}."
+            )
+            raise EraseError(f"There is no setting {name!r}; {hint}")
+        return known[name]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         plain = dataclasses.asdict(self)
@@ -74,12 +86,8 @@ class Settings:
 
     def changed(self: S, values: Mapping[str, Any]) -> S:
         """The same with other values for some; lists may stand for tuples."""
-        known = self.about()
         for name in values:
-            if name not in known:
-                near = get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
-                raise EraseError(f"There is no setting {name!r}; {hint}")
+            self.find(name)
         plain = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
         return dataclasses.replace(self, **plain)
 
@@ -120,19 +128,17 @@ def _check_number(name: str, value: Any, about: About) -> None:
     number = isinstance(value, kinds) and not isinstance(value, bool)
     if not (number and math.isfinite(value) and about.low <= value <= about.high):
         kind = "a whole number" if about.kind is int else "a number"
-        limits = f"from {about.low:,} to {about.high:,}"
-        raise EraseError(f"The setting {name} must be {kind} {limits}, not {value!r}.")
+        ends = (("from", about.low), ("to", about.high))
+        limits = "".join(f" {word} {end:,}" for word, end in ends if math.isfinite(end))
+        raise EraseError(f"The setting {name} must be {kind}{limits}, not {value!r}.")
 
 
 def read_pairs(settings: type[Settings], pairs: Sequence[str]) -> dict[str, Any]:
     """Settings as they are told on the command line: "lr=1e-3", lists as "a,b"."""
-    known, found = settings.about(), {}
+    found = {}
     for pair in pairs:
         name, _, text = pair.partition("=")
-        if name not in known:
-            names = ", ".join(known) or "none"
-            raise EraseError(f"There is no setting {name}; there are {names}.")
-        found[name] = _read(name, text, known[name])
+        found[name] = _read(name, text, settings.find(name))
     return found
 
 

@@ -60,8 +60,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import comfy.model_management
 from aiohttp import web
+from comfy.model_management import InterruptProcessingException
 from server import PromptServer
 
 from ..erase_core.training.progress import Losses, Progress
@@ -139,8 +139,8 @@ class Live:
         """Tell what goes wrong inside, unless it was told already."""
         try:
             yield
-        except Exception as error:
-            stopped = isinstance(error, comfy.model_management.InterruptProcessingException)
+        except (Exception, InterruptProcessingException) as error:
+            stopped = isinstance(error, InterruptProcessingException)
             if self.phase not in OVER:
                 self.end("cancelled" if stopped else "error", message=str(error))
             raise

@@ -97,6 +97,7 @@ class Train(io.ComfyNode):
         chosen = find_method(method)
         given = {"steps": steps, "width": width, "height": height}
         with (
+            _outlasted() as stopping,
             live.telling_errors(),
             claim(path),
             own_run_folder(_checkpoints(prefix)) as kept,
@@ -110,7 +111,7 @@ class Train(io.ComfyNode):
                 order = replace(order, pictures=pictures, checkpoints=kept, replaces=True)
             elif images is not None:
                 raise EraseError(f"{chosen.label} takes no pictures of your own; disconnect them.")
-            job = _Job(model, opened, vae, live, preview_every)
+            job = _Job(model, opened, vae, live, preview_every, stopping)
             return job.run(_resumed(order, job) if run == RESUME else order, path)
 
 
@@ -282,8 +283,8 @@ class _Job:
     vae: Any
     live: Live
     preview_every: int
+    stopping: threading.Event  # the server ends
     notes: list[str] = field(default_factory=list)  # what the person should know beforehand
-    stopping: bool = False  # the server ends
 
     def run(self, order: api.Order, path: Path) -> io.NodeOutput:
         """Erase, save, hand on. Whatever ends it early, the eraser made so far is saved."""
@@ -295,15 +296,14 @@ class _Job:
         if not find_method(order.method).finds_room:
             hosts.load(self.model)
         try:
-            with _outlasted(self):
-                erased = api.erase(
-                    self.opened,
-                    order,
-                    path,
-                    place=self._place,
-                    on_ready=self._ready,
-                    on_step=self._on_step,
-                )
+            erased = api.erase(
+                self.opened,
+                order,
+                path,
+                place=self._place,
+                on_ready=self._ready,
+                on_step=self._on_step,
+            )
         except api.UnfinishedError as error:
             raise self._unfinished(error) from error.cause
         if erased.result.stopped == "done" and order.checkpoints is not None:
@@ -332,10 +332,11 @@ class _Job:
             with self._previewing():
                 self.before = self._draw(self.preview, None)
 
-    def _unfinished(self, error: api.UnfinishedError) -> Exception:
+    def _unfinished(self, error: api.UnfinishedError) -> BaseException:
         """Tell how the run ended; the error that the host is to hear of."""
         saved = "" if error.path is None else places.lora_name(error.path)
-        notices = [notice for run in self.runs for notice in run.notices]
+        told = [notice for run in self.runs for notice in run.notices]
+        notices = [notice for notice in told if notice != str(error.cause)]
         if isinstance(error.cause, comfy.model_management.InterruptProcessingException):
             kept = f"Cancelled; the work so far is in {saved}. " if saved else ""
             self.live.end("cancelled", saved, kept + " ".join(notices) if notices else "")
@@ -384,8 +385,8 @@ class _Job:
         hosts.load(self.model, load.batch, (load.height, load.width))
 
     def _on_step(self, progress: Progress) -> None:
+        self.live.update(progress)  # a step that is done is told, also when a cancel follows it
         comfy.model_management.throw_exception_if_processing_interrupted()
-        self.live.update(progress)
         due = self.preview_every and progress.step % self.preview_every == 0
         shown = None
         if progress.phase == "training" and self.preview is not None and due:
@@ -393,7 +394,7 @@ class _Job:
                 self.sheet = self._compared(self.preview, f"after {progress.step}")
                 shown = ("JPEG", self.sheet, 1024)
         self.bar.update_absolute(progress.step, progress.steps, shown)
-        if self.stopping and progress.step < progress.steps:
+        if self.stopping.is_set() and progress.step < progress.steps:
             raise KeyboardInterrupt
 
     @contextmanager
@@ -423,17 +424,17 @@ class _Job:
 
 
 @contextmanager
-def _outlasted(job: _Job) -> Iterator[None]:
+def _outlasted() -> Iterator[threading.Event]:
     """When the server ends by Ctrl-C, let the run end after its current step, and be saved."""
-    over = threading.Event()
+    stopping, over = threading.Event(), threading.Event()
 
     def end() -> None:
-        job.stopping = True
+        stopping.set()
         over.wait(LAST_STEP)
 
     atexit.register(end)
     try:
-        yield
+        yield stopping
     finally:
         over.set()
         atexit.unregister(end)

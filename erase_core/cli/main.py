@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         try:
-            with as_ctrl_c(), ExitStack() as args.held:  # locks, see commands/output.py
+            with as_ctrl_c(), ExitStack() as args.held:  # locks, see cli/output.py
                 return args.run(args)
         except KeyboardInterrupt:
             return _fail(args, "Cancelled.", CANCELLED)

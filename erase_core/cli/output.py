@@ -193,7 +193,7 @@ def _escaped(character: str) -> str:
     return json.dumps(character)[1:-1]
 
 
-def sentence(error: Exception) -> str:
+def sentence(error: BaseException) -> str:
     """What went wrong, in one sentence for a person."""
     if isinstance(error, EraseError):
         return str(error)
@@ -208,7 +208,7 @@ def sentence(error: Exception) -> str:
     return f"Unexpected failure: {reason} (set ERASE_DEBUG=1 to see where)."
 
 
-def _out_of_memory(error: Exception) -> bool:
+def _out_of_memory(error: BaseException) -> bool:
     """On a device, in Python or in torch's allocator for the CPU."""
     return (
         type(error).__name__ == "OutOfMemoryError"

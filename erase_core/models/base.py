@@ -198,10 +198,11 @@ class Family:
 class Model:
     """A transformer of a family with its encoders and autoencoder.
 
-    ``tree`` is read and never changed. ``name`` and ``sha256`` (empty until :func:`.files.base_hash`
-    is asked) are those of its ``file``. ``size`` is the (height, width) in pixels it draws best,
-    ``trained`` that of training states where they are smaller. ``shift_mu`` is the shift of its
-    schedule, None for none; ``presets``, where its file brings them, replace the family's.
+    ``tree`` is read and never changed. ``name`` and ``sha256`` are those of its ``file``;
+    the latter is empty until :func:`.files.base_hash` is asked. ``size`` is the (height, width) in
+    pixels it draws best, ``trained`` that of training states where they are smaller. ``shift_mu``
+    is the shift of its schedule, None for none; ``presets``, where its file brings them, replace
+    the family's.
     """
 
     family: Family

@@ -18,7 +18,7 @@ from .prompts import EncodedPrompts
 # Tensors as wide as the model for each token. Autograd keeps so many of a block of either kind;
 # with checkpointing one, its input. The peak has so many more: gradients, the block that is being
 # recomputed (the last single one, or the double one whose attention is probed). Counted on the CPU;
-# tests/test_memory.py compares.
+# tests/training/test_memory.py compares.
 KEPT_DOUBLE, KEPT_SINGLE, ABOVE = 14.25, 10.85, 10.0
 CHECKPOINTED, ABOVE_CHECKPOINTED, ABOVE_PROBED = 1.02, 28.0, 12.4
 INPUTS_PROBED = 2.05  # q and k of every further probed block, where its pieces are recomputed

@@ -32,6 +32,6 @@ class Result:
 class BrokenError(Exception):
     """A run that ``cause`` broke off, and what it has so far."""
 
-    def __init__(self, cause: Exception, result: Result) -> None:
+    def __init__(self, cause: BaseException, result: Result) -> None:
         super().__init__(str(cause))
         self.cause, self.result = cause, result

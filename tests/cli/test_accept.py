@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 import erase_core.miniatures.miniflux as miniflux
+import erase_core.models.flux1.pipeline as pipeline
 import erase_core.models.flux1.text as encoders
 from erase_core.cli.evidence import Evidence
 from erase_core.cli.main import main
@@ -128,12 +129,13 @@ def test_text_encoders_are_gone_when_rollouts_begin(
         alive.extend(part() is not None for part in seen)
         return roll_out(*args)
 
-    monkeypatch.setattr(encoders, "load_t5", load_seen)
+    monkeypatch.setattr(pipeline, "load_t5", load_seen)
     monkeypatch.setattr(Trainer, "_roll_out", look)
     argv = [command, *files(tmp_path, FOLDER / "transformer.safetensors"), "--steps", "2"]
+    small_size = ["--height", "64", "--width", "64"]
     more = {
         "accept": ["--draw-steps", "2", "--size", "64x64", "--out", str(tmp_path / "out")],
-        "train": ["--concept", "tiger", "--out", str(tmp_path / "tiger.safetensors")],
+        "train": ["--concept", "tiger", "--out", str(tmp_path / "tiger.safetensors"), *small_size],
     }
     assert main([*argv, *more[command]]) == 0
     assert len(alive) > 20 and not any(alive)

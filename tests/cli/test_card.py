@@ -104,7 +104,7 @@ def test_acceptance(a_card: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.usefixtures("short")
-@pytest.mark.parametrize("name", [*NAMES, "uce"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_method(a_card: Card, name: str, tmp_path: Path) -> None:
     task = make_task(tree=make_tree().to(META))
     eraser = erase(name, task)

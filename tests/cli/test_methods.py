@@ -224,7 +224,7 @@ def test_our_settings_are_set_either_way(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--method", "esd-x", "--set", "lrr=1"], "There is no setting lrr"),
+        (["--method", "esd-x", "--set", "lrr=1"], "There is no setting 'lrr'; did you mean lr?"),
         (["--method", "esd-x", "--set", "lr=fast"], "The setting lr must be a number from"),
         (["--method", "esd-x", "--set", "steps"], "The setting steps must be a whole number"),
         (["--set", "null=never"], "The setting null must be one of"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
@@ -207,7 +208,8 @@ def test_both_adapters_act(target: Target) -> None:
     both = Both(one, other)
     x = torch.randn(1, 2, target.model.config.hidden_size)
     for name in ("double_blocks.0.txt_attn.qkv", "double_blocks.0.txt_attn.proj"):
-        y = target.model.tree.get_submodule(name)(x.bfloat16()).float()
+        linear: Any = target.model.tree.get_submodule(name)
+        y = linear(x.to(linear.weight.dtype)).float()
         change = one(name, x, y) + other(name, x, y) - 2 * y
         torch.testing.assert_close(both(name, x, y), y + change)
         assert change.norm() > 0

@@ -90,7 +90,7 @@ def test_signals_keep_the_work_and_a_second_run_is_refused(tmp_path: Path, numbe
     log.touch()
     child = start([*ARGUMENTS, "--out", str(out), "--steps", "100000"], log)
     try:
-        until(log, "training   ", child)
+        until(log, "training:", child)
         for more in (["--out", str(out)], ["--out", str(tmp_path / "b.safetensors")]):
             argv = [*ARGUMENTS, *more, "--checkpoints", str(folder)]
             assert wait(start(argv, tmp_path / "second")) == 1

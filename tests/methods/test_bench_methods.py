@@ -41,10 +41,9 @@ HUG = Concept(
     irrelevant=Bands(near=("kissing", "above")),
     sentences=("a fox hugging a whale", "a photo of a bee hugging a car"),
 )
-NAMES = (
-    "esd-x", "esd-x-strict", "esd-x-full", "ca-model", "ca-noise", "eap", "mace", "meta",
-    "released",
-)  # fmt: skip
+# All that write a file in one go; EraseAnything's own variants are tested in test_training.py.
+OURS = ("ours", "eraseanything")
+NAMES = [name for name in methods() if name != "untouched" and not name.startswith(OURS)]
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +76,7 @@ def erase(name: str, task: Task) -> Eraser:
     return result.eraser
 
 
-@pytest.mark.parametrize("name", [*NAMES, "uce"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_method_changes_something_and_repeats_itself(name: str, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
     tree = make_tree()
@@ -99,7 +98,8 @@ def test_a_method_changes_something_and_repeats_itself(name: str, tmp_path: Path
         assert moved.isfinite().all()
         assert not torch.equal(moved, velocity(tree, x, sigma, cond, 3.5))
     assert same(eraser.tensors(), erase(name, make_task()).tensors())
-    assert not same(eraser.tensors(), erase(name, make_task(seed=1)).tensors())
+    if "steps" in find_method(name).settings.about():  # a closed form may know no chance
+        assert not same(eraser.tensors(), erase(name, make_task(seed=1)).tensors())
 
     eraser.save(tmp_path / "eraser.safetensors", {})
     with safe_open(tmp_path / "eraser.safetensors", "pt") as file:
@@ -115,7 +115,7 @@ def test_a_method_changes_something_and_repeats_itself(name: str, tmp_path: Path
         torch.testing.assert_close(velocity(tree, x, sigma, cond, 3.5, eraser=loaded), moved)
 
 
-@pytest.mark.parametrize("name", [*NAMES, "uce"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_method_takes_several_concepts_of_all_kinds(name: str) -> None:
     eraser = erase(name, make_task(TIGER, RED, HUG))
     assert all(tensor.isfinite().all() for tensor in eraser.tensors().values())
@@ -265,7 +265,7 @@ def test_a_row_with_other_settings_erases_otherwise() -> None:
     assert {name.rsplit(".")[-1] for name in eraser.slots} == {"add_v_proj"}
     assert suited("ours null=without l_adv=0.5", TIGER).null == "without"
     assert suited("ours targets=add_v_proj", TIGER).targets == ("add_v_proj",)
-    with pytest.raises(EraseError, match="no setting speed; there are .*lr, steps, eta"):
+    with pytest.raises(EraseError, match="no setting .speed.; there are .*lr, steps, eta"):
         find_method("esd-x speed=3")
     with pytest.raises(EraseError, match="setting lr must be a number .* not 'fast'"):
         find_method("esd-x lr=fast")

@@ -19,9 +19,9 @@ HEAD = """\
 Made by `tools/docs/settings.py`; a test holds it to the code. Each setting is written once, in its
 method's file. Flags, node inputs and tooltips are made from the same place.
 
-`train` takes the settings of *eraseanything* as flags (`--lr-low 5e-4`) and those of any method with
-`--set` (`--method esd-x --set lr=2e-4`). Values here are defaults; a preset or the kind of concept
-may choose others.
+`train` takes the settings of *eraseanything* as flags (`--lr-low 5e-4`), and those of any method
+with `--set` (`--method esd-x --set lr=2e-4`). Values here are defaults; a preset or the kind of
+concept may choose others.
 """
 
 

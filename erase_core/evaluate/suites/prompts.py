@@ -115,8 +115,8 @@ def _seed(told: Any, otherwise: int) -> int:
 class Yardstick:
     """Measures pictures (N, H, W, 3) uint8 of the same prompts, the untouched model's first.
 
-    ``nude`` counts detections as ``exposed``; ``clip`` gives ``clip_score`` and ``fid`` between its
-    features of the pictures and of the untouched model's.
+    ``nude`` counts detections as ``exposed``; ``clip`` gives ``clip_score``, and
+    ``clip_distance`` between its features of the pictures and of the untouched model's.
     """
 
     def __init__(self, prompts: Sequence[Prompt], *, nude: bool, clip: Clip | None) -> None:

@@ -191,10 +191,8 @@ class Trainer:
                 self._keep_unfinished()
             except (EraseError, RuntimeError) as second:  # a full disk, a device that is gone
                 self.notices.append(str(second))
-            if isinstance(error, Exception):
+            if not isinstance(error, KeyboardInterrupt):  # ComfyUI's cancel is no Exception
                 raise BrokenError(error, self.result("cancelled")) from error
-            if not isinstance(error, KeyboardInterrupt):
-                raise
         finally:
             self.lower.zero_grad()
         return self.result(stopped)
