@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -85,6 +86,11 @@ def command(base: Path, *more: str) -> list[str]:
     return [str(PYTHON), "main.py", "--cpu", *own, *more]
 
 
+def hears_ctrl_c() -> None:
+    """A shell's background jobs ignore Ctrl-C, and so do their children unless they are told."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @contextmanager
 def running(base: Path, environment: dict[str, str], *more: str) -> Iterator[Client]:
     """A live server; its log is kept beside the base directory."""
@@ -97,6 +103,7 @@ def running(base: Path, environment: dict[str, str], *more: str) -> Iterator[Cli
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
+            preexec_fn=hears_ctrl_c,
         )
     client = Client(port, base, process.pid)
     try:

@@ -143,6 +143,11 @@ def test_a_process_that_dies_in_a_checkpoint_leaves_one(tmp_path: Path, moment: 
     assert not found.damaged and not [n for n in names(tmp_path) if LITTER.fullmatch(n)]
 
 
+def over(child: int) -> bool:
+    """Whether a child has ended; its exit code is still to be read."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 class Worksite:
     """A folder with the person's files in every place that a run writes to."""
 
@@ -150,6 +155,7 @@ class Worksite:
         self.folder, self.whole = folder, whole
         self.out, self.checkpoints = folder / "cat.safetensors", folder / "cat.checkpoints"
         self.log = folder / "log.txt"
+        self.seen = 0  # iterations that the bar had told when the signal was sent
         self.checkpoints.mkdir(parents=True)
         self.mine = [folder / "cat.txt", folder / "cat.partial.txt", self.checkpoints / "notes.txt"]
         for path in [*self.mine, self.log]:
@@ -159,11 +165,17 @@ class Worksite:
         """Start, send ``number`` at a moment in iterations, each of ``second``; the exit code."""
         child = start(argv, self.log)
         whole, part = divmod(moment, 1)
-        while whole and f"] {whole:.0f}/{SMALL['steps']} " not in self.log.read_text():
+        while self.reached() < whole and not over(child):
             time.sleep(0.002)
         time.sleep(part * second)
         os.kill(child, number)
+        self.seen = self.reached()
         return wait(child)
+
+    def reached(self) -> int:
+        """The last iteration that the bar has told."""
+        told = re.findall(rf"training:.*\| (\d+)/{SMALL['steps']} \[", self.log.read_text())
+        return int(told[-1]) if told else 0
 
     def check(self) -> None:
         """Nothing of the person's is lost, no file under a real name is half."""
@@ -217,7 +229,8 @@ def test_kills_interrupts_and_terminations(tmp_path: Path) -> None:
             how = site.finish()
             name = signal.Signals(number).name
             told[f"{name}: {how}, code {code}{', partial kept' if kept else ''}"] += 1
-            if number != signal.SIGKILL and 1 <= moment < SMALL["steps"] - 1:
+            # A signal after the last iteration but one lets the run end; the bar tells 0.1 s late.
+            if number != signal.SIGKILL and 1 <= site.seen < SMALL["steps"] - 2:
                 assert kept and how == "resumed"
     print(f"\nundisturbed: {seconds:.1f} s")
     print("\n".join(f"{count:3} {what}" for what, count in sorted(told.items())))
