@@ -269,6 +269,7 @@ def test_the_peak_is_as_predicted(placement: Placement, checkpointing: bool, pix
     assert said == pytest.approx(held, rel=0.06)
 
 
+@pytest.mark.slow  # a minute each where bfloat16 is slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize(
     "pixels", [384, 544]
@@ -279,6 +280,7 @@ def test_so_is_that_of_several_probed_blocks(pixels: int, checkpointing: bool) -
     assert said == pytest.approx(held, rel=0.06)
 
 
+@pytest.mark.slow  # a minute each where bfloat16 is slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize(
     "changes", [{"l_adv": 1.0}, {"targets": IMAGE}, {"l_adv": 1.0, "targets": IMAGE}], ids=str
