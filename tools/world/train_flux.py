@@ -117,7 +117,8 @@ class Student(nn.Module):
 
     def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> tuple[Tensor, Tensor]:
         """Velocity like ``x`` (B, 16, h, w), and the projected image states after the double
-        blocks (B, h w / 4, 128). As :func:`erase_core.flux.forward.flux_forward`, at guidance 1."""
+        blocks (B, h w / 4, 128). As
+        :func:`erase_core.models.flux1.forward.flux_forward`, at guidance 1."""
         run = Pass(self.flux, None, None, False)
         img, rows, columns = patchify(x)
         img, txt = run.linear("img_in", img), run.linear("txt_in", cond.context)
