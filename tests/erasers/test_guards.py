@@ -1,0 +1,147 @@
+"""Guards: what they take out, when, and what a file of theirs holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import CONCEPTS, make_model
+from torch import Tensor
+
+from erase_core.concepts.sets import Concept, ConceptSet
+from erase_core.erasers.guards.base import Guard, find_guard, guards
+from erase_core.erasers.guards.dve import DveSettings, lean, take_out
+from erase_core.errors import EraseError
+from erase_core.models.sampling import noise, sigmas
+
+PROMPTS = ["a tiger in the snow", "a rose and a house"]
+NOISE = torch.cat([noise(seed, 1, 32, 48) for seed in (1, 2)])
+
+
+def guard(**settings: object) -> Guard:
+    return Guard(find_guard("dve"), CONCEPTS, DveSettings.from_dict({"anchor": "lion", **settings}))
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_what_is_taken_out_is_the_part_along_the_concept_measured_from_the_anchor() -> None:
+    concept, anchor = normal(0, 3, 4, 2, 2), normal(1, 3, 4, 2, 2)
+    across = normal(2, 3, 4, 2, 2)
+    across -= lean(across + anchor, concept, anchor).view(-1, 1, 1, 1) * (concept - anchor)
+    wanted = torch.tensor([0.8, -0.5, 0.2])
+    ours = anchor + across + wanted.view(-1, 1, 1, 1) * (concept - anchor)
+    torch.testing.assert_close(lean(ours, concept, anchor), wanted)
+    left, part = take_out(ours, concept, anchor, 1.0, threshold=0.25)
+    torch.testing.assert_close(part, torch.tensor([0.8, 0.0, 0.0]))
+    torch.testing.assert_close(left[0], (anchor + across)[0])
+    assert torch.equal(left[1:], ours[1:])
+
+
+def test_velocities_and_noise_free_predictions_lean_alike() -> None:
+    x, sigma = normal(3, 2, 4, 2, 2), 0.7
+    v, concept, anchor = normal(4, 2, 4, 2, 2), normal(5, 2, 4, 2, 2), normal(6, 2, 4, 2, 2)
+    clean = [x - sigma * each for each in (v, concept, anchor)]
+    torch.testing.assert_close(lean(v, concept, anchor), lean(*clean))
+    left, _ = take_out(v, concept, anchor, 0.6)
+    torch.testing.assert_close(x - sigma * left, take_out(*clean, 0.6)[0])
+
+
+def test_equal_ends_take_nothing() -> None:
+    v, same = normal(0, 2, 4), normal(1, 2, 4)
+    assert torch.equal(take_out(v, same, same, 1.0)[0], v)
+
+
+def test_orthogonal_directions_commute() -> None:
+    v, anchor = normal(0, 2, 4, 2, 2), torch.zeros(2, 4, 2, 2)
+    first, second = torch.zeros_like(anchor), torch.zeros_like(anchor)
+    first[:, :2], second[:, 2:] = normal(1, 2, 2, 2, 2), normal(2, 2, 2, 2, 2)
+    one = take_out(take_out(v, first, anchor, 1.0)[0], second, anchor, 1.0)[0]
+    other = take_out(take_out(v, second, anchor, 1.0)[0], first, anchor, 1.0)[0]
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+def test_strength_0_is_the_same_model() -> None:
+    model = make_model()
+    assert guard(strength=0.0).wrap(model) is model
+
+
+@pytest.mark.parametrize(("start", "end", "guarded"), [(0, 1, 4), (0, 0.5, 3), (0.6, 1, 1)])
+def test_a_guarded_picture_is_the_formula_step_by_step(
+    start: float, end: float, guarded: int
+) -> None:
+    model, steps = make_model(), 4
+    drawn = guard(strength=0.7, start=start, end=end).wrap(model)
+    cond = model.text.encode(PROMPTS)
+    concept, anchor = (model.text.encode([word] * 2) for word in ("tiger", "lion"))
+    levels, x, acted = sigmas(steps, model.shift_mu), NOISE.clone(), 0
+    for index, (sigma, after) in enumerate(zip(levels, levels[1:], strict=False)):
+        with torch.no_grad():
+            v, v_c, v_a = (model.velocity(x, sigma, c, 3.5) for c in (cond, concept, anchor))
+        if start <= index / steps <= end:
+            acted += 1
+            for row in range(2):
+                d = v_c[row] - v_a[row]
+                share = ((v[row] - v_a[row]) * d).sum() / (d * d).sum()
+                v[row] -= 0.7 * share.clamp_min(0) * d
+        x = x + (after - sigma) * v
+    assert acted == guarded
+    torch.testing.assert_close(drawn.sample(cond, NOISE, steps=steps), x)
+    assert not torch.allclose(model.sample(cond, NOISE, steps=steps), x, atol=1e-3)
+
+
+def test_a_batch_is_its_rows() -> None:
+    model = guard().wrap(make_model())
+    cond = model.text.encode(PROMPTS)
+    together = model.sample(cond, NOISE, steps=3)
+    apart = [model.sample(cond.select([i]), NOISE[i : i + 1], steps=3) for i in range(2)]
+    torch.testing.assert_close(together, torch.cat(apart), rtol=1e-4, atol=1e-5)
+
+
+def test_guards_act_from_first_to_last() -> None:
+    model = make_model()
+    cond = model.text.encode(PROMPTS)
+    x, sigma = NOISE, torch.tensor(0.8)
+    rose = replace(guard(), concepts=ConceptSet((Concept("rose"),)))
+    with torch.no_grad():
+        once = guard().wrap(model).velocity(x, sigma, cond, 3.5)
+        concept, anchor = (model.velocity(x, sigma, model.text.encode([w] * 2), 3.5)
+                           for w in ("rose", "lion"))  # fmt: skip
+        wanted, _ = take_out(once, concept, anchor, 1.0)
+        both = rose.wrap(guard().wrap(model)).velocity(x, sigma, cond, 3.5)
+    torch.testing.assert_close(both, wanted)
+
+
+@pytest.mark.parametrize("name", guards())
+def test_a_file_holds_all_of_a_guard(name: str, tmp_path: Path) -> None:
+    method = find_guard(name)
+    made = Guard(method, CONCEPTS, method.settings(strength=0.5, end=0.4))
+    made.save(tmp_path / "guard.json")
+    assert Guard.load(tmp_path / "guard.json") == made
+    value = json.loads((tmp_path / "guard.json").read_text())
+    assert value["version"] == 1 and value["guard"] == name
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"version": 2}, "no guard of version 1"),
+        ({"guard": "wall"}, "There is no guard wall; choose from"),
+        ({"settings": {"strenght": 1}}, "did you mean strength?"),
+        ({"settings": {"strength": -1}}, "from 0"),
+        ({"settings": []}, "must be an object"),
+        ({"concepts": {"version": 1, "concepts": []}}, "name at least one"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_a_sentence(
+    change: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "guard.json"
+    path.write_text(json.dumps(guard().to_json() | change))
+    with pytest.raises(EraseError, match=words) as error:
+        Guard.load(path)
+    assert str(path) in str(error.value)
