@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .attention import AttentionMap
 from .combine import Combine
 from .concepts import EraseConceptSet, EraseConceptSetIO, EraseConceptSetLLM
+from .guard import Guard
 from .load import LoadFlux
 from .preview import Preview
 from .report import Report
@@ -29,6 +30,7 @@ class EraseAnything(ComfyExtension):
             Report,
             Save,
             Combine,
+            Guard,
         ]
 
 
