@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..erase_core.concepts.sets import ConceptSet
-from ..erase_core.erasers.guards.dve import DveSettings, anchor_of, take_out
-from . import guarding, inputs
+from ..erase_core.erasers.guards.dve import DveSettings
+from ..erase_core.erasers.guards.gate import VelocityGateSettings, WordGateSettings
+from . import eraser, guarding, inputs
+from .acting import ByVelocities, ByWords, Dve
 from .concepts import SOCKET
-from .guarding import Step, Told
+from .forward_side import ForwardSide
+from .guarding import Acting, Told
 
-METHODS = ("dve",)
+DVE, WORDS, VELOCITIES = METHODS = ("dve", "word gate", "velocity gate")
 
 
 class Guard(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        about = DveSettings.about()
         return io.Schema(
             node_id="EraseAnythingGuard",
             display_name="Erase Guard",
@@ -38,7 +41,9 @@ class Guard(io.ComfyNode):
                     options=list(METHODS),
                     default=METHODS[0],
                     tooltip="dve: at every step, takes the concept's direction out of what the "
-                    "model predicts. Costs two more passes a concept and step.",
+                    "model predicts; two more passes a concept and step. word gate: an eraser that "
+                    "acts only where the prompt names the concept. velocity gate: an eraser that "
+                    "acts where it changes the first steps as it changes the concept's own.",
                 ),
                 _share("strength", "How much is taken out; 0 is off.", 1.0, 10.0, 0.05),
                 _share("start", "Where it begins, a share of all steps.", 0.0, 1.0, 0.01),
@@ -50,14 +55,15 @@ class Guard(io.ComfyNode):
                     max=10.0,
                     step=0.01,
                     optional=True,
-                    tooltip="Pictures that lean less to the concept are left as they are.",
+                    tooltip="dve: pictures that lean less to the concept are left as they are.",
                 ),
                 io.String.Input(
                     "anchor",
                     default="",
                     optional=True,
-                    tooltip=about["anchor"].help,
+                    tooltip=f"dve: {DveSettings.find('anchor').help}.",
                 ),
+                *eraser.inputs(),
             ],
             outputs=[io.Model.Output(tooltip="The MODEL, guarded.")],
             hidden=[io.Hidden.unique_id],
@@ -76,41 +82,22 @@ class Guard(io.ComfyNode):
         end: float,
         threshold: float = 0.0,
         anchor: str = "",
+        lora: Mapping[str, Tensor] | None = None,
+        lora_file: str = eraser.NONE,
     ) -> io.NodeOutput:
         if strength == 0:
             return io.NodeOutput(model)
-        settings = DveSettings(strength, start, end, threshold, anchor.strip())
         told = Told(str(cls.hidden.unique_id), method)
-        return io.NodeOutput(guarding.guarded(model, Dve(clip, concepts, settings), told))
-
-
-class Dve:
-    """DVE in the host; a :class:`~.guarding.Acting`."""
-
-    def __init__(self, clip: Any, concepts: ConceptSet, settings: DveSettings) -> None:
-        self.settings = settings
-        self.pairs = {c.name: (c.name, anchor_of(c, settings.anchor)) for c in concepts.concepts}
-        texts = dict.fromkeys(text for pair in self.pairs.values() for text in pair)
-        self._conds = {text: guarding.prompt(clip, text) for text in texts}
-
-    def prompts(self) -> dict[str, Any]:
-        return self._conds
-
-    def begin(self, conds: dict[str, Any], model: Any) -> None:
-        """Nothing: every step speaks for itself."""
-
-    def act(self, step: Step) -> tuple[Tensor, dict[str, list[float]]]:
-        ours, names = step.again(), list(self._conds)
-        found = dict(zip(names, step.predict(names), strict=True))
-        parts = {}
-        for name, (concept, anchor) in self.pairs.items():
-            ends = found[concept], found[anchor]
-            ours, part = take_out(ours, *ends, self.settings.strength, self.settings.threshold)
-            parts[name] = part.tolist()
-        return ours, parts
-
-    def end(self) -> None:
-        """Nothing is held."""
+        if method == DVE:
+            settings = DveSettings(strength, start, end, threshold, anchor.strip())
+            return io.NodeOutput(guarding.guarded(model, Dve(clip, concepts, settings), told))
+        side = ForwardSide(model, eraser.require(lora, lora_file))
+        acting: Acting = (
+            ByWords(clip, concepts, WordGateSettings(strength, start, end), side)
+            if method == WORDS
+            else ByVelocities(clip, concepts, VelocityGateSettings(strength, start, end), side)
+        )
+        return io.NodeOutput(guarding.guarded(model, acting, told))
 
 
 def _share(name: str, tooltip: str, default: float, high: float, step: float) -> Any:

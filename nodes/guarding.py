@@ -17,7 +17,7 @@ from comfy.patcher_extension import WrappersMP
 from server import PromptServer
 from torch import Tensor
 
-from ..erase_core.erasers.guards.base import GuardSettings
+from ..erase_core.erasers.guards.base import GuardSettings, inside
 from ..erase_core.errors import EraseError
 
 EVENT = "eraseanything.guard"
@@ -28,6 +28,10 @@ OWN = {
     "mask_strength", "model_conds", "pooled_output", "set_area_to_bounds", "start_percent",
     "strength", "timestep_end", "timestep_start",
 }  # fmt: skip
+
+
+Conds = dict[str, list[dict[str, Any]]]  # the sampler's prompts, "positive" among them
+Strengths = dict[str, list[float]]  # concept -> how strongly a guard acted on each picture
 
 
 class Step(NamedTuple):
@@ -46,23 +50,22 @@ class Step(NamedTuple):
 class Acting(Protocol):
     """What a guard does in the host, for one picture or batch after another."""
 
-    settings: GuardSettings
+    @property
+    def settings(self) -> GuardSettings:
+        """When it acts, and how much."""
+        ...
 
     def prompts(self) -> dict[str, Any]:
         """CONDITIONINGs that it wants predicted, by names of its own."""
         ...
 
-    def begin(self, conds: dict[str, list[dict[str, Any]]], model: Any) -> None:
+    def begin(self, conds: Conds, model: Any) -> None:
         """Hear of the sampler's prompts and its MODEL before the first step."""
         ...
 
-    def act(self, step: Step) -> tuple[Tensor, dict[str, list[float]]]:
+    def act(self, step: Step) -> tuple[Tensor, Strengths]:
         """What the step predicts, guarded, and how strongly it acted: a number a picture for each
         concept."""
-        ...
-
-    def end(self) -> None:
-        """The pictures are drawn, or the sampler failed."""
         ...
 
 
@@ -74,7 +77,7 @@ class Told:
     method: str
     prompt_id: str = ""
 
-    def say(self, step: int, total: int, strength: dict[str, list[float]]) -> None:
+    def say(self, step: int, total: int, strength: Strengths) -> None:
         """One step, to the page that ran the workflow."""
         server = PromptServer.instance
         event = {
@@ -102,13 +105,9 @@ class Guards:
         for index, (guard, _) in enumerate(self.guards):
             for name, cond in guard.prompts().items():
                 conds[_name(index, name)] = [beside(first, cond[0])]
-        try:
-            for guard, _ in self.guards:
-                guard.begin(given, executor.class_obj.model_patcher)
-            return executor(*args, **kwargs)
-        finally:
-            for guard, _ in self.guards:
-                guard.end()
+        for guard, _ in self.guards:
+            guard.begin(given, executor.class_obj.model_patcher)
+        return executor(*args, **kwargs)
 
     def predict(
         self, executor: Any, x: Tensor, sigma: Tensor, model_options: Any = None, seed: Any = None
@@ -120,7 +119,7 @@ class Guards:
             if count == 0:
                 return executor(x, sigma, options, seed)
             guard, told = self.guards[count - 1]
-            if not inside(guard.settings, guider.inner_model.model_sampling, sigma):
+            if not inside(window(guard.settings, guider.inner_model.model_sampling), sigma):
                 return inner(count - 1)
 
             def predict(names: Sequence[str]) -> list[Tensor]:
@@ -168,10 +167,10 @@ def beside(first: dict[str, Any], cond: list[Any]) -> dict[str, Any]:
     return taken | own | {"cross_attn": states, "model_conds": {}, "uuid": uuid.uuid4()}
 
 
-def inside(settings: GuardSettings, sampling: Any, sigma: Tensor) -> bool:
-    """Whether a noise level lies in a guard's window, as the host counts shares of a schedule."""
+def window(settings: GuardSettings, sampling: Any) -> tuple[float, float]:
+    """A guard's window as noise levels, as the host counts shares of a schedule."""
     high, low = (float(sampling.percent_to_sigma(p)) for p in (settings.start, settings.end))
-    return low <= float(sigma.max()) <= high
+    return high, low
 
 
 def prompt(clip: Any, text: str) -> Any:

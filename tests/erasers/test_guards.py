@@ -8,13 +8,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import CONCEPTS, make_model
+from tiny import CONCEPTS, make_model, same
 from torch import Tensor
 
 from erase_core.concepts.sets import Concept, ConceptSet
 from erase_core.erasers.guards.base import Guard, find_guard, guards
 from erase_core.erasers.guards.dve import DveSettings, lean, take_out
+from erase_core.erasers.guards.gate import (
+    Gated,
+    Opening,
+    VelocityGateSettings,
+    WordGateSettings,
+    word_gate,
+)
+from erase_core.erasers.lora import EraserLora
 from erase_core.errors import EraseError
+from erase_core.evaluate.judges.recogniser import RecogniserJudge
+from erase_core.miniatures import miniflux
 from erase_core.models.sampling import noise, sigmas
 
 PROMPTS = ["a tiger in the snow", "a rose and a house"]
@@ -119,7 +129,8 @@ def test_guards_act_from_first_to_last() -> None:
 @pytest.mark.parametrize("name", guards())
 def test_a_file_holds_all_of_a_guard(name: str, tmp_path: Path) -> None:
     method = find_guard(name)
-    made = Guard(method, CONCEPTS, method.settings(strength=0.5, end=0.4))
+    tensors = LORA.tensors() if method.eraser else {}
+    made = Guard(method, CONCEPTS, method.settings(strength=0.5, end=0.4), tensors)
     made.save(tmp_path / "guard.json")
     assert Guard.load(tmp_path / "guard.json") == made
     value = json.loads((tmp_path / "guard.json").read_text())
@@ -145,3 +156,96 @@ def test_a_wrong_file_is_refused_in_a_sentence(
     with pytest.raises(EraseError, match=words) as error:
         Guard.load(path)
     assert str(path) in str(error.value)
+
+
+LORA = EraserLora.create(make_model().slots(("text.q", "text.k")), rank=2, seed=1)
+for _parameter in LORA.parameters():
+    _parameter.data = normal(5, *_parameter.shape)
+
+
+def gated(name: str, **settings: object) -> Guard:
+    method = find_guard(name)
+    return Guard(method, CONCEPTS, method.settings.from_dict(settings), LORA.tensors())
+
+
+def test_a_gate_without_an_eraser_is_refused() -> None:
+    with pytest.raises(EraseError, match="name the eraser's file"):
+        Guard(find_guard("word-gate"), CONCEPTS, WordGateSettings())
+
+
+def test_a_gates_file_has_its_eraser_beside_it(tmp_path: Path) -> None:
+    gated("word-gate").save(tmp_path / "gate.json")
+    tensors = Guard.load(tmp_path / "gate.json").tensors
+    assert same(dict(tensors), LORA.tensors())
+    (tmp_path / "gate.safetensors").unlink()
+    with pytest.raises(EraseError, match="name the eraser's file"):
+        Guard.load(tmp_path / "gate.json")
+
+
+def test_the_word_gate_erases_where_the_concept_is_named_and_nowhere_else() -> None:
+    model = make_model()
+    cond = model.text.encode(["a tiger in the snow", "a rose and a house", "a lion"])
+    x, sigma = NOISE[[0, 1, 0]], torch.tensor(0.8)
+    with torch.no_grad():
+        base, erased = (model.velocity(x, sigma, cond, 3.5, e) for e in (None, LORA))
+        found = gated("word-gate").wrap(model).velocity(x, sigma, cond, 3.5)
+        half = gated("word-gate", strength=0.5).wrap(model).velocity(x, sigma, cond, 3.5)
+        weaker = model.velocity(x, sigma, cond, 3.5, LORA.scaled(0.5))
+    assert (base - erased)[0].abs().max() > 1e-3
+    torch.testing.assert_close(found[0], erased[0])
+    torch.testing.assert_close(half[0], weaker[0], rtol=1e-4, atol=1e-5)
+    assert torch.equal(found[1:], base[1:])
+
+
+def test_one_strength_a_row() -> None:
+    model = make_model()
+    cond, x = model.text.encode(PROMPTS), NOISE
+    strength = torch.tensor([0.25, 1.0])
+    with torch.no_grad():
+        found = model.velocity(x, torch.tensor(0.8), cond, 3.5, Gated(LORA, strength))
+        for row, share in enumerate(strength.tolist()):
+            own = cond.select([row])
+            alone = model.velocity(
+                x[row : row + 1], torch.tensor(0.8), own, 3.5, LORA.scaled(share)
+            )
+            torch.testing.assert_close(found[row], alone[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_velocity_gate_opens_by_the_share_of_the_concepts_own_change() -> None:
+    settings = VelocityGateSettings(low=0.5, high=1.0)
+    base, erased = torch.zeros(3, 4), torch.tensor([[2.0] * 4, [3.0] * 4, [8.0] * 4])
+    ends = [(torch.zeros(3, 4), torch.full((3, 4), 4.0))]
+    opening = Opening(settings)
+    torch.testing.assert_close(opening.look(base, erased, ends), torch.tensor([0.0, 0.5, 1.0]))
+    opening.look(base, base, ends)  # the mean of two looks
+    torch.testing.assert_close(opening.strength(), torch.tensor([0.0, 0.0, 1.0]))
+
+
+def test_a_velocity_gate_decides_in_the_first_steps_and_holds_to_it() -> None:
+    model = make_model()
+    cond = model.text.encode(["tiger", "a rose and a house"])
+    open_, shut = (
+        gated("velocity-gate", low=0.0, high=0.0, look=0.3),
+        gated("velocity-gate", low=9, high=9),
+    )
+    erased = model.sample(cond, NOISE, LORA, steps=4)
+    drawn = open_.wrap(model)
+    for _ in range(2):  # a second picture begins anew
+        torch.testing.assert_close(drawn.sample(cond, NOISE, steps=4), erased, rtol=1e-4, atol=1e-5)
+    assert torch.equal(
+        shut.wrap(model).sample(cond, NOISE, steps=4), model.sample(cond, NOISE, steps=4)
+    )
+
+
+@pytest.mark.parametrize("name", ["tiger", "red"])
+def test_miniflux_encoder_tells_a_concept_from_its_kin(name: str) -> None:
+    text, judge = miniflux.load_text(), RecogniserJudge()
+    concept = judge.concept(name)
+    (gate,) = word_gate(text, ConceptSet((concept,)))
+    exam = judge.exam(ConceptSet((concept,)), 12)
+    for role, asked in exam.roles.items():
+        strength = gate.strength(text.encode([question.prompt for question in asked]).context)
+        if role in ("erased", "seen", "companion"):
+            assert strength.min() == 1, role
+        elif role in ("near", "other"):
+            assert strength.max() == 0, role

@@ -13,7 +13,7 @@ from host.conftest import running
 from host.graphs import node
 from torch import Tensor
 
-from erase_core.tensors import read_tensors
+from erase_core.tensors import read_tensors, save_tensors
 
 TOYS = Path(__file__).parent / "toys"
 FAMILIES = ["flux1", "chroma", "flux2", "sd3", "qwen_image", "z_image", "aura_flow"]
@@ -191,7 +191,7 @@ def test_pictures_are_redrawn_under_guard(toys: Client, masked: bool) -> None:
         toys,
         "sd3",
         start=latent,
-        on=guard(["toy", 0]),
+        on=guard(["toy", 0], threshold=-10.0),
         drawn_plain=sample(["toy", 0], 4.0, latent_image=["start", 0], denoise=0.6),
         drawn_on=sample(["on", 0], 4.0, latent_image=["start", 0], denoise=0.6),
     )
@@ -240,3 +240,74 @@ def test_another_models_clip_is_refused_in_a_sentence(toys: Client) -> None:
     )
     assert not done.ok and "is not the one that encoded the prompt" in done.error
     assert done.error.endswith(".")
+
+
+LAYERS = {  # family -> a Linear that reads text, with its (out, in)
+    "flux1": ("double_blocks.0.txt_attn.qkv", 768, 256),
+    "chroma": ("double_blocks.0.txt_attn.qkv", 768, 256),
+    "flux2": ("double_blocks.0.txt_attn.qkv", 768, 256),
+    "sd3": ("joint_blocks.0.context_block.attn.qkv", 384, 128),
+    "qwen_image": ("transformer_blocks.0.attn.add_q_proj", 256, 256),
+    "z_image": ("layers.0.attention.qkv", 768, 256),
+    "aura_flow": ("cond_seq_linear", 256, 32),
+    "sd15": ("middle_block.1.transformer_blocks.0.attn2.to_k", 64, 32),
+}
+
+
+def eraser(server: Client, family: str) -> str:
+    """A file that changes one layer of a family, as the LoRA list calls it."""
+    name, out, into = LAYERS[family]
+    generator = torch.Generator().manual_seed(1)
+    layer = f"diffusion_model.{name}"
+    tensors = {
+        f"{layer}.lora_A.weight": torch.randn(4, into, generator=generator) / into**0.5,
+        f"{layer}.lora_B.weight": torch.randn(out, 4, generator=generator),
+    }
+    save_tensors(server.base / "models" / "loras" / f"{family}.safetensors", tensors)
+    return f"{family}.safetensors"
+
+
+@pytest.mark.parametrize("family", LAYERS)
+def test_a_word_gate_is_the_lora_where_the_concept_is_named_and_nothing_elsewhere(
+    toys: Client, family: str
+) -> None:
+    file, cfg = eraser(toys, family), CFG.get(family, 4.0)
+    two = graph(family, TWO, batch=2) | {
+        "gate": guard(["toy", 0], method="word gate", lora_file=file),
+        "lora": node("LoraLoaderModelOnly", model=["toy", 0], lora_name=file, strength_model=1.0),
+        "gated": sample(["gate", 0], cfg),
+        "patched": sample(["lora", 0], cfg),
+        "plain": sample(["toy", 0], cfg),
+    }
+    saves = {f"save {name}": save(name) for name in ("gated", "patched", "plain")}
+    told = run(toys, two | saves)
+    gated, patched, plain = (saved(toys, name) for name in ("gated", "patched", "plain"))
+    assert (patched - plain)[0].abs().max() > 1e-3 * plain.abs().max()
+    close(gated[:1], patched[:1], 1e-4)
+    assert torch.equal(gated[1:], plain[1:])
+    assert told.ui("save plain")["hooks"] == [0]
+    events = told.events("eraseanything.guard")
+    assert [event["strength"]["tiger"] for event in events] == [[1.0, 0.0]] * 4
+
+
+def test_a_velocity_gate_opens_for_its_concept(toys: Client) -> None:
+    file = eraser(toys, "flux1")
+    drawn = graph("flux1", "tiger\na car and a rose", batch=2) | {
+        "gate": guard(["toy", 0], method="velocity gate", lora_file=file),
+        "lora": node("LoraLoaderModelOnly", model=["toy", 0], lora_name=file, strength_model=1.0),
+        "gated": sample(["gate", 0]),
+        "patched": sample(["lora", 0]),
+    }
+    told = run(toys, drawn | {f"save {name}": save(name) for name in ("gated", "patched")})
+    close(saved(toys, "gated")[:1], saved(toys, "patched")[:1], 1e-4)
+    first, *others = [event["strength"]["tiger"] for event in told.events("eraseanything.guard")]
+    assert first[0] == 1 and all(other == first for other in others)
+
+
+def test_an_eraser_for_another_model_is_refused_in_a_sentence(toys: Client) -> None:
+    wrong = guard(["toy", 0], method="word gate", lora_file=eraser(toys, "sd3"))
+    done = toys.run(graph("flux1") | {"on": wrong, "d": sample(["on", 0]), "save": save("d")})
+    assert not done.ok and "changes nothing of this MODEL" in done.error
+    wrong = guard(["toy", 0], method="word gate")
+    done = toys.run(graph("flux1") | {"on": wrong, "d": sample(["on", 0]), "save": save("d")})
+    assert not done.ok and "There is no eraser" in done.error

@@ -8,10 +8,10 @@ functions on what the host's model predicts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
@@ -21,25 +21,17 @@ from ...files import read_json, write_json
 from ...models.base import Adapter, Conditioning, Model
 from ...registry import collect, find
 from ...settings import Settings, setting
+from ...tensors import read_tensors, save_tensors
+from ..load import AnyEraser, from_tensors
 
 VERSION = 1
+EDGE = 1e-3  # of a window: hosts round the levels of their schedules
+WEIGHTS = ".safetensors"  # of the file beside a guard's, where it has an eraser
 
 
-class Act(Protocol):
-    """What a guard does instead of ``model.velocity(x, sigma, cond, guidance, eraser)``.
-
-    ``model`` is guarded by those before; ``model.plain`` is not.
-    """
-
-    def __call__(
-        self,
-        model: Model,
-        x: Tensor,
-        sigma: Tensor,
-        cond: Conditioning,
-        guidance: float | None,
-        eraser: Adapter | None,
-    ) -> Tensor: ...
+# What a guard does instead of ``model.velocity(x, sigma, cond, guidance, eraser)``: the same of a
+# ``model`` that the guards before it guard; ``plain(model)`` is without them.
+Act = Callable[[Model, Tensor, Tensor, Conditioning, float | None, Adapter | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -91,6 +83,12 @@ class GuardSettings(Settings):
         return high, low
 
 
+def inside(window: tuple[float, float], sigma: Tensor) -> bool:
+    """Whether noise levels () or (B,) lie in a window, from high to low; both ends belong to it."""
+    high, low = window
+    return low * (1 - EDGE) <= float(sigma.max()) <= high * (1 + EDGE)
+
+
 @dataclass(frozen=True)
 class GuardMethod:
     """A way of guarding.
@@ -104,29 +102,43 @@ class GuardMethod:
     settings
         All that it can be told.
     act
-        What it does to a model, for concepts and settings.
+        What it does to a model that it guards.
+    eraser
+        Whether it needs an eraser's file, whose strength it then decides.
     """
 
     name: str
     label: str
     paper: str
     settings: type[GuardSettings]
-    act: Callable[[Model, ConceptSet, Any], Act]
+    act: Callable[[Model, Any], Act]
+    eraser: bool = False
 
 
 @dataclass(frozen=True)
 class Guard:
-    """A concept set that a method keeps out of pictures."""
+    """A concept set that a method keeps out of pictures.
+
+    ``tensors`` are those of an eraser's file, for methods that want one. EraseError where it is
+    missing.
+    """
 
     method: GuardMethod
     concepts: ConceptSet
-    settings: GuardSettings
+    settings: Any
+    tensors: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.method.eraser and not self.tensors:
+            raise EraseError(
+                f"{self.method.label} decides an eraser's strength; name the eraser's file."
+            )
 
     def wrap(self, model: Model) -> Model:
         """``model``, guarded; encodes what the guard needs to know. At strength 0 the same one."""
         if self.settings.strength == 0:
             return model
-        return Guarded.around(model, self.method.act(model, self.concepts, self.settings))
+        return Guarded.around(model, self.method.act(model, self))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -137,12 +149,20 @@ class Guard:
             "settings": self.settings.to_dict(),
         }
 
+    def eraser(self, model: Model) -> AnyEraser:
+        """Its eraser, on the device of the ``model`` it is for; EraseError if it does not fit."""
+        linears = model.family.linears(model.config)
+        made = from_tensors(self.tensors, linears, f"The eraser of {self.method.label}")
+        return made.to(model.device)
+
     def save(self, path: Path | str) -> None:
-        """Write the JSON file, whole or not at all."""
+        """Write the JSON file, and the eraser's tensors beside it; each whole or not at all."""
+        if self.tensors:
+            save_tensors(Path(path).with_suffix(WEIGHTS), self.tensors)
         write_json(path, self.to_json())
 
     @classmethod
-    def from_json(cls, value: object) -> Guard:
+    def from_json(cls, value: object, tensors: Mapping[str, Tensor] | None = None) -> Guard:
         """Read plain JSON values; EraseError names what is wrong."""
         if not isinstance(value, dict) or value.get("version") != VERSION:
             raise EraseError(
@@ -153,14 +173,14 @@ class Guard:
         if not isinstance(told, dict):
             raise EraseError("settings must be an object.")
         concepts = ConceptSet.from_json(value.get("concepts"))
-        return cls(method, concepts, method.settings.from_dict(told))
+        return cls(method, concepts, method.settings.from_dict(told), tensors or {})
 
     @classmethod
     def load(cls, path: Path | str) -> Guard:
         """Read a JSON file; EraseError names the file and what is wrong in it."""
-        value = read_json(path)
+        value, weights = read_json(path), Path(path).with_suffix(WEIGHTS)
         try:
-            return cls.from_json(value)
+            return cls.from_json(value, read_tensors(weights)[0] if weights.is_file() else {})
         except EraseError as error:
             raise EraseError(f"{path}: {error}") from error
 

@@ -11,6 +11,11 @@ one that leans to it as much as the concept's own. The paper projects v itself, 
 noise and background have in common with d, too; measured from the anchor, ``a`` is the same number
 for velocities, noise and ``x_0`` predictions, whose relation is affine at one state, so that the
 guard works on models of either kind. At strength 1 a picture ends where the anchor is along d.
+
+On MiniFlux's tiger (12 prompts, 10 steps) the paper's projection leaves 11 tigers, ours 9 with the
+empty prompt as anchor and no harm to 12 other things; with "lion" it leaves 6 and costs 3 others,
+which are no lions either. Scenes of two things hold out: the concept's own prediction has its thing
+in the middle. Synonyms go (3 of 12 left).
 """
 
 from __future__ import annotations
@@ -21,10 +26,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...concepts.sets import Concept, ConceptSet
 from ...models.base import Adapter, Conditioning, Model
 from ...settings import setting
-from .base import Act, GuardMethod, GuardSettings, plain
+from .base import Act, Guard, GuardMethod, GuardSettings, inside, plain
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class DveSettings(GuardSettings):
     threshold: float = setting(
         0.0, "least share of the concept that is acted on", low=-10, high=10, step=0.05
     )
-    anchor: str = setting("", "what is drawn instead; empty: a relative of the concept")
+    anchor: str = setting("", "prompt that the concept is measured from; empty: the empty one")
 
 
 def lean(ours: Tensor, concept: Tensor, anchor: Tensor) -> Tensor:
@@ -61,20 +65,15 @@ def take_out(
     return torch.where(rows != 0, ours - (rows * (concept - anchor)).to(ours.dtype), ours), part
 
 
-def anchor_of(concept: Concept, anchor: str) -> str:
-    """The anchor that is asked for, else a relative of the concept; "" when it has none."""
-    bands = concept.irrelevant
-    return anchor or next(iter(bands.near + bands.mid), "")
-
-
-def act(model: Model, concepts: ConceptSet, settings: DveSettings) -> Act:
+def act(model: Model, guard: Guard) -> Act:
     """One direction a concept, each taken out of what the one before leaves.
 
     Directions come from the model without erasers: an erased model knows no concept to take out.
     """
-    prompts = [(c.name, anchor_of(c, settings.anchor)) for c in concepts.concepts]
+    settings: DveSettings = guard.settings
+    prompts = [(concept.name, settings.anchor) for concept in guard.concepts.concepts]
     ends = [[model.text.encode([text]) for text in pair] for pair in prompts]
-    high, low = settings.levels(model.shift_mu)
+    window = settings.levels(model.shift_mu)
 
     def acted(
         model: Model,
@@ -85,7 +84,7 @@ def act(model: Model, concepts: ConceptSet, settings: DveSettings) -> Act:
         eraser: Adapter | None,
     ) -> Tensor:
         v = model.velocity(x, sigma, cond, guidance, eraser)
-        if not low <= float(sigma.max()) <= high:
+        if not inside(window, sigma):
             return v
         for concept, anchor in (_predict(model, x, sigma, pair, guidance) for pair in ends):
             v, _ = take_out(v, concept, anchor, settings.strength, settings.threshold)
