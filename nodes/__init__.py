@@ -8,6 +8,7 @@ from .attention import AttentionMap
 from .combine import Combine
 from .concepts import EraseConceptSet, EraseConceptSetIO, EraseConceptSetLLM
 from .guard import Guard
+from .guard_prompt import GuardPrompt
 from .load import LoadFlux
 from .preview import Preview
 from .report import Report
@@ -31,6 +32,7 @@ class EraseAnything(ComfyExtension):
             Save,
             Combine,
             Guard,
+            GuardPrompt,
         ]
 
 

@@ -4,23 +4,43 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..erase_core.concepts.sets import Concept, ConceptSet
 from ..erase_core.erasers.guards.gate import FRAMES, WordGate, kept_words
+from ..erase_core.erasers.guards.safree import Space
 from ..erase_core.errors import EraseError
 from .guarding import prompt
 
 
 def word_gates(clip: Any, concepts: ConceptSet) -> dict[str, WordGate]:
     """A gate for each concept's name, in the space of a CLIP of the host."""
-    return {c.name: _gate(clip, c, concepts.names()) for c in concepts.concepts}
+    known = {c.name: _Known(clip, c, concepts.names()) for c in concepts.concepts}
+    return {name: WordGate(own.names, own.kept) for name, own in known.items()}
 
 
-def _gate(clip: Any, concept: Concept, erased: tuple[str, ...]) -> WordGate:
-    names = [word_states(clip, frame, name) for name in concept.names() for frame in FRAMES]
-    kept = [f.format(word) for word in kept_words(concept, erased) for f in FRAMES]
-    return WordGate(names, [states(prompt(clip, text))[0] for text in kept])
+def spaces(clip: Any, concepts: ConceptSet) -> dict[str, Space]:
+    """Where each concept lies in the space of a CLIP of the host."""
+    known = {c.name: _Known(clip, c, concepts.names()) for c in concepts.concepts}
+    return {
+        name: Space(own.names, own.kept, own.pooled, own.pooled_kept) for name, own in known.items()
+    }
+
+
+class _Known:
+    """A concept's names and the words that must stay, encoded."""
+
+    def __init__(self, clip: Any, concept: Concept, erased: tuple[str, ...]) -> None:
+        placed = [(frame, name) for name in concept.names() for frame in FRAMES]
+        named = [prompt(clip, frame + name) for frame, name in placed]
+        kept = [prompt(clip, f + word) for word in kept_words(concept, erased) for f in FRAMES]
+        self.names = [
+            word_states(clip, frame, name, states(cond)[0])
+            for cond, (frame, name) in zip(named, placed, strict=True)
+        ]
+        self.kept = [states(cond)[0] for cond in kept]
+        self.pooled, self.pooled_kept = _pooled(named), _pooled(kept)
 
 
 def states(cond: Any) -> Tensor:
@@ -28,21 +48,37 @@ def states(cond: Any) -> Tensor:
     return cond[0][0].float().cpu()
 
 
-def word_states(clip: Any, frame: str, word: str) -> Tensor:
-    """States (n, D) of the tokens of ``word`` at the end of a prompt.
+def _pooled(conds: list[Any]) -> Tensor | None:
+    """The pooled vectors (N, P) of CONDITIONINGs of one row each, where they have any."""
+    found = [cond[0][1].get("pooled_output") for cond in conds]
+    return None if any(each is None for each in found) else torch.cat(found).float().cpu()
+
+
+def word_states(clip: Any, before: str, word: str, found: Tensor) -> Tensor:
+    """Of the states ``found`` (T, D) of a prompt that ``word`` ends, those of its tokens, (n, D).
+
+    EraseError when the CLIP does not tell them apart.
+    """
+    where = place(clip, before, word, before + word, len(found))
+    if where is None:
+        raise EraseError(f'This CLIP does not say which of its states are "{word}".')
+    return found[where]
+
+
+def place(clip: Any, before: str, word: str, whole: str, length: int) -> slice | None:
+    """Where the tokens of ``word``, which follows ``before`` in the text ``whole``, stand among its
+    ``length`` states.
 
     Encoders put templates before a prompt and padding after it, and hand on the states of only some
     of that; token and state lists always end together.
     """
-    found = states(prompt(clip, frame.format(word)))[0]
-    with_word, without = (tokens(clip, frame.format(text).strip()) for text in (word, ""))
-    fitting = [key for key in with_word if len(with_word[key]) == len(found)]
-    key = (fitting or sorted(with_word, key=lambda key: len(with_word[key])))[-1]
-    start, count = added(with_word[key], without[key])
-    place = start + len(found) - len(with_word[key])
-    if place < 0 or not count:
-        raise EraseError(f'This CLIP does not say which of its states are "{word}".')
-    return found[place : place + count]
+    all_of_it = tokens(clip, whole)
+    fitting = [key for key in all_of_it if len(all_of_it[key]) == length]
+    key = (fitting or sorted(all_of_it, key=lambda key: len(all_of_it[key])))[-1]
+    longer, shorter = tokens(clip, before + word)[key], tokens(clip, before.strip())[key]
+    first, count = added(longer, shorter)
+    start = first + length - len(all_of_it[key])
+    return slice(start, start + count) if count and start >= 0 else None
 
 
 def tokens(clip: Any, text: str) -> dict[str, list[int]]:

@@ -21,10 +21,12 @@ from erase_core.erasers.guards.gate import (
     WordGateSettings,
     word_gate,
 )
+from erase_core.erasers.guards.safree import MARGIN, SafreeSettings, Space, spaces
 from erase_core.erasers.lora import EraserLora
 from erase_core.errors import EraseError
 from erase_core.evaluate.judges.recogniser import RecogniserJudge
 from erase_core.miniatures import miniflux
+from erase_core.models.base import Conditioning
 from erase_core.models.sampling import noise, sigmas
 
 PROMPTS = ["a tiger in the snow", "a rose and a house"]
@@ -249,3 +251,58 @@ def test_miniflux_encoder_tells_a_concept_from_its_kin(name: str) -> None:
             assert strength.min() == 1, role
         elif role in ("near", "other"):
             assert strength.max() == 0, role
+
+
+def hat(vectors: Tensor) -> Tensor:
+    """The projector onto what the rows of vectors (N, D) span, as the paper writes it."""
+    return vectors.T @ torch.linalg.inv(vectors @ vectors.T) @ vectors
+
+
+def test_near_tokens_leave_the_concepts_subspace_and_stay_in_the_prompts_own() -> None:
+    names, kept = [normal(0, 1, 16), normal(1, 2, 16)], [normal(2, 5, 16), normal(3, 4, 16)]
+    pooled, pooled_kept = normal(4, 2, 8), normal(5, 3, 8)
+    space = Space(names, kept, pooled, pooled_kept)
+    mean = torch.cat(kept).mean(0)
+    concept = hat(torch.cat(names) - mean)
+    context = normal(6, 2, 6, 16)
+    context[0, 2] = names[0][0] + 0.2 * normal(7, 16)
+    shares = ((context - mean) @ concept).norm(dim=-1) / (context - mean).norm(dim=-1)
+    torch.testing.assert_close(space.share(context), shares**2)
+    ordinary = ((torch.cat(kept) - mean) @ concept).norm(dim=1) / (torch.cat(kept) - mean).norm(
+        dim=1
+    )
+    nearest = float((ordinary**2).max())
+    assert space.limit == pytest.approx(nearest + MARGIN * (1 - nearest), abs=1e-5)
+    both = normal(8, 2, 8)
+    found = space.clean(context, both, SafreeSettings())
+    assert found.near.nonzero().tolist() == [[0, 2]]
+    off = (context[0] - mean) @ (torch.eye(16) - concept)
+    own = hat(off[[0, 1, 3, 4, 5]])
+    torch.testing.assert_close(found.context[0, 2], off[2] @ own + mean, rtol=1e-4, atol=1e-4)
+    assert found.pooled is not None
+    middle = pooled_kept.mean(0)
+    left = both[0] - (both[0] - middle) @ hat(pooled - middle)
+    torch.testing.assert_close(found.pooled[0], left, rtol=1e-4, atol=1e-4)
+    assert torch.equal(found.context[1], context[1]) and torch.equal(found.pooled[1], both[1])
+    assert torch.equal(found.context[0, 3:], context[0, 3:])
+    moved = torch.cosine_similarity(context[0].mean(0), found.context[0].mean(0), dim=0)
+    torch.testing.assert_close(found.share[0], (2 * torch.sigmoid(1 - moved)).clamp(max=1))
+    assert found.share[1] == 0
+
+
+def test_safree_moves_a_prompt_for_its_share_of_the_steps() -> None:
+    model, method = make_model(), find_guard("safree")
+    cond = model.text.encode(PROMPTS)
+    settings = SafreeSettings(reach=0.6)  # so that some of four steps are left
+    (space,) = spaces(model.text, CONCEPTS)
+    found = space.clean(cond.context, cond.pooled, settings)
+    assert found.pooled is not None and found.share[1] == 0
+    drawn = Guard(method, CONCEPTS, settings).wrap(model).sample(cond, NOISE, steps=4)
+    clean, levels, x = Conditioning(found.context, found.pooled), sigmas(4, model.shift_mu), NOISE
+    for index, (sigma, after) in enumerate(zip(levels, levels[1:], strict=False)):
+        with torch.no_grad():
+            v = model.velocity(x, sigma, clean if index / 4 <= found.share[0] else cond, 3.5)
+        x = x + (after - sigma) * v
+    torch.testing.assert_close(drawn, x)
+    plain = model.sample(cond, NOISE, steps=4)
+    assert torch.equal(drawn[1], plain[1]) and not torch.equal(drawn[0], plain[0])

@@ -311,3 +311,49 @@ def test_an_eraser_for_another_model_is_refused_in_a_sentence(toys: Client) -> N
     wrong = guard(["toy", 0], method="word gate")
     done = toys.run(graph("flux1") | {"on": wrong, "d": sample(["on", 0]), "save": save("d")})
     assert not done.ok and "There is no eraser" in done.error
+
+
+def safree(cond: str = "prompt", **more: Any) -> dict[str, Any]:
+    told = {"strength": 1.0, "reach": 2.0, "prompt": PROMPT} | more
+    return node(
+        "EraseAnythingGuardPrompt",
+        conditioning=[cond, 0],
+        clip=["toy", 1],
+        concepts=["tiger", 0],
+        **told,
+    )
+
+
+@pytest.mark.parametrize("family", ["flux1", "qwen_image"])
+def test_a_guarded_prompt_says_what_changed_and_leaves_other_prompts_alone(
+    toys: Client, family: str
+) -> None:
+    told = run(
+        toys,
+        graph(family)
+        | {
+            "clean": safree(),
+            "partly": safree(reach=1.0),
+            "other": node("ToyPrompts", clip=["toy", 1], text="a car and a rose"),
+            "same": safree("other"),
+            "off": safree(strength=0.0),
+            "plain": sample(["toy", 0]),
+            "drawn": sample(["toy", 0], positive=["clean", 0]),
+            "drawn_partly": sample(["toy", 0], positive=["partly", 0]),
+            "drawn_off": sample(["toy", 0], positive=["off", 0]),
+            "drawn_other": sample(["toy", 0], positive=["other", 0]),
+            "drawn_same": sample(["toy", 0], positive=["same", 0]),
+        }
+        | {f"save {name}": save(name) for name in (
+            "plain", "drawn", "drawn_partly", "drawn_off", "drawn_other", "drawn_same")},
+    )  # fmt: skip
+    (said,) = told.ui("clean")["eraseanything_guard_prompt"]
+    assert said["concept"] == "tiger" and said["words"] == ["tiger"] and said["share"] == 1
+    (said,) = told.ui("partly")["eraseanything_guard_prompt"]
+    assert 0.5 <= said["share"] < 0.6  # a mean of twelve tokens hardly moves
+    drawn = {name: saved(toys, name) for name in ("plain", "drawn", "drawn_partly")}
+    assert not torch.allclose(drawn["drawn"], drawn["plain"], atol=1e-3)
+    assert not torch.allclose(drawn["drawn_partly"], drawn["plain"], atol=1e-3)
+    assert not torch.allclose(drawn["drawn_partly"], drawn["drawn"], atol=1e-5)
+    assert torch.equal(saved(toys, "drawn_off"), drawn["plain"])
+    assert torch.equal(saved(toys, "drawn_same"), saved(toys, "drawn_other"))

@@ -39,7 +39,7 @@ from ..base import Both
 from .base import Act, Guard, GuardMethod, GuardSettings, inside, plain
 
 LOW, HIGH = 0.2, 0.4  # shares of the way from what must stay to the name itself
-FRAMES = ("{}", "a photo of {}", "a picture of {}")  # the word comes last: tokens before it stay
+FRAMES = ("", "a photo of ", "a picture of ")  # a word comes last: the tokens before it stay
 KEPT = 16  # words that must not open a gate, at least
 
 
@@ -93,8 +93,8 @@ def word_gate(text: TextEncoder, concepts: ConceptSet) -> list[WordGate]:
 
 
 def _gate(text: TextEncoder, concept: Concept, erased: Iterable[str]) -> WordGate:
-    placed = [(frame.format(name), name) for name in concept.names() for frame in FRAMES]
-    kept = [frame.format(word) for word in kept_words(concept, erased) for frame in FRAMES]
+    placed = [(frame + name, name) for name in concept.names() for frame in FRAMES]
+    kept = [frame + word for word in kept_words(concept, erased) for frame in FRAMES]
     states = text.encode([prompt for prompt, _ in placed]).context
     names = []
     for row, (prompt, name) in zip(states, placed, strict=True):
