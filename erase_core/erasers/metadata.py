@@ -9,9 +9,10 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from .. import __version__
 from ..concepts.sets import ConceptSet
-from .base import Eraser
 from .lora import DOWN
 
 FINAL = 20  # iterations over which the final losses are averaged
@@ -61,14 +62,10 @@ def metadata(
     return {"format": "pt"} | {f"erase.{key}": value for key, value in ours.items()} | managers
 
 
-def network(eraser: Eraser | None) -> dict[str, str]:
+def network(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """What LoRA managers read of a file's kind: a LoRA's rank is also its alpha, since the scale is
     baked in; an edit of whole weights has none."""
-    ranks = [
-        len(tensor)
-        for name, tensor in (eraser.tensors() if eraser else {}).items()
-        if name.endswith(DOWN)
-    ]
+    ranks = [len(tensor) for name, tensor in tensors.items() if name.endswith(DOWN)]
     if not ranks:
         return {"ss_network_module": "weights"}
     rank = str(max(ranks))
