@@ -22,7 +22,7 @@ from ..erase_core import api
 from ..erase_core.concepts.sets import ConceptSet
 from ..erase_core.erasers.metadata import final_losses
 from ..erase_core.errors import EraseError
-from ..erase_core.methods.base import Method, find_method, methods
+from ..erase_core.methods.base import Folders, Method, find_method, methods
 from ..erase_core.models.base import Model
 from ..erase_core.models.offload import Weights
 from ..erase_core.pictures import Row, grid, loss_chart
@@ -105,10 +105,10 @@ class Train(io.ComfyNode):
         ):
             opened = hosts.open_model(model, clip)
             order = _order(opened, chosen, concepts, given, settings or {}, seed)
-            if chosen.finds_room:  # a training run; a closed form has neither
+            if chosen.is_run:  # a training run; a closed form has neither
                 size = _size(opened, order, chosen)
                 pictures = _keep_pictures(model, vae, images, image_prompts, size)
-                order = replace(order, pictures=pictures, checkpoints=kept, replaces=True)
+                order = replace(order, pictures=pictures, folders=Folders(kept, replaces=True))
             elif images is not None:
                 raise EraseError(f"{chosen.label} takes no pictures of your own; disconnect them.")
             job = _Job(model, opened, vae, live, preview_every, stopping)
@@ -148,7 +148,7 @@ def _size(model: Model, order: api.Order, method: Method) -> tuple[int, int]:
 
 def _resumed(order: api.Order, job: _Job) -> api.Order:
     """The order for a run that goes on, or the same where there is nothing to resume."""
-    folder = order.checkpoints
+    folder = order.folders.checkpoints
     if folder is None or not checkpoints(folder):
         job.notes.append("There is nothing to resume under this name, so the run starts anew.")
         return order
@@ -159,7 +159,7 @@ def _resumed(order: api.Order, job: _Job) -> api.Order:
             f"now; set run to {NEW}, or connect the set it was started with."
         )
     steps = {n: value for n, value in order.changes.items() if n == "steps"}
-    return replace(order, changes=steps, resume=folder)
+    return replace(order, changes=steps, folders=Folders(resume=folder))
 
 
 def _inputs() -> list[Any]:
@@ -222,10 +222,10 @@ def _inputs() -> list[Any]:
         ),
         io.Combo.Input(
             "method",
-            options=[name for name, entry in methods().items() if entry.product],
+            options=[entry.name for entry in _products()],
             default=DEFAULT,
             optional=True,
-            tooltip="How to erase. eraseanything trains; uce solves in a second and keeps less.",
+            tooltip=" ".join(["How to erase.", *map(_told, _products())]),
         ),
     ]
 
@@ -243,6 +243,17 @@ def _outputs() -> list[Any]:
         io.String.Output(display_name="file", tooltip="The file as the LoRA list names it."),
         io.Image.Output(display_name="chart", tooltip="The losses as curves."),
     ]
+
+
+def _products() -> list[Method]:
+    """The methods that people are offered."""
+    return [method for method in methods().values() if method.product]
+
+
+def _told(method: Method) -> str:
+    """How a method's eraser comes about, and how long that takes."""
+    taken = f", {method.cost.seconds:.0f} s for one thing on MiniFlux" if method.cost else ""
+    return f"{method.name}: {method.made}{taken}."
 
 
 def _pixels(name: str) -> Any:
@@ -293,7 +304,7 @@ class _Job:
         self.preview: Preview | None = None
         self.before: list[Any] = []
         self.sheet: Any = None  # the newest preview; it stays on the node
-        if not find_method(order.method).finds_room:
+        if not find_method(order.method).is_run:
             hosts.load(self.model)
         try:
             erased = api.erase(
@@ -306,8 +317,9 @@ class _Job:
             )
         except api.UnfinishedError as error:
             raise self._unfinished(error) from error.cause
-        if erased.result.stopped == "done" and order.checkpoints is not None:
-            remove_checkpoints(order.checkpoints)
+        kept = order.folders.checkpoints or order.folders.resume
+        if erased.result.stopped == "done" and kept is not None:
+            remove_checkpoints(kept)
         return self._output(erased)
 
     def _place(self, run: Run) -> Kept:

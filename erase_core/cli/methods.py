@@ -29,7 +29,12 @@ def run(args: argparse.Namespace) -> int:
 
     if args.settings:
         rows = _settings(find_method(args.settings))
-        say(args, {"settings": rows}, *_columns(rows, ("name", "default", "help")), only=True)
+        say(
+            args,
+            {"settings": rows},
+            *_columns(rows, ("name", "default", "limits", "help")),
+            only=True,
+        )
         return 0
     rows = [_row(method) for method in methods().values()]
     say(args, {"methods": rows}, *_columns(rows, SHOWN), only=True)
@@ -54,7 +59,7 @@ def _row(method: Any) -> dict[str, Any]:
 def _settings(method: Any) -> list[dict[str, Any]]:
     plain = (method.settings().changed(method.own)).to_dict()
     return [
-        {"name": name, "default": plain[name], "help": about.help}
+        {"name": name, "default": plain[name], "limits": about.limits, "help": about.help}
         for name, about in method.settings.about().items()
     ]
 

@@ -167,19 +167,21 @@ class TrainSettings(Settings):
     )
     height: int = setting(
         512,
-        "of the pictures in training, pixels (default: the model's)",
+        "of the pictures in training (default: the model's)",
         low=16,
         high=SIDE,
         step=16,
         group="usual",
+        unit="pixels",
     )
     width: int = setting(
         512,
-        "of the pictures in training, pixels (default: the model's)",
+        "of the pictures in training (default: the model's)",
         low=16,
         high=SIDE,
         step=16,
         group="usual",
+        unit="pixels",
     )
     seed: int = setting(0, "seed of every draw", low=0, high=2**63 - 1, group="usual")
     checkpoint_every: int = setting(
