@@ -12,7 +12,7 @@ from .numbers import HIGHEST_SEED, SIDE, STEPS, real, whole
 
 if TYPE_CHECKING:
     from ..erasers.base import Eraser
-    from ..models.base import VAE, Model
+    from ..models.base import VAE, Conditioning, Model
     from ..models.files import Files
 
 MINIFLUX = "miniflux"
@@ -37,7 +37,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--tokenizers",
         type=Path,
         metavar="DIR",
-        help="folder with tokenizer and tokenizer_2, as in diffusers' Flux folders; without it "
+        help="folder with tokenizer and tokenizer_2, as in diffusers' Flux folders. Without it: "
         "those of --model, if that is a folder, of the ComfyUI at COMFYUI_PATH, or downloaded from "
         "Hugging Face once",
     )
@@ -100,6 +100,21 @@ def settle_to_draw(
     room = budget(args)
     room = free_bytes(model.device) if room is None else room
     return fit_to_draw(model, size, room, probed=probed)[1]
+
+
+def ready_to_draw(
+    args: argparse.Namespace, prompt: str, *, probed: bool = False
+) -> tuple[Model, Conditioning]:
+    """The model that ``args`` name, in place to draw a picture of ``prompt``, encoded.
+
+    ``probed``: its attention is looked at, too.
+    """
+    model = open_model(args, placed=False)
+    require_vae(model)
+    cond = model.text.encode([prompt])
+    model.text.release()
+    settle_to_draw(args, model, args.size or model.size, probed=probed)
+    return model, cond
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:

@@ -9,11 +9,12 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from .. import __version__
 from ..concepts.sets import ConceptSet
 from ..models.base import Model
 from ..models.files import base_hash
-from .base import Eraser
 from .lora import DOWN
 
 VERSION = "ss_base_model_version"
@@ -70,14 +71,10 @@ def metadata(
     return {"format": "pt"} | {f"erase.{key}": value for key, value in ours.items()} | managers
 
 
-def network(eraser: Eraser | None) -> dict[str, str]:
+def network(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """What LoRA managers read of a file's kind: a LoRA's rank is also its alpha, since the scale is
     baked in; an edit of whole weights has none."""
-    ranks = [
-        len(tensor)
-        for name, tensor in (eraser.tensors() if eraser else {}).items()
-        if name.endswith(DOWN)
-    ]
+    ranks = [len(tensor) for name, tensor in tensors.items() if name.endswith(DOWN)]
     if not ranks:
         return {"ss_network_module": "weights"}
     rank = str(max(ranks))

@@ -34,7 +34,11 @@ def save_result(result: Result, concepts: ConceptSet, base: Base, path: Path) ->
 def file_metadata(result: Result, concepts: ConceptSet, base: Base) -> dict[str, str]:
     """What the file of a run's eraser says about itself."""
     about = metadata(base, concepts, result.settings, result.history, result.stopped)
-    return about | {"erase.method": result.method} | network(result.eraser)
+    return (
+        about
+        | {"erase.method": result.method}
+        | network(result.eraser.tensors() if result.eraser else {})
+    )
 
 
 def rescue(result: Result, concepts: ConceptSet, base: Base, path: Path) -> Path | None:

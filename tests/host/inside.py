@@ -66,7 +66,7 @@ from eraseanything.erase_core.models.flux1.names import file_keys  # noqa: E402
 from eraseanything.erase_core.models.flux1.tree import Flux  # noqa: E402
 from eraseanything.erase_core.tensors import save_tensors  # noqa: E402
 from eraseanything.nodes import (  # noqa: E402
-    concepts,
+    concepts_file,
     drawing,
     eraser,
     hosts,
@@ -556,7 +556,7 @@ def measure_names() -> dict[str, str]:
     """Names of files: "Tiger" is "tiger" to Windows; a name that comes from a link is unknown."""
     (BASE / "names").mkdir()
     (BASE / "names" / "Tiger_00001.safetensors").touch()
-    told = partial(concepts.EraseConceptSetIO.fingerprint_inputs, folder="user", name="none")
+    told = partial(concepts_file.EraseConceptSetIO.fingerprint_inputs, folder="user", name="none")
     free = places.free_name(BASE / "names", "tiger").name
     return {"free": free, "linked": told(name=None) + told(folder=None)}
 

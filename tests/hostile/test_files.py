@@ -76,7 +76,7 @@ def test_loras_of_two_sizes_are_not_combined() -> None:
 
 @pytest.mark.parametrize("told", ["[" * 100_000, "5", '{"concepts": [{"name": 5}]}', "{"])
 def test_foreign_metadata_combines(told: str) -> None:
-    combined_metadata([Part(PAIR, 1.0, {"erase.concepts": told})], "cat", 2)
+    combined_metadata([Part(PAIR, 1.0, {"erase.concepts": told})], "cat", PAIR)
 
 
 @pytest.mark.parametrize(

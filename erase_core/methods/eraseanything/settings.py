@@ -126,7 +126,7 @@ class TrainSettings(Settings):
     null: NullPrompt = setting(
         "auto",
         "what stands for nothing in Eq. 2: the empty prompt, the sentence without the concept, or "
-        "with another word in its place (replace); auto: empty for things, else without",
+        "with another word (replace). auto: empty for things, else without",
         choices=get_args(NullPrompt),
     )
     anchor: str = setting(
@@ -137,7 +137,7 @@ class TrainSettings(Settings):
     rollout_prompt: RolloutPrompt = setting(
         "concept",
         "whose pictures erasing looks at on their way: the concept's, or those of what stands for "
-        "nothing (null), where an eraser has to arrive",
+        "nothing (null)",
         choices=get_args(RolloutPrompt),
     )
     k: int = setting(3, "irrelevant words a sentence in L_rsc", low=1, high=100, widest=32)
@@ -167,19 +167,21 @@ class TrainSettings(Settings):
     )
     height: int = setting(
         512,
-        "of the pictures in training, pixels (default: the model's)",
+        "of the pictures in training (default: the model's)",
         low=16,
         high=SIDE,
         step=16,
         group="usual",
+        unit="pixels",
     )
     width: int = setting(
         512,
-        "of the pictures in training, pixels (default: the model's)",
+        "of the pictures in training (default: the model's)",
         low=16,
         high=SIDE,
         step=16,
         group="usual",
+        unit="pixels",
     )
     seed: int = setting(0, "seed of every draw", low=0, high=2**63 - 1, group="usual")
     checkpoint_every: int = setting(
