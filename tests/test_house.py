@@ -42,7 +42,7 @@ DOORS: dict[str, set[str]] = {
     "nodes": {
         "api", "concepts", "evaluate", "miniatures", "pictures",
         "erasers.combine", "erasers.load", "erasers.lora", "erasers.metadata",
-        "methods.base", "methods.eraseanything.settings", "methods.presets",
+        "methods.base", "methods.eraseanything.settings",
         "models.attention", "models.base", "models.offload",
         "training.estimate", "training.memory", "training.preview", "training.progress",
         "training.result", "training.run_folder", "training.states",
