@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
 HELP = "check your own Flux files end to end; one folder to attach to a bug report"
 DESCRIPTION = """\
-Try everything with your own files, once, and write down what happened. In this order: every key,
-shape and dtype of the model file; one velocity beside diffusers' (if it is installed); a short
-training with 20 iterations timed, and what a whole run would take; the same seeds without and with
-the short eraser. The folder then holds
+Try everything with your own files, once, and write down what happened. First come every key, shape
+and dtype of the model file, and one velocity beside diffusers' (if it is installed). Then follow a
+short training with 20 iterations timed, and the same seeds without and with its eraser. The folder
+then holds
 
   report.json         versions, device, keys, timings, memory, what failed (if anything did)
   before_after.png    pictures; a short eraser has only begun to erase

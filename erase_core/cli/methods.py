@@ -9,9 +9,9 @@ from .output import say
 
 HELP = "list the methods of erasing"
 DESCRIPTION = """\
-List every method: how its eraser comes about, what it follows, on which families of models it
-works, and whether it is offered to people or a row of tables alone. Seconds and memory are those of
-one thing on MiniFlux (docs/RESULTS.md), on two CPU cores."""
+List every method: how its eraser comes about, its paper, and the families of models it works on. A
+product is offered to people; the others are rows of tables. Seconds and memory are those of one
+thing on MiniFlux (docs/RESULTS.md), on two CPU cores."""
 EXAMPLES = """\
 examples:
   eraseanything methods

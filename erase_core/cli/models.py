@@ -37,7 +37,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--tokenizers",
         type=Path,
         metavar="DIR",
-        help="folder with tokenizer and tokenizer_2, as in diffusers' Flux folders; without it "
+        help="folder with tokenizer and tokenizer_2, as in diffusers' Flux folders. Without it: "
         "those of --model, if that is a folder, of the ComfyUI at COMFYUI_PATH, or downloaded from "
         "Hugging Face once",
     )

@@ -126,7 +126,7 @@ class TrainSettings(Settings):
     null: NullPrompt = setting(
         "auto",
         "what stands for nothing in Eq. 2: the empty prompt, the sentence without the concept, or "
-        "with another word in its place (replace); auto: empty for things, else without",
+        "with another word (replace). auto: empty for things, else without",
         choices=get_args(NullPrompt),
     )
     anchor: str = setting(
@@ -137,7 +137,7 @@ class TrainSettings(Settings):
     rollout_prompt: RolloutPrompt = setting(
         "concept",
         "whose pictures erasing looks at on their way: the concept's, or those of what stands for "
-        "nothing (null), where an eraser has to arrive",
+        "nothing (null)",
         choices=get_args(RolloutPrompt),
     )
     k: int = setting(3, "irrelevant words a sentence in L_rsc", low=1, high=100, widest=32)
