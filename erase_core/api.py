@@ -22,7 +22,7 @@ from .machine import choose_device, fast_dtype
 from .methods.base import Folders, Task, find_method
 from .miniatures import miniflux
 from .models.base import Adapter, Model
-from .models.files import Files, base_hash, open_files
+from .models.files import Files, open_files
 from .training.estimate import Estimate, Run, estimate
 from .training.memory import Kept, settle
 from .training.progress import NewBar, Progress
@@ -137,12 +137,14 @@ def erase(
     try:
         result = method.erase(task, order.preset, changes)
     except BrokenError as broken:
-        path = rescue(broken.result, concepts, _base(model), out) if broken.result.history else None
+        path = (
+            rescue(broken.result, concepts, Base.of(model), out) if broken.result.history else None
+        )
         raise UnfinishedError(broken.cause, path) from broken.cause
     if result.stopped != "done" and not result.history:  # no big file is hashed for nothing
         return Erased(result, concepts, None)
     try:
-        return Erased(result, concepts, save_result(result, concepts, _base(model), out))
+        return Erased(result, concepts, save_result(result, concepts, Base.of(model), out))
     except EraseError:
         for run in runs:
             run.keep()
@@ -186,8 +188,3 @@ def examine(
     before = exam.draw(model, None, on_batch=bar("exam before", total))
     after = exam.draw(model, eraser, on_batch=bar("exam after", total))
     return Examined(exam, judge.mark(exam, before), judge.mark(exam, after))
-
-
-def _base(model: Model) -> Base:
-    """The model as an eraser's file names it."""
-    return Base(model.name, base_hash(model))

@@ -17,7 +17,6 @@ from torch import Tensor
 from ..erase_core.concepts.spans import word_spans
 from ..erase_core.errors import EraseError
 from ..erase_core.models.attention import WordMaps, word_maps
-from ..erase_core.models.sampling import noise, sigmas
 from ..erase_core.pictures import overlay
 from ..erase_core.pictures.words import enlarged, grey, highest, spread, tiled, word_grid
 from . import drawing, hosts, inputs
@@ -114,8 +113,8 @@ class AttentionMap(io.ComfyNode):
         bar = comfy.utils.ProgressBar(steps)  # which also hears of Cancel
         maps = word_maps(
             opened,
-            noise(seed, 1, *size),
-            sigmas(steps, opened.shift_mu),
+            opened.noise([seed], size),
+            opened.sigmas(steps),
             cond,
             tokens,
             guidance,

@@ -79,12 +79,11 @@ def maps(
     import torch
 
     from ..models.attention import word_maps
-    from ..models.sampling import noise, sigmas
 
     return word_maps(
         model,
-        noise(seed, 1, *(size or model.size)),
-        sigmas(steps, model.shift_mu),
+        model.noise([seed], size),
+        model.sigmas(steps),
         cond,
         torch.stack([model.text.token_mask(prompt, word) for word in words]),
         guidance,

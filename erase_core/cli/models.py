@@ -167,12 +167,10 @@ def bundled_file() -> Path:
 
 
 def files(args: argparse.Namespace) -> Files:
-    """The files that ``args`` name, those of a pipeline's folder among them."""
+    """The files that ``args`` name."""
     from ..models.files import Files
-    from ..models.flux1.pipeline import filled
 
-    named = Files(Path(args.model), args.clip_l, args.t5, args.vae, args.tokenizers, args.t5_length)
-    return filled(named)
+    return Files(Path(args.model), args.clip_l, args.t5, args.vae, args.tokenizers, args.t5_length)
 
 
 def require_vae(model: Model) -> VAE:

@@ -216,6 +216,7 @@ def erase_and_save(
     *,
     place: Callable[[Run], Kept] | None = None,
     on_step: Callable[[Progress], None] | None = None,
+    on_ready: Callable[[Ready], None] = lambda ready: None,
 ) -> Erased:
     """Erase as ordered; signals end the run after its current step, and whatever goes wrong, the
     work done so far is in a file that the sentence names.
@@ -231,6 +232,7 @@ def erase_and_save(
 
     def ready(found: Ready) -> None:
         runs.append(found.run)
+        on_ready(found)
         _tell_notices(runs)
         if not args.json and place is None:
             tell(f"Training takes {found.expected}; {found.kept}.")

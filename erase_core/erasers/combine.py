@@ -19,7 +19,7 @@ from ..files import parse_json
 from ..models.base import Slot
 from .load import parts as split
 from .lora import DOWN, FILE_PREFIX, PEFT_PREFIX, UP, bake, bare_modules
-from .metadata import network
+from .metadata import VERSION, network
 
 # "cat" stacks the ranks and so adds the changes exactly; the others keep the rank and blend.
 METHODS = ("cat", "linear", "ties", "dare_linear", "dare_ties", "svd")
@@ -111,15 +111,15 @@ def combined_metadata(
         for part in parts
     ]
     names = ", ".join(name for part in parts for name in _names(part.metadata)) or "unknown"
+    versions = {part.metadata[VERSION] for part in parts if part.metadata.get(VERSION)}
     bases = {part.metadata.get("erase.base_sha256", "") for part in parts}
     return {
         "format": "pt",
         "erase.combined": json.dumps({"method": method, "parts": told}, ensure_ascii=False),
         "erase.base_sha256": bases.pop() if len(bases) == 1 else "",
-        "ss_base_model_version": "flux1",
         **network(tensors),
         "ss_training_comment": f"EraseAnything {__version__}: erases {names}",
-    }
+    } | ({VERSION: versions.pop()} if len(versions) == 1 else {})
 
 
 def _names(metadata: Mapping[str, str]) -> list[str]:

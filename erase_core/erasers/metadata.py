@@ -13,17 +13,26 @@ from torch import Tensor
 
 from .. import __version__
 from ..concepts.sets import ConceptSet
+from ..models.base import Model
+from ..models.files import base_hash
 from .lora import DOWN
 
+VERSION = "ss_base_model_version"
 FINAL = 20  # iterations over which the final losses are averaged
 
 
 class Base(NamedTuple):
     """The model that an eraser was made for: its file's ``name`` and ``sha256``, empty where they
-    are unknown."""
+    are unknown, and what managers call its family, its ``version``."""
 
     name: str
     sha256: str
+    version: str
+
+    @classmethod
+    def of(cls, model: Model) -> Base:
+        """The base of erasers that are made for ``model``."""
+        return cls(model.name, base_hash(model), model.family.version)
 
 
 def metadata(
@@ -52,7 +61,7 @@ def metadata(
         "versions": _json(_versions()),
     }
     managers = {
-        "ss_base_model_version": "flux1",
+        VERSION: base.version,
         "ss_sd_model_name": base.name,
         "ss_new_sd_model_hash": base.sha256,
         "ss_seed": str(settings.get("seed", "")),

@@ -243,7 +243,7 @@ def _model_values(model: Model) -> dict[str, Any]:
 
 def methods() -> dict[str, Method]:
     """All methods by name, file after file in alphabetical order."""
-    return collect(__package__ or "", "METHODS", Method)
+    return collect(__package__ or "", "METHODS", Method, "method")
 
 
 def find_method(name: str) -> Method:

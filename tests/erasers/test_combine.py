@@ -12,7 +12,6 @@ from erase_core.cli.inspect import by_block
 from erase_core.erasers.combine import METHODS, Part, combine, combined_metadata
 from erase_core.erasers.lora import EraserLora
 from erase_core.errors import EraseError
-from erase_core.models.base import role_slots
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
 
@@ -20,7 +19,7 @@ CONFIG = FluxConfig(vec_in_dim=8, context_in_dim=16, hidden_size=128, num_heads=
 
 
 def lora(seed: int, targets: tuple[str, ...] = ("add_q_proj", "add_k_proj"), rank: int = 2) -> Part:
-    made = EraserLora.create(role_slots(FAMILY, CONFIG, targets), rank, seed=seed)
+    made = EraserLora.create(FAMILY.slots(CONFIG, targets), rank, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     for parameter in made.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator)
@@ -72,7 +71,7 @@ def test_what_cannot_be_combined_is_one_sentence() -> None:
         combine([lora(1, rank=2), lora(2, rank=3)], "linear")
     with pytest.raises(EraseError, match="nothing to combine"):
         combine([])
-    with pytest.raises(EraseError, match="no part of a Flux LoRA"):
+    with pytest.raises(EraseError, match="no part of a LoRA"):
         combine([Part({"lora_unet_x.lora_down.weight": torch.zeros(1)}, 1.0, {})])
     with pytest.raises(EraseError, match="no method average"):
         combine([lora(1)], "average")

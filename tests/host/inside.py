@@ -58,7 +58,7 @@ from eraseanything.erase_core.methods.base import find_method  # noqa: E402
 from eraseanything.erase_core.methods.eraseanything.settings import TrainSettings  # noqa: E402
 from eraseanything.erase_core.methods.eraseanything.trainer import Trainer  # noqa: E402
 from eraseanything.erase_core.miniatures import miniflux  # noqa: E402
-from eraseanything.erase_core.models.base import Conditioning, role_slots  # noqa: E402
+from eraseanything.erase_core.models.base import Conditioning  # noqa: E402
 from eraseanything.erase_core.models.flux1 import FAMILY  # noqa: E402
 from eraseanything.erase_core.models.flux1.config import FluxConfig  # noqa: E402
 from eraseanything.erase_core.models.flux1.forward import velocity  # noqa: E402
@@ -223,7 +223,7 @@ def measure_clip_vision() -> dict[str, Any]:
 
 def random_lora(config: Any, scale: float = 0.05) -> Any:
     """An eraser that changes something."""
-    slots = role_slots(FAMILY, config, ["add_q_proj", "add_k_proj"])
+    slots = FAMILY.slots(config, ["add_q_proj", "add_k_proj"])
     lora = EraserLora.create(slots, 4, seed=0)
     generator = torch.Generator().manual_seed(1)
     for parameter in lora.parameters():

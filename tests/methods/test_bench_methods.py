@@ -24,7 +24,6 @@ from erase_core.methods.eraseanything.method import ABLATIONS
 from erase_core.methods.eraseanything.settings import TrainSettings
 from erase_core.methods.eraseanything.trainer import Trainer
 from erase_core.miniatures.miniflux import PRESETS
-from erase_core.models.base import role_slots
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.forward import velocity
 from erase_core.training.progress import Progress
@@ -159,7 +158,7 @@ def test_esd_trains_what_its_names_say() -> None:
     assert {name.rsplit(".")[-1] for name in strict.slots} == {"add_k_proj", "add_v_proj"}
     full = erase("esd-x-full", make_task())
     assert isinstance(full, WeightEdit)
-    modules = {slot.module for slot in role_slots(FAMILY, CONFIG, esd.ATTENTION).values()}
+    modules = {slot.module for slot in FAMILY.slots(CONFIG, esd.ATTENTION).values()}
     assert full.changes.keys() == modules and len(modules) == 4 * CONFIG.depth
 
 

@@ -80,6 +80,7 @@ def flux_forward(
     img, rows, columns = patchify(latents.to(dtype))
     img = run.linear("img_in", img)
     txt = run.linear("txt_in", cond.context.to(dtype))
+    assert cond.pooled is not None, "FLUX.1 reads CLIP's pooled vector"
     vec = run.vector(sigma.expand(batch), guidance, cond.pooled.to(dtype))
     rope = rope_table(txt.shape[1], rows, columns, latents.device)
     img, txt, attention = run.double_blocks(img, txt, vec, rope)
