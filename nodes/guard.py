@@ -13,7 +13,7 @@ from ..erase_core.erasers.guards.dve import DveSettings
 from ..erase_core.erasers.guards.gate import VelocityGateSettings, WordGateSettings
 from . import eraser, guarding, inputs
 from .acting import ByVelocities, ByWords, Dve
-from .concepts import SOCKET
+from .concept_parts import SOCKET
 from .forward_side import ForwardSide
 from .guarding import Acting, Told
 

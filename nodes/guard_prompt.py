@@ -13,7 +13,7 @@ from ..erase_core.concepts.sets import ConceptSet
 from ..erase_core.erasers.guards.safree import Cleaned, SafreeSettings, Space
 from ..erase_core.errors import EraseError
 from . import inputs, words
-from .concepts import SOCKET
+from .concept_parts import SOCKET
 
 EDGE = 1e-5  # the host compares ends of ranges strictly: two may not share one
 

@@ -19,7 +19,7 @@ class WeightEdit:
     """Float32 changes to the weights of Linear modules; a
     :class:`~erase_core.models.base.Adapter`.
 
-    ``changes`` maps a BFL module name to what is added to its weight (out_features, in_features).
+    ``changes`` maps a module name to what is added to its weight (out_features, in_features).
     """
 
     def __init__(self, changes: Mapping[str, Tensor]) -> None:
@@ -47,7 +47,7 @@ class WeightEdit:
         return cls({k.removeprefix(PREFIX).removesuffix(SUFFIX): t for k, t in tensors.items()})
 
     def __call__(self, name: str, x: Tensor, y: Tensor) -> Tensor:
-        """``y`` plus the change at BFL module ``name`` for its input ``x``, in ``y``'s dtype."""
+        """``y`` plus the change at module ``name`` for its input ``x``, in ``y``'s dtype."""
         change = self.changes.get(name)
         return y if change is None else (y + F.linear(x.float(), change)).to(y.dtype)
 

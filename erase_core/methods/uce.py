@@ -22,7 +22,6 @@ tiger, car, bicycle, chicken and tractor, 0.2 and 0.5 are best (Ho 0.96 both).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,7 +30,7 @@ from torch import Tensor
 
 from ..erasers.base import Eraser
 from ..erasers.edit import WeightEdit
-from ..models.base import Conditioning, Slot
+from ..models.base import Conditioning
 from ..settings import Settings, setting
 from ..training.prompts import ErasePrompt, Placed, anchor_word
 from .base import Cost, Method, Task
@@ -81,11 +80,10 @@ def erase(task: Task, settings: UceSettings) -> Eraser:
     concept = teacher.encode([prompt.sentence.text for prompt in prompts])
     anchor = teacher.encode([prompt.null for prompt in prompts])
     kept = teacher.encode([text for texts in teacher.kept(KEPT).values() for text in texts])
-    context, pooled = (_first(task.model.slots([role])) for role in ("text_in", "pooled_in"))
-    inputs = {
-        context: tokens(teacher, prompts, concept, anchor, kept),
-        pooled: Inputs(concept.pooled, anchor.pooled, kept.pooled),
-    }
+    inputs = {_first(task, "text_in"): tokens(teacher, prompts, concept, anchor, kept)}
+    pooled = [cond.pooled for cond in (concept, anchor, kept) if cond.pooled is not None]
+    if pooled:
+        inputs[_first(task, "pooled_in")] = Inputs(*pooled)
     changes = {
         name: solve(task.model.tree.get_parameter(f"{name}.weight"), read, weight, settings.ridge)
         for name, read in inputs.items()
@@ -94,9 +92,9 @@ def erase(task: Task, settings: UceSettings) -> Eraser:
     return WeightEdit(changes)
 
 
-def _first(slots: Mapping[str, Slot]) -> str:
+def _first(task: Task, role: str) -> str:
     """The Linear of a role that reads first."""
-    return next(iter(slots.values())).module
+    return task.model.modules([role])[0]
 
 
 def tokens(

@@ -13,7 +13,7 @@ from .result import Result
 
 def save_result(result: Result, concepts: ConceptSet, base: Base, path: Path) -> Path | None:
     """Write the eraser to ``path``, or beside it under a name that says how far an unfinished run
-    got; returns where it is, None when there was nothing to write yet.
+    got. Returns where it is, None when there was nothing to write yet.
 
     Raises
     ------
@@ -34,7 +34,11 @@ def save_result(result: Result, concepts: ConceptSet, base: Base, path: Path) ->
 def file_metadata(result: Result, concepts: ConceptSet, base: Base) -> dict[str, str]:
     """What the file of a run's eraser says about itself."""
     about = metadata(base, concepts, result.settings, result.history, result.stopped)
-    return about | {"erase.method": result.method} | network(result.eraser)
+    return (
+        about
+        | {"erase.method": result.method}
+        | network(result.eraser.tensors() if result.eraser else {})
+    )
 
 
 def rescue(result: Result, concepts: ConceptSet, base: Base, path: Path) -> Path | None:

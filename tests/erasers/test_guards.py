@@ -27,10 +27,10 @@ from erase_core.errors import EraseError
 from erase_core.evaluate.judges.recogniser import RecogniserJudge
 from erase_core.miniatures import miniflux
 from erase_core.models.base import Conditioning
-from erase_core.models.sampling import noise, sigmas
+from erase_core.models.sampling import sigmas
 
 PROMPTS = ["a tiger in the snow", "a rose and a house"]
-NOISE = torch.cat([noise(seed, 1, 32, 48) for seed in (1, 2)])
+NOISE = make_model().noise([1, 2])
 
 
 def guard(**settings: object) -> Guard:

@@ -157,14 +157,14 @@ def act(model: Model, guard: Guard) -> Act:
         if inside(window, sigma):
             for space in known:
                 cleaned = space.clean(cond.context, cond.pooled, settings)
-                assert cleaned.pooled is not None
                 ends = [SafreeSettings(end=float(s)).levels(model.shift_mu) for s in cleaned.share]
                 held = [inside((2.0, low), sigma) for _, low in ends]
                 rows = torch.tensor(held, device=x.device) & cleaned.near.any(1)
-                cond = Conditioning(
-                    torch.where(rows[:, None, None], cleaned.context, cond.context),
-                    torch.where(rows[:, None], cleaned.pooled, cond.pooled),
-                )
+                pooled = cond.pooled
+                if pooled is not None and cleaned.pooled is not None:
+                    pooled = torch.where(rows[:, None], cleaned.pooled, pooled)
+                context = torch.where(rows[:, None, None], cleaned.context, cond.context)
+                cond = Conditioning(context, pooled)
         return model.velocity(x, sigma, cond, guidance, eraser)
 
     return acted
