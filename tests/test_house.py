@@ -34,14 +34,14 @@ ROOMS = ARROWS.keys() | {"cli"}
 DOORS: dict[str, set[str]] = {
     "erase_core/cli": {
         "api", "concepts", "evaluate", "pictures",
-        "erasers.base", "erasers.load", "methods.base", "methods.eraseanything.settings",
+        "erasers.base", "erasers.guards", "erasers.load", "methods.base", "methods.eraseanything.settings",
         "models.attention", "models.base", "models.files",
         "training.estimate", "training.memory", "training.progress", "training.result",
         "training.run_folder", "training.states",
     },
     "nodes": {
         "api", "concepts", "evaluate", "miniatures", "pictures",
-        "erasers.combine", "erasers.load", "erasers.lora", "erasers.metadata",
+        "erasers.combine", "erasers.guards", "erasers.load", "erasers.lora", "erasers.metadata",
         "methods.base", "methods.eraseanything.settings",
         "models.attention", "models.base", "models.offload",
         "training.estimate", "training.memory", "training.preview", "training.progress",

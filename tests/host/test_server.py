@@ -22,7 +22,7 @@ from erase_core.tensors import read_tensors
 
 IDS = {
     "LoadFlux", "ConceptSet", "ConceptSetLLM", "ConceptSetIO", "AttentionMap", "Train", "Settings",
-    "Preview", "Report", "Save", "Combine",
+    "Preview", "Report", "Save", "Combine", "Guard", "GuardPrompt",
 }  # fmt: skip
 LOSSES = ("esd", "attn", "lora", "rsc", "adv")
 # The host's own; the last says why a backend is not there ("ImportError").
