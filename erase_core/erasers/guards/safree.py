@@ -5,8 +5,10 @@ subspace with orthonormal basis C, a token t of a prompt is *near* when
 
     |C^T t|^2 / |t|^2 > limit
 
-for a limit a share MARGIN of the way from the nearest token of prompts that must stay to 1. Near
-tokens leave the subspace and come back into the span I of the prompt's other tokens,
+for a limit a share MARGIN of the way from the nearest token of prompts that must stay to 1. In a
+prompt with such a token all are near that lie nearer than what must stay: the name's
+neighbours speak of it, too. Near tokens leave the subspace and come back into the span I of the
+prompt's other tokens,
 
     t' = P_I (I - C C^T) t,
 
@@ -15,7 +17,9 @@ a share of the steps by how far the mean state moves, ``reach sigmoid(1 - cos(me
 
 The paper finds near tokens by encoding the prompt again without each, and comparing distances of
 means; among 256 padding tokens one token more or less does not show, so each speaks for itself
-here. The paper's last part, which damps features of U-Nets in Fourier space, has no place here.
+here. On MiniFlux's tiger (12 prompts, 10 steps) 3 tigers and 1 synonym are left, where moving the
+name's own tokens alone left 6 and 7. The paper's last part, which damps features of U-Nets in
+Fourier space, has no place here.
 """
 
 from __future__ import annotations
@@ -65,8 +69,8 @@ class Space:
         ordinary = torch.cat(list(kept)).float()
         self.mean = ordinary.mean(0)
         self.basis = basis(torch.cat(list(names)).float() - self.mean)
-        nearest = float(self.share(ordinary[None]).max())
-        self.limit = nearest + MARGIN * (1 - nearest)
+        self.nearest = float(self.share(ordinary[None]).max())
+        self.limit = self.nearest + MARGIN * (1 - self.nearest)
         self.pooled: tuple[Tensor, Tensor] | None = None
         if pooled is not None and pooled_kept is not None:
             middle = pooled_kept.float().mean(0)
@@ -79,7 +83,8 @@ class Space:
 
     def clean(self, context: Tensor, pooled: Tensor | None, settings: SafreeSettings) -> Cleaned:
         """A prompt off the concept; rows without near tokens come back bit for bit."""
-        near = self.share(context) > self.limit
+        share = self.share(context)
+        near = (share > self.nearest) & (share > self.limit).any(1, keepdim=True)
         rows = [self._row(*row, settings.strength) for row in zip(context, near, strict=True)]
         cleaned, any_near = torch.stack(rows), near.any(1)
         if pooled is not None and self.pooled is not None:
@@ -87,8 +92,8 @@ class Space:
             pooled = torch.where(any_near[:, None], off, pooled)
         means = (context.float().mean(1), cleaned.float().mean(1))
         moved = 1 - F.cosine_similarity(*means, dim=-1)
-        share = (settings.reach * torch.sigmoid(moved)).clamp(max=1)
-        return Cleaned(cleaned, pooled, near, torch.where(any_near, share, 0.0))
+        steps = (settings.reach * torch.sigmoid(moved)).clamp(max=1)
+        return Cleaned(cleaned, pooled, near, torch.where(any_near, steps, 0.0))
 
     def _row(self, tokens: Tensor, near: Tensor, strength: float) -> Tensor:
         """One prompt's tokens (T, D), the near ones moved."""
