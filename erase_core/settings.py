@@ -23,9 +23,9 @@ ENDLESS = 1_000_000  # a highest number that nobody reaches, so that nobody need
 class About(NamedTuple):
     """What a setting says of itself.
 
-    ``kind`` is int, float, bool or str, and that of the entries where it is a list (``many``);
-    ``low`` and ``high`` are the least and the greatest number, in ``unit``; ``step`` is that of a
-    widget, and ``widest`` the greatest number that a widget offers; ``choices`` are all values
+    ``kind`` is int, float, bool or str, and that of the entries where it is a list (``many``).
+    ``low`` and ``high`` are the least and the greatest number, in ``unit``. ``step`` is that of a
+    widget, and ``widest`` the greatest number that a widget offers. ``choices`` are all values
     there are; ``optional`` settings may be None. ``group`` says where it stands: "usual" or
     "expert".
     """

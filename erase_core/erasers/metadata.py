@@ -72,7 +72,7 @@ def metadata(
 
 
 def network(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """What LoRA managers read of a file's kind: a LoRA's rank is also its alpha, since the scale is
+    """What LoRA managers read of a file's kind. A LoRA's rank is also its alpha, since the scale is
     baked in; an edit of whole weights has none."""
     ranks = [len(tensor) for name, tensor in tensors.items() if name.endswith(DOWN)]
     if not ranks:

@@ -28,8 +28,8 @@ Asked = TypeVar("Asked", bound=Question, covariant=True)  # the questions of one
 
 @dataclass(frozen=True)
 class Exam(Generic[Asked]):
-    """Questions by role: the ``title`` concept ("erased"), its "held_out" and "seen" synonyms,
-    "near" and "other" concepts, and its companions: what stands next to it in its own pictures.
+    """Questions by role. They ask for the ``title`` concept ("erased"), its "held_out" and "seen"
+    synonyms, "near" and "other" concepts, and companions from its own pictures.
     """
 
     title: str

@@ -1,7 +1,7 @@
 """What a method of erasing is, and where all of them are found.
 
-To add a method, put a file into this folder with a tuple ``METHODS``: it is a choice of ``train``,
-a node's choice if it is a ``product``, and a row of every table.
+To add a method, put a file into this folder with a tuple ``METHODS``. It is then a choice of
+``train`` and a row of every table, and a node's choice if it is a ``product``.
 """
 
 from __future__ import annotations

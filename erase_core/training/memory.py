@@ -20,9 +20,9 @@ AT_ONCE = 32  # pictures at most
 def fit(run: Run, budget: float) -> tuple[Placement, Weights]:
     """Place a run's model, whose weights are still in main memory, within ``budget`` bytes.
 
-    The first way that fits is taken, from the fastest to the smallest: all on the device, with
-    activation checkpointing, with the base in fp8, with as few blocks as need be in main memory.
-    Returns it with what the weights take on the device. The prompts must be encoded.
+    The first way that fits is taken, from the fastest to the smallest. These are all on the device,
+    activation checkpointing, the base in fp8, as few blocks as need be in main memory. Returns it
+    with what the weights take on the device. The prompts must be encoded.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from .result import Result
 
 def save_result(result: Result, concepts: ConceptSet, base: Base, path: Path) -> Path | None:
     """Write the eraser to ``path``, or beside it under a name that says how far an unfinished run
-    got; returns where it is, None when there was nothing to write yet.
+    got. Returns where it is, None when there was nothing to write yet.
 
     Raises
     ------

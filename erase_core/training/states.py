@@ -1,8 +1,8 @@
 """The states x_t that a run is trained at: kept Euler rollouts, or noised pictures of the user.
 
 A rollout per training step would cost some 28 forwards each time. Here every state of a set of
-rollouts is kept on the CPU, together with all that the losses need of the base model there: its
-velocities and its attention. Training itself then runs the student alone.
+rollouts is kept on the CPU. So is all that the losses need of the base model there: its velocities
+and its attention. Training itself then runs the student alone.
 """
 
 from __future__ import annotations

@@ -135,8 +135,8 @@ class Target:
 class Attack:
     """A column of the robustness table.
 
-    ``name`` is said on the command line and in files, ``label`` in tables and plots; ``source`` is
-    the paper it follows; ``run`` gives the rate of pictures in which the concept is back.
+    ``name`` is said on the command line and in files, ``label`` in tables and plots. ``source`` is
+    the paper it follows. ``run`` gives the rate of pictures in which the concept is back.
     """
 
     name: str

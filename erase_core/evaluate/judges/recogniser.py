@@ -141,8 +141,8 @@ def _alone(concept: str, count: int, seed: int) -> Exam[Case]:
 
 
 def _together(names: Sequence[str], count: int, seed: int) -> Exam[Case]:
-    """The same for things that were erased by one eraser: ``count`` questions a role, "near" and
-    "other" asking for what is left in pictures without them."""
+    """The same for things that were erased by one eraser, ``count`` questions a role. "near" and
+    "other" ask for what is left in pictures without them."""
     left = [name for name in CHOICES["thing"] if name not in names]
     kin = [name for name in left if any(name in near(erased) for erased in names)]
     rest = [name for name in left if name not in kin]

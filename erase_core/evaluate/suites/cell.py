@@ -65,7 +65,7 @@ class Bench:
         return self.folder / "cells" / cell.method / f"{cell.title} {cell.seed}.json"
 
     def run(self, cell: Cell) -> dict[str, Any]:
-        """The row of a cell, from its file where there is one; its eraser sits a new exam when
+        """The row of a cell, from its file where there is one. Its eraser sits a new exam when
         another number of pictures is asked for, and is made again if it is gone."""
         path, exam = self.result(cell), self.exam(cell)
         row: dict[str, Any] = read_json(path) if path.exists() else {}

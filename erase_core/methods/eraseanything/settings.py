@@ -213,8 +213,8 @@ class TrainSettings(Settings):
             raise EraseError("Rollouts of the null prompt need l_esd, which has one; set it to 1.")
 
     def for_concepts(self, count: int) -> TrainSettings:
-        """The same for ``count`` concepts at once (measured in docs/erasing.md): more of all in
-        EACH for each beyond the first, since an iteration looks at one concept alone, and ``rank``
-        for every ROOM of them, since each wants directions of its own."""
+        """The same for ``count`` concepts at once (measured in docs/erasing.md). Each beyond the
+        first adds all in EACH, since an iteration looks at one concept alone. Every ROOM of them
+        have another ``rank``, since each wants directions of its own."""
         more = {name: getattr(self, name) + (count - 1) * each for name, each in EACH.items()}
         return replace(self, rank=self.rank * -(-count // ROOM), **more)

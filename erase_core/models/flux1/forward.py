@@ -1,6 +1,6 @@
 """One forward pass over any module tree with BFL names: trainable, probed, adapted.
 
-The tree's own submodules do the matrix products, so quantised and cast weights keep working; all
+The tree's own submodules do the matrix products, so quantised and cast weights keep working. All
 else is written here without in-place operations, because the hosts' own forwards cannot be
 differentiated. A tree is read, never changed: adapters come in as an argument, not as hooks.
 """
