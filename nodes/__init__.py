@@ -9,6 +9,8 @@ from .combine import Combine
 from .concepts import EraseConceptSet
 from .concepts_file import EraseConceptSetIO
 from .concepts_llm import EraseConceptSetLLM
+from .guard import Guard
+from .guard_prompt import GuardPrompt
 from .load import LoadFlux
 from .preview import ErasurePreview
 from .report import Report
@@ -31,6 +33,8 @@ class EraseAnything(ComfyExtension):
             Report,
             Save,
             Combine,
+            Guard,
+            GuardPrompt,
         ]
 
 

@@ -41,7 +41,7 @@ DOORS: dict[str, set[str]] = {
     },
     "nodes": {
         "api", "concepts", "evaluate", "miniatures", "pictures",
-        "erasers.combine", "erasers.load", "erasers.lora", "erasers.metadata",
+        "erasers.combine", "erasers.guards", "erasers.load", "erasers.lora", "erasers.metadata",
         "methods.base", "methods.eraseanything.settings",
         "models.attention", "models.base", "models.offload",
         "training.estimate", "training.memory", "training.preview", "training.progress",
