@@ -299,7 +299,7 @@ class Model:
         all batches are done, as pictures times steps; what it raises ends the sampling. EraseError
         when a picture is no number.
         """
-        steps = steps or self.family.steps
+        steps = self.family.steps if steps is None else steps
         guidance = self.family.guidance if guidance is None else guidance
         levels = self.sigmas(steps).to(self.device)
         parts = []
