@@ -23,6 +23,7 @@ from .methods.base import Task, find_method
 from .miniatures import miniflux
 from .models.base import Adapter, Model
 from .models.files import Files, base_hash, open_files
+from .training.encoding import Work
 from .training.estimate import Estimate, Run, estimate
 from .training.memory import Kept, settle
 from .training.progress import Progress
@@ -66,7 +67,7 @@ class Order:
     ``concepts`` may be left out of a run that is resumed. ``changes`` are settings of the method
     that differ from the preset's. ``pictures`` stand for the words that must stay; ``checkpoints``
     is the folder they go to, where the run ``replaces`` older ones; ``resume`` is one to go on
-    from.
+    from. ``states`` is the folder where closed forms keep encoded prompts for the next time.
     """
 
     concepts: ConceptSet | None = None
@@ -78,6 +79,7 @@ class Order:
     checkpoints: Path | None = None
     replaces: bool = False
     resume: Path | None = None
+    states: Path | None = None
 
 
 class Ready(NamedTuple):
@@ -112,6 +114,7 @@ def erase(
     *,
     place: Callable[[Run], Kept] = settle,
     on_ready: Callable[[Ready], None] = lambda ready: None,
+    on_encode: Callable[[Work], None] = lambda work: None,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Erased:
     """Make the eraser that is ordered and write it to ``out``, or beside it if it ends early.
@@ -136,8 +139,8 @@ def erase(
         kept = place(run)
         on_ready(Ready(run, estimate(run, kept.weights), kept.how))
 
-    folders = (order.checkpoints, order.replaces, order.resume)
-    task = Task(model, concepts, order.seed, on_step, ready, order.pictures, *folders)
+    files = (order.pictures, order.checkpoints, order.replaces, order.resume, order.states)
+    task = Task(model, concepts, order.seed, on_step, ready, on_encode, *files)
     try:
         result = method.erase(task, order.preset, changes)
     except BrokenError as broken:

@@ -18,6 +18,7 @@ from ..errors import EraseError
 from ..models.base import Model
 from ..registry import collect, find
 from ..settings import Settings, read_pairs
+from ..training.encoding import Work
 from ..training.estimate import Run
 from ..training.progress import Progress
 from ..training.result import Result
@@ -39,10 +40,14 @@ class Task:
     on_ready
         Hears of a run whose prompts are encoded, before it needs its model in place. Methods that
         are no such run want it in place from the start.
+    on_encode
+        Hears what encoding the prompts takes, of methods that run no transformer.
     pictures
         Stand for what must stay, where a method takes any.
     checkpoints, replaces, resume
         Where a run's checkpoints go, whether older ones there give way, and one to go on from.
+    states
+        Where encoded prompts are kept for the next time.
     """
 
     model: Model
@@ -50,10 +55,12 @@ class Task:
     seed: int = 0
     on_step: Callable[[Progress], None] = lambda progress: None
     on_ready: Callable[[Run], None] = lambda run: None
+    on_encode: Callable[[Work], None] = lambda work: None
     pictures: KeepPictures | None = None
     checkpoints: Path | None = None
     replaces: bool = False
     resume: Path | None = None
+    states: Path | None = None
 
     @property
     def concept(self) -> Concept:
@@ -113,6 +120,9 @@ class Method:
     finds_room
         Whether its run says when its model must be in place (``on_ready``), so that text encoders
         can go before.
+    forward
+        Whether it runs the transformer; one that does not reads a few of its matrices, which may
+        stay where they are.
     """
 
     name: str
@@ -130,6 +140,7 @@ class Method:
     several: Callable[[Any, int], Any] = lambda settings, count: settings
     cost: Cost | None = None
     finds_room: bool = False
+    forward: bool = True
 
     def erase(
         self, task: Task, preset: str = "", changes: Mapping[str, Any] | None = None

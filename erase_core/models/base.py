@@ -99,6 +99,11 @@ class TextEncoder(Protocol):
         """Tokens of every prompt, the padding among them."""
         ...
 
+    @property
+    def flop(self) -> float:
+        """Floating point operations that encoding a prompt takes, those of Linears."""
+        ...
+
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Encoded prompts, one row each, float32 in main memory."""
         ...
@@ -381,6 +386,12 @@ def role_slots(family: Family, config: Any, roles: Iterable[str]) -> dict[str, S
         raise EraseError(f"{problem}; choose from {', '.join(family.roles)}.")
     pattern = re.compile("|".join(family.roles[role] for role in wanted))
     return {n: slot for n, slot in family.linears(config).items() if pattern.fullmatch(n)}
+
+
+def linear_flop(encoder: nn.Module, tokens: int) -> float:
+    """Floating point operations of an encoder's Linears on a prompt of so many tokens."""
+    linears = (m for m in encoder.modules() if isinstance(m, nn.Linear))
+    return 2.0 * tokens * sum(m.in_features * m.out_features for m in linears)
 
 
 def tree_device(tree: nn.Module) -> torch.device:
