@@ -88,7 +88,8 @@ def edit(
     changes, done = {}, task.steps(len(inputs))
     for count, (module, rows) in enumerate(inputs.items(), 1):
         found = solve(weight_of(task.model, module).cpu().double(), rows.double())
-        changes[module] = found if isinstance(found, Change) else Change(found)
+        change = found if isinstance(found, Change) else Change(found)
+        changes[module] = change if biased(task.model, module) else Change(change.weight)
         done(count)
     eraser, measured = finish(task, changes, settings.rank)
     seconds = {"text": encoded - began, "training": time.monotonic() - encoded}
@@ -119,9 +120,15 @@ def weight_of(model: Model, module: str) -> Tensor:
     return weight.detach().float()
 
 
+def bias_of(model: Model, module: str) -> Tensor | None:
+    """A Linear's bias (out,) in float32, if it has one."""
+    bias = getattr(model.tree.get_submodule(module), "bias", None)
+    return None if bias is None else bias.detach().float()
+
+
 def biased(model: Model, module: str) -> bool:
-    """Whether a Linear has a bias."""
-    return getattr(model.tree.get_submodule(module), "bias", None) is not None
+    """Whether a Linear has a bias; an edit cannot give it one."""
+    return bias_of(model, module) is not None
 
 
 def read(task: Task, settings: ClosedSettings, roles: Sequence[str] = ROLES) -> dict[str, Inputs]:

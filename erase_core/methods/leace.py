@@ -8,7 +8,7 @@ covariance is
 
 which is the paper's ``W^+ P W`` with whitening ``W = Sxx^-1/2``, written without a square root.
 A Linear ``V x + b`` that reads r(x) instead of x is ``V (I - B) x + b + V B m``: a change of rank
-one for each concept, and one of the bias (dropped where the Linear has none, and m is 0 then).
+one for each concept, and one of the bias (left out where the Linear has none).
 
 Two choices are ours. What stays outnumbers a concept's tokens as it happens, so their weight is a
 setting (``share``, of all concepts together): the less, the nearer m is to what stays. And Sxx gets

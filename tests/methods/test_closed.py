@@ -11,7 +11,7 @@ from tiny import LENGTH, TIGER, WordText
 from torch import Tensor
 
 from erase_core.concepts.sets import ConceptSet
-from erase_core.methods import algebra, closed, leace, rece, speed, uce
+from erase_core.methods import algebra, closed, leace, loop, pisces, rece, speed, uce
 from erase_core.methods.base import find_method, methods
 from erase_core.methods.closed import Inputs
 from erase_core.training.encoding import Work
@@ -173,6 +173,37 @@ def test_trce_edits_what_reads_the_pooled_vector() -> None:
     with torch.no_grad():
         found = edit("vector_in.in_layer", tiger, layer(tiger))
         torch.testing.assert_close(found, layer(dog), atol=1e-3, rtol=1e-3)
+
+
+def test_pisces_takes_directions_out_and_nothing_else() -> None:
+    weight, bias, mean = draw(7, 5), draw(7, seed=1), draw(7, seed=2)
+    basis = torch.linalg.qr(draw(7, 7, seed=3)).Q.T
+    change = pisces.solve(weight, bias, basis[:2], mean)
+    assert change.bias is not None
+    x = draw(9, 5, seed=4)
+    before = x @ weight.T + bias
+    after = x @ (weight + change.weight).T + bias + change.bias
+    close(after @ basis[:2].T, (mean @ basis[:2].T).expand(9, 2))
+    close(after @ basis[2:].T, before @ basis[2:].T)
+
+
+def test_pisces_finds_what_tells_a_concept_from_its_anchor() -> None:
+    """Along U an MLP writes the same for both in the end."""
+    concept = replace(TIGER, synonyms=(), sentences=("a photo of a tiger",))
+    task = make_task(concept)
+    edit = find_method("pisces directions=1 prompts=1").erase(task).eraser
+    assert edit is not None
+    module = "double_blocks.0.txt_mlp.2"
+    found = []
+    for word in ("tiger", "dog"):
+        recorder = loop.Recorder([module], edit)
+        cond = WordText().encode([f"a photo of a {word}"])
+        x = pisces.noise(0, 1, 32, 48)
+        with torch.no_grad():
+            task.model.velocity(x, torch.tensor(1.0), cond, 3.5, recorder)
+        found.append(recorder.outputs[module][0, 4])
+    with torch.no_grad():
+        torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)
 
 
 # --- what all of them share ----------------------------------------------------------------------
