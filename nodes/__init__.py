@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .attention import AttentionMap
 from .combine import Combine
 from .concepts import EraseConceptSet, EraseConceptSetIO, EraseConceptSetLLM
+from .instant import Instant
 from .load import LoadFlux
 from .preview import Preview
 from .report import Report
@@ -24,6 +25,7 @@ class EraseAnything(ComfyExtension):
             EraseConceptSetIO,
             AttentionMap,
             Train,
+            Instant,
             Settings,
             Preview,
             Report,
