@@ -7,7 +7,7 @@ With tokens c of a concept, their anchors a and P the projection off what must s
 for n rows c and X, their projections P c. Three steps make P:
 
 1. *Influence filter.* Of all inputs that must stay, those count which the same edit without P
-   would move more than the mean, ``|D p|^2``.
+   would move most, ``|D p|^2``: by more than a share of the mean (``influence``; the paper: 1).
 2. *Widening.* Each has ``copies`` neighbours ``p + s`` along directions that W hardly reads, which
    pass the same filter. s is noise filtered by ``(I + W^T W / e)^-1``, e a small share of the mean
    eigenvalue, as long as ``spread`` times p.
@@ -37,6 +37,7 @@ from .closed import ClosedSettings, Inputs, edit, spared
 
 SOURCE = "Li et al., SPEED, ICLR 2026"
 EMPTY = 3  # main directions of the empty prompt
+MOST = 2000  # inputs that stay, and as many of their neighbours
 WEAK = 1e-3  # of the mean eigenvalue of W^T W: directions far below it count as hardly read
 
 
@@ -45,12 +46,15 @@ class SpeedSettings(ClosedSettings):
     """How the null space is found, and how far the edit goes in it."""
 
     threshold: float = setting(
-        0.03, "directions that stay: singular values above this share", low=1e-6, high=1
+        0.05, "directions that stay: singular values above this share", low=1e-6, high=1
     )
     ridge: float = setting(
-        1e-2, "weight of the old matrix, a share of the mean square of the inputs", low=1e-9
+        1e-4, "weight of the old matrix, a share of the mean square of the inputs", low=1e-9
     )
-    copies: int = setting(1, "neighbours of each input that stays", low=0, high=100)
+    influence: float = setting(
+        0.1, "inputs count that the plain edit moves by this share of the mean", low=0, high=100
+    )
+    copies: int = setting(0, "neighbours of each input that stays", low=0, high=100)
     spread: float = setting(0.1, "their distance, a share of the input's length", low=0, high=10)
 
 
@@ -59,20 +63,22 @@ def solve(weight: Tensor, inputs: Inputs, settings: SpeedSettings, seed: int = 0
     level = settings.ridge * inputs.old.square().sum(1).mean() * len(inputs.old)
     targets = weight @ (inputs.new - inputs.old).T
     plain = ridge_map(targets, inputs.old, float(level))
-    stay = influenced(inputs.kept, plain)
+    stay = influenced(inputs.kept, plain, settings.influence)
     if settings.copies:
         near = widened(stay, weight, settings.copies, settings.spread, seed)
-        stay = torch.cat([stay, influenced(near, plain)])
+        stay = torch.cat([stay, influenced(near, plain, settings.influence)])
     exact = principal(inputs.empty, most=EMPTY)
     directions = torch.cat([principal(stay, settings.threshold), exact])
     rows = without(inputs.old, orthonormal(directions))
     return ridge_map(targets, rows, float(level))
 
 
-def influenced(rows: Tensor, change: Tensor) -> Tensor:
-    """The rows (n, in) that a change (out, in) moves no less than the mean."""
+def influenced(rows: Tensor, change: Tensor, share: float = 1.0) -> Tensor:
+    """The rows (n, in) that a change (out, in) moves by no less than a share of the mean, at most
+    MOST: those that it moves most."""
     shift = (rows @ change.T).square().sum(1)
-    return rows[shift >= shift.mean()]
+    count = min(MOST, int((shift >= share * shift.mean()).sum()))
+    return rows[shift.topk(count).indices]
 
 
 def widened(rows: Tensor, weight: Tensor, copies: int, spread: float, seed: int) -> Tensor:

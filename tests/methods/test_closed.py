@@ -111,7 +111,7 @@ def test_rece_closes_the_way_back_round_after_round() -> None:
 def test_speed_is_the_best_edit_that_moves_nothing_of_what_stays() -> None:
     """With a basis N of the null space from a full SVD and D = E N^T, E by stacked equations."""
     weight, inputs = draw(5, 12), make_inputs(12)
-    settings = speed.SpeedSettings(copies=0, threshold=1e-5, ridge=0.01)
+    settings = speed.SpeedSettings(influence=1, threshold=1e-5, ridge=0.01)
     change = speed.solve(weight, inputs, settings)
     level = 0.01 * inputs.old.square().sum()
     old, goal = inputs.old, (inputs.new - inputs.old) @ weight.T
