@@ -111,6 +111,11 @@ class TextEncoder(Protocol):
         """Tokens of every prompt, the padding among them."""
         ...
 
+    @property
+    def flop(self) -> float:
+        """Floating point operations that encoding a prompt takes, those of Linears."""
+        ...
+
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Encoded prompts, one row each, float32 in main memory."""
         ...
@@ -368,6 +373,12 @@ class Model:
     ) -> Tensor:
         """Pictures (N, H, W, 3) uint8; parameters as in :meth:`draw`."""
         return self.decode(self.draw(prompts, seeds, eraser, **options))
+
+
+def linear_flop(encoder: nn.Module, tokens: int) -> float:
+    """Floating point operations of an encoder's Linears on a prompt of so many tokens."""
+    linears = (m for m in encoder.modules() if isinstance(m, nn.Linear))
+    return 2.0 * tokens * sum(m.in_features * m.out_features for m in linears)
 
 
 def tree_device(tree: nn.Module) -> torch.device:

@@ -26,7 +26,7 @@ from transformers import (
 
 from ...errors import EraseError
 from ...tensors import read_weights
-from ..base import Conditioning
+from ..base import Conditioning, linear_flop
 from ..frozen import FrozenLinear, put, unscale
 from ..tokens import token_mask
 
@@ -72,6 +72,11 @@ class TextEncoders:
     def states(self, embeddings: Tensor) -> Tensor:
         """The context (B, t5_length, D) of prompts as T5 embeddings, with gradients."""
         return self.t5(inputs_embeds=embeddings).last_hidden_state
+
+    @property
+    def flop(self) -> float:
+        """Of both encoders on one prompt."""
+        return linear_flop(self.t5, self.t5_length) + linear_flop(self.clip, CLIP_LENGTH)
 
     def to(self, device: torch.device | str) -> TextEncoders:
         """Compute on ``device``; the matrices stay in the file and go over one at a time."""
