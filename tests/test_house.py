@@ -46,7 +46,8 @@ DOORS: dict[str, set[str]] = {
         "methods.base", "methods.eraseanything.settings",
         "models.attention", "models.base", "models.offload",
         "training.encoding", "training.estimate", "training.memory",
-        "training.preview", "training.progress", "training.result", "training.run_folder", "training.states",
+        "training.preview", "training.progress", "training.result",
+        "training.run_folder", "training.states",
     },
     "nodes/hosts": {"miniatures", "models"},
 }  # fmt: skip
