@@ -26,6 +26,15 @@ and the last step of a phase::
 the number of iterations between two rows. ``&prompt_id=...`` asks for that run alone. A page that
 was reloaded starts from it and goes on with the events.
 
+``eraseanything.guard`` is sent at every step at which an Erase Guard acts::
+
+    {
+      "node": "12", "prompt_id": "...",
+      "method": "dve",                       # or "word gate", "velocity gate"
+      "step": 3, "total": 28,
+      "strength": {"tiger": [0.8, 0]}        # by concept, a number a picture; 0: left alone
+    }
+
 ``executed`` outputs (lists of one object, as all UI outputs of the host):
 
 ``eraseanything_train`` (Erase Concept)
@@ -47,6 +56,8 @@ was reloaded starts from it and goes on with the events.
     ``words`` are all words of the prompt and those asked for; ``spans`` index the prompt.
 ``eraseanything_report`` (Erasure Report)
     ``{"table": [[...]], "report": <the JSON output>}``, the table's first row being its heading
+``eraseanything_guard_prompt`` (Guard Prompt)
+    ``{"concept", "words": changed, "share": of the steps}`` for each concept that was found
 ``eraseanything_save`` (Save Eraser)
     ``{"file", "path"}``
 ``images``

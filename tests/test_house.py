@@ -34,7 +34,8 @@ ROOMS = ARROWS.keys() | {"cli"}
 DOORS: dict[str, set[str]] = {
     "erase_core/cli": {
         "api", "concepts", "evaluate", "pictures",
-        "erasers.base", "erasers.load", "methods.base", "methods.eraseanything.settings",
+        "erasers.base", "erasers.guards", "erasers.load",
+        "methods.base", "methods.eraseanything.settings",
         "models.attention", "models.base", "models.files",
         "training.encoding", "training.estimate", "training.memory",
         "training.progress", "training.result",

@@ -3,6 +3,7 @@
 import { AttentionPanel } from "./attention.js";
 import { ConceptPanel } from "./concepts.js";
 import { addStyles } from "./dom.js";
+import { GuardPanel, GuardPromptPanel, listenToGuards } from "./guard.js";
 import { allNodes, app, calmTexts, chain, refreshLists, workflowId } from "./host.js";
 import { ReportPanel } from "./report.js";
 import { listen, TrainPanel } from "./train.js";
@@ -14,6 +15,8 @@ const PANELS = {
   EraseAnythingConceptSetLLM: (node) => new ConceptPanel(node, false),
   EraseAnythingConceptSetIO: (node) => new ConceptPanel(node, false),
   EraseAnythingReport: (node) => new ReportPanel(node),
+  EraseAnythingGuard: (node) => new GuardPanel(node),
+  EraseAnythingGuardPrompt: (node) => new GuardPromptPanel(node),
 };
 
 /** Nodes without a panel that write a file. */
@@ -31,6 +34,7 @@ app.registerExtension({
   setup() {
     addStyles();
     listen();
+    listenToGuards();
   },
 
   nodeCreated(node) {

@@ -52,6 +52,13 @@ const TEXTS = {
     lists: "shipped lists",
     file: "file",
     showing: "Press Run to see the words.",
+    guardIdle: "While a picture is drawn, this shows how strongly the guard acts.",
+    guardActs: "Acts on {concept}, most at step {step}: {strength}",
+    guardRests: "Finds no {concept} in these prompts; the pictures stay as they are.",
+    guardHint: "{concept}, step {step} of {total}: {strength}",
+    promptIdle: "Press Run: the words that were changed appear here.",
+    promptChanged: "Moved off {concept}: {words}, for {share} of the steps",
+    promptSame: "Nothing near the concepts; the prompt stays as it is.",
   },
   zh: {
     idle: "点击“运行”：进度和四条损失曲线会显示在这里。",
@@ -102,6 +109,13 @@ const TEXTS = {
     lists: "内置词表",
     file: "文件",
     showing: "点击“运行”查看词语。",
+    guardIdle: "生成图像时，这里显示防护的作用强度。",
+    guardActs: "正在抑制 {concept}，第 {step} 步最强：{strength}",
+    guardRests: "提示词中没有 {concept}，画面保持不变。",
+    guardHint: "{concept}，第 {step}/{total} 步：{strength}",
+    promptIdle: "点击“运行”：被改动的词会显示在这里。",
+    promptChanged: "已避开 {concept}：{words}，占 {share} 的步数",
+    promptSame: "没有接近概念的词，提示词保持不变。",
   },
 };
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from .models import add_memory, add_model, add_sampling, open_eraser, ready_to_draw
 from .output import add_out, check_out, save_picture, say
@@ -23,6 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", required=True, help="what to draw")
     add_out(parser, "PNG", "the picture")
     add_sampling(parser)
+    parser.add_argument(
+        "--guard",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE.json",
+        help="guards, as the command guard writes them; they act from first to last",
+    )
     add_model(parser)
     add_memory(parser)
 
@@ -31,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     check_out(args, [args.out], ".png")
     from ..pictures import to_pictures
 
-    model, cond = ready_to_draw(args, args.prompt)
+    model, cond = ready_to_draw(args, args.prompt, guards=args.guard)
     pixels = model.generate(
         cond,
         [args.seed],

@@ -29,7 +29,7 @@ BAR = 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="a LoRA or a weight edit")
+    parser.add_argument("file", type=Path, help="a LoRA, a weight edit, or a guard's JSON")
     parser.add_argument(
         "--model", metavar="miniflux|FILE", help="the base model it is to be used with"
     )
@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
     from ..erasers.load import change_sizes
     from ..tensors import read_tensors
 
+    if args.file.suffix.lower() == ".json":
+        return _guard(args)
     tensors, metadata = read_tensors(args.file)
     change = by_block(change_sizes(tensors, str(args.file)))
     if not change:
@@ -56,6 +58,20 @@ def run(args: argparse.Namespace) -> int:
         "warning": warning or None,
     }
     say(args, result, *_lines(args.file, tensors, change, metadata), only=True)
+    return 0
+
+
+def _guard(args: argparse.Namespace) -> int:
+    """What is in a guard's file."""
+    from ..erasers.guards.base import Guard
+
+    guard = Guard.load(args.file)
+    told = {"method": guard.method.label, "paper": guard.method.paper}
+    told |= {"concept": ", ".join(c.name for c in guard.concepts.concepts)}
+    lines = (f"  {_short(name):<12} {_short(str(value))}" for name, value in told.items())
+    settings = (f"  {name:<12} {_short(str(v))}" for name, v in guard.settings.to_dict().items())
+    result = {"file": str(args.file), "tensors": len(guard.tensors)} | guard.to_json()
+    say(args, result, f"{args.file}: a guard", "", *lines, "", "settings", *settings, only=True)
     return 0
 
 

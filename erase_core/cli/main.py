@@ -25,6 +25,7 @@ from . import (  # noqa: E402
     concepts,
     demo,
     generate,
+    guard,
     inspect,
     methods,
     train,
@@ -32,7 +33,7 @@ from . import (  # noqa: E402
 from .output import note, sentence, standard_streams, tell  # noqa: E402
 from .signals import as_ctrl_c  # noqa: E402
 
-COMMANDS = (demo, train, generate, attention, concepts, methods, inspect, accept, bench)
+COMMANDS = (demo, train, generate, guard, attention, concepts, methods, inspect, accept, bench)
 FAILED, USAGE, CANCELLED = 1, 2, 130
 LONGEST = 2000  # characters of a sentence: a name in it may be a whole file
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,15 +104,19 @@ def settle_to_draw(
 
 
 def ready_to_draw(
-    args: argparse.Namespace, prompt: str, *, probed: bool = False
+    args: argparse.Namespace, prompt: str, *, probed: bool = False, guards: Iterable[Path] = ()
 ) -> tuple[Model, Conditioning]:
     """The model that ``args`` name, in place to draw a picture of ``prompt``, encoded.
 
-    ``probed``: its attention is looked at, too.
+    ``probed``: its attention is looked at, too. ``guards`` act from first to last.
     """
+    from ..erasers.guards.base import Guard
+
     model = open_model(args, placed=False)
     require_vae(model)
     cond = model.text.encode([prompt])
+    for path in guards:
+        model = Guard.load(path).wrap(model)
     model.text.release()
     settle_to_draw(args, model, args.size or model.size, probed=probed)
     return model, cond

@@ -27,11 +27,10 @@ from erase_core.errors import EraseError
 from erase_core.evaluate.judges.recogniser import RecogniserJudge
 from erase_core.miniatures import miniflux
 from erase_core.models.base import Conditioning
-from erase_core.models.flux1 import FAMILY
 from erase_core.models.sampling import sigmas
 
 PROMPTS = ["a tiger in the snow", "a rose and a house"]
-NOISE = FAMILY.latents.noise([1, 2], 32, 48)
+NOISE = make_model().noise([1, 2])
 
 
 def guard(**settings: object) -> Guard:

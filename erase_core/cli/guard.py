@@ -1,0 +1,69 @@
+"""``eraseanything guard``: a guard's file, which ``generate --guard`` takes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import EraseError
+from .concepts import add_source
+from .models import MINIFLUX
+from .output import add_out, check_out, say
+from .train import find_concepts
+
+HELP = "keep concepts out of pictures without training"
+DESCRIPTION = """\
+Write a guard: a small JSON file that keeps concepts out while a picture is drawn. Nothing is
+trained and no weight changes. dve takes the concept's direction out of every step. safree moves
+prompts off the concept. word-gate and velocity-gate decide how strongly an eraser (--lora) acts."""
+EXAMPLES = """\
+examples:
+  eraseanything guard tiger --method dve --out tiger.json
+  eraseanything guard tiger --method safree --set strength=0.8 reach=1 --out tiger.json
+  eraseanything guard tiger --method word-gate --lora tiger.safetensors --out gate.json
+  eraseanything generate --guard tiger.json --prompt "a tiger left of a car" --out guarded.png"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("concept", nargs="*", metavar="name", help="a concept, or several at once")
+    parser.add_argument("--concepts", type=Path, metavar="FILE.json", help="or a concept set")
+    add_source(parser)
+    parser.add_argument(
+        "--method", default="dve", metavar="NAME", help="dve (default), safree, word-gate, ..."
+    )
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the method"
+    )
+    parser.add_argument(
+        "--lora", type=Path, metavar="FILE", help="the eraser whose strength a gate decides"
+    )
+    parser.add_argument(
+        "--model",
+        default=MINIFLUX,
+        metavar="miniflux|FILE",
+        help="the base model it is to be used with (default miniflux)",
+    )
+    add_out(parser, "FILE.json", "the guard")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..erasers.guards.base import WEIGHTS, Guard, find_guard
+    from ..settings import read_pairs
+    from ..tensors import read_tensors, refuse_unfinite
+
+    if bool(args.concept) == bool(args.concepts):
+        raise EraseError("Name a concept, or a concept set with --concepts.")
+    method = find_guard(args.method)
+    if args.lora and not method.eraser:
+        raise EraseError(f"{method.label} takes no eraser; leave --lora out.")
+    check_out(args, [args.out], ".json")
+    if args.lora:
+        check_out(args, [args.out.with_suffix(WEIGHTS)])
+    settings = method.settings().changed(read_pairs(method.settings, args.set))
+    tensors = read_tensors(args.lora)[0] if args.lora else {}
+    refuse_unfinite(tensors, str(args.lora))
+    guard = Guard(method, find_concepts(args), settings, tensors)
+    guard.save(args.out)
+    names = ", ".join(concept.name for concept in guard.concepts.concepts)
+    say(args, guard.to_json(), f"{args.out}: {method.label} keeps out {names}.")
+    return 0
