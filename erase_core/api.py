@@ -19,14 +19,14 @@ from .errors import EraseError
 from .evaluate.exam import Exam, Judge
 from .evaluate.marks import Marks
 from .machine import choose_device, fast_dtype
-from .methods.base import Task, find_method
+from .methods.base import Folders, Task, find_method
 from .miniatures import miniflux
 from .models.base import Adapter, Model
-from .models.files import Files, base_hash, open_files
+from .models.files import Files, open_files
 from .training.encoding import Work
 from .training.estimate import Estimate, Run, estimate
 from .training.memory import Kept, settle
-from .training.progress import Progress
+from .training.progress import NewBar, Progress
 from .training.result import BrokenError, Result
 from .training.run_folder import run_concepts, run_settings
 from .training.save import rescue, save_result
@@ -65,9 +65,7 @@ class Order:
     """What is to be erased, and how.
 
     ``concepts`` may be left out of a run that is resumed. ``changes`` are settings of the method
-    that differ from the preset's. ``pictures`` stand for the words that must stay; ``checkpoints``
-    is the folder they go to, where the run ``replaces`` older ones; ``resume`` is one to go on
-    from. ``states`` is the folder where closed forms keep encoded prompts for the next time.
+    that differ from the preset's. ``pictures`` stand for the words that must stay.
     """
 
     concepts: ConceptSet | None = None
@@ -76,10 +74,7 @@ class Order:
     changes: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     pictures: KeepPictures | None = None
-    checkpoints: Path | None = None
-    replaces: bool = False
-    resume: Path | None = None
-    states: Path | None = None
+    folders: Folders = Folders()
 
 
 class Ready(NamedTuple):
@@ -130,8 +125,9 @@ def erase(
         When something breaks the run off.
     """
     method = find_method(order.method)
-    concepts = order.concepts or run_concepts(order.resume or out)
-    changes = (run_settings(order.resume) if order.resume else {}) | dict(order.changes)
+    resume = order.folders.resume
+    concepts = order.concepts or run_concepts(resume or out)
+    changes = (run_settings(resume) if resume else {}) | dict(order.changes)
     runs: list[Run] = []
 
     def ready(run: Run) -> None:
@@ -139,17 +135,19 @@ def erase(
         kept = place(run)
         on_ready(Ready(run, estimate(run, kept.weights), kept.how))
 
-    files = (order.pictures, order.checkpoints, order.replaces, order.resume, order.states)
-    task = Task(model, concepts, order.seed, on_step, ready, on_encode, *files)
+    given = (order.pictures, order.folders)
+    task = Task(model, concepts, order.seed, on_step, ready, on_encode, *given)
     try:
         result = method.erase(task, order.preset, changes)
     except BrokenError as broken:
-        path = rescue(broken.result, concepts, _base(model), out) if broken.result.history else None
+        path = (
+            rescue(broken.result, concepts, Base.of(model), out) if broken.result.history else None
+        )
         raise UnfinishedError(broken.cause, path) from broken.cause
     if result.stopped != "done" and not result.history:  # no big file is hashed for nothing
         return Erased(result, concepts, None)
     try:
-        return Erased(result, concepts, save_result(result, concepts, _base(model), out))
+        return Erased(result, concepts, save_result(result, concepts, Base.of(model), out))
     except EraseError:
         for run in runs:
             run.keep()
@@ -170,7 +168,7 @@ def draw(
 class Examined(NamedTuple):
     """Questions, and the marks of the untouched model and with the eraser."""
 
-    exam: Exam
+    exam: Exam[Any]
     untouched: Marks
     marks: Marks
 
@@ -179,22 +177,17 @@ def examine(
     model: Model,
     concepts: ConceptSet,
     eraser: Adapter | None,
-    judge: Judge,
+    judge: Judge[Any],
     count: int,
     seed: int = 0,
-    phase: Callable[[str, int], Callable[[int], None]] = lambda label, total: lambda done: None,
+    bar: NewBar = lambda label, total: lambda done: None,
 ) -> Examined:
     """Ask about ``count`` questions a role of the model, without and with the eraser.
 
-    ``phase`` starts a progress line.
+    ``bar`` starts a progress bar.
     """
     exam = judge.exam(concepts, count, seed)
     total = len(exam.questions())
-    before = exam.draw(model, None, on_batch=phase("exam before", total))
-    after = exam.draw(model, eraser, on_batch=phase("exam after", total))
+    before = exam.draw(model, None, on_batch=bar("exam before", total))
+    after = exam.draw(model, eraser, on_batch=bar("exam after", total))
     return Examined(exam, judge.mark(exam, before), judge.mark(exam, after))
-
-
-def _base(model: Model) -> Base:
-    """The model as an eraser's file names it."""
-    return Base(model.name, base_hash(model))

@@ -19,13 +19,13 @@ class Named(Protocol):
 Entry = TypeVar("Entry", bound=Named)
 
 
-def collect(room: str, attribute: str, kind: type[Entry]) -> dict[str, Entry]:
+def collect(room: str, attribute: str, kind: type[Entry], inner: str = "") -> dict[str, Entry]:
     """The entries in the tuple ``attribute`` of every module of the package ``room``, by name, file
-    after file in alphabetical order. A folder has them in its ``method.py``."""
+    after file in alphabetical order. A folder has them in its module ``inner``, else in itself."""
     package = importlib.import_module(room)
     found: dict[str, Entry] = {}
     for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda item: item.name):
-        name = f"{module.name}.method" if module.ispkg else module.name
+        name = f"{module.name}.{inner}" if module.ispkg and inner else module.name
         loaded = importlib.import_module(f"{room}.{name}")
         entries: tuple[Entry, ...] = getattr(loaded, attribute, ())
         found |= {entry.name: entry for entry in entries}

@@ -16,15 +16,18 @@ from typing import Any, NamedTuple, TypeVar
 from .errors import EraseError
 
 S = TypeVar("S", bound="Settings")
+PRESETS = ("fast", "balanced", "robust", "paper")  # names; which values, methods/presets.py says
+ENDLESS = 1_000_000  # a highest number that nobody reaches, so that nobody need hear of it
 
 
 class About(NamedTuple):
     """What a setting says of itself.
 
-    ``kind`` is int, float, bool or str, and that of the entries where it is a list (``many``);
-    ``low`` and ``high`` are the least and the greatest number; ``step`` is that of a widget, and
-    ``widest`` the greatest number that a widget offers; ``choices`` are all values there are;
-    ``optional`` settings may be None. ``group`` says where it stands: "usual" or "expert".
+    ``kind`` is int, float, bool or str, and that of the entries where it is a list (``many``).
+    ``low`` and ``high`` are the least and the greatest number, in ``unit``. ``step`` is that of a
+    widget, and ``widest`` the greatest number that a widget offers. ``choices`` are all values
+    there are; ``optional`` settings may be None. ``group`` says where it stands: "usual" or
+    "expert".
     """
 
     kind: type
@@ -37,6 +40,18 @@ class About(NamedTuple):
     widest: float = math.inf
     choices: tuple[str, ...] = ()
     group: str = "expert"
+    unit: str = ""
+
+    @property
+    def limits(self) -> str:
+        """What it may be, for a person: "1 to 256", "from 0", "text or official"; "" for any."""
+        if self.choices:
+            return " or ".join([", ".join(self.choices[:-1]), self.choices[-1]])
+        if self.kind is bool or self.kind is str or math.isinf(self.low):
+            return ""
+        ends = f"{self.low:,g} to {self.high:,g}" if self.high < ENDLESS else f"from {self.low:,g}"
+        stride = f" in steps of {self.step:g}" if self.kind is int and self.step > 1 else ""
+        return " ".join([ends, *([self.unit] if self.unit else [])]) + stride
 
 
 def setting(default: Any, help: str, *, kind: type | None = None, **about: Any) -> Any:

@@ -1,6 +1,6 @@
 """Files written whole, by one process at a time, over nothing that the person did not mean.
 
-:func:`claim` holds a path from the first check to the last write; :func:`atomic` writes it: a
+:func:`claim` holds a path from the first check to the last write. :func:`atomic` writes it: a
 temporary file beside it, flushed to the disk, takes its name at the end.
 """
 

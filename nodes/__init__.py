@@ -6,10 +6,14 @@ from comfy_api.latest import ComfyExtension, io
 
 from .attention import AttentionMap
 from .combine import Combine
-from .concepts import EraseConceptSet, EraseConceptSetIO, EraseConceptSetLLM
+from .concepts import EraseConceptSet
+from .concepts_file import EraseConceptSetIO
+from .concepts_llm import EraseConceptSetLLM
+from .guard import Guard
+from .guard_prompt import GuardPrompt
 from .instant import Instant
 from .load import LoadFlux
-from .preview import Preview
+from .preview import ErasurePreview
 from .report import Report
 from .save import Save
 from .settings import Settings
@@ -27,10 +31,12 @@ class EraseAnything(ComfyExtension):
             Train,
             Instant,
             Settings,
-            Preview,
+            ErasurePreview,
             Report,
             Save,
             Combine,
+            Guard,
+            GuardPrompt,
         ]
 
 

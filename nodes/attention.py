@@ -10,7 +10,6 @@ from typing import Any
 
 import comfy.utils
 import torch
-import torch.nn.functional as F
 from comfy_api.latest import io
 from PIL import Image
 from torch import Tensor
@@ -18,14 +17,11 @@ from torch import Tensor
 from ..erase_core.concepts.spans import word_spans
 from ..erase_core.errors import EraseError
 from ..erase_core.models.attention import WordMaps, word_maps
-from ..erase_core.models.sampling import noise, sigmas
-from ..erase_core.pictures import Row, grid, overlay
+from ..erase_core.pictures import overlay
+from ..erase_core.pictures.words import enlarged, grey, highest, spread, tiled, word_grid
 from . import drawing, hosts, inputs
 
-COLUMNS = 6  # steps shown in a grid at most
-CELL = 160  # pixels of a cell of the grid
 WORDS = 40  # probed at most
-SHEET = 2**17  # pixels of all maps of a word, for the viewer
 
 
 class AttentionMap(io.ComfyNode):
@@ -117,8 +113,8 @@ class AttentionMap(io.ComfyNode):
         bar = comfy.utils.ProgressBar(steps)  # which also hears of Cancel
         maps = word_maps(
             opened,
-            noise(seed, 1, *size),
-            sigmas(steps, opened.shift_mu),
+            opened.noise([seed], size),
+            opened.sigmas(steps),
             cond,
             tokens,
             guidance,
@@ -128,10 +124,12 @@ class AttentionMap(io.ComfyNode):
         )
         picture = _picture(model, vae, maps, size)
         heats = dict(zip(every, maps.raw, strict=True))
-        overlays = drawing.to_image(*(overlay(picture, heats[w], _top(heats[w])) for w in asked))
+        overlays = drawing.to_image(*(overlay(picture, heats[w], highest(heats[w])) for w in asked))
         labels = _labels(opened.config.depth, blocks, steps, at_steps)
-        sheets = _sheets(picture, maps, asked, labels)
-        masks = _enlarged(torch.stack([heats[word] / _top(heats[word]) for word in asked]), size)
+        sheets = drawing.to_image(
+            *(word_grid(picture, w, maps.parts[:, :, i], *labels) for i, w in enumerate(asked))
+        )
+        masks = enlarged(maps.scaled()[: len(asked)], size)
         told = _viewer(prompt, picture if vae is not None else None, size, heats, asked)
         told |= _parts(maps, told["words"], labels)
         return io.NodeOutput(overlays, sheets, masks, ui={"eraseanything_attention": [told]})
@@ -160,51 +158,11 @@ def _labels(depth: int, blocks: str, steps: int, at_steps: str) -> tuple[list[in
     return _indices("blocks", blocks) or list(range(depth)), watched
 
 
-def _spread(count: int) -> list[int]:
-    """At most COLUMNS of ``count`` places, evenly spread."""
-    return torch.linspace(0, count - 1, min(COLUMNS, count)).round().int().tolist()
-
-
-def _top(heat: Tensor) -> float:
-    return max(float(heat.max()), 1e-12)
-
-
 def _picture(model: Any, vae: Any, maps: WordMaps, size: tuple[int, int]) -> Image.Image:
     """What was drawn; a plain ground without a VAE."""
     if vae is None:
         return Image.new("RGB", (size[1], size[0]), (128, 128, 128))
     return drawing.to_pil(drawing.decode(model, vae, maps.latents))[0]
-
-
-def _enlarged(heats: Tensor, size: tuple[int, int]) -> Tensor:
-    """(W, rows, columns) smoothly enlarged to a MASK (W, H, W)."""
-    return F.interpolate(heats[:, None], size, mode="bicubic", antialias=True)[:, 0].clamp(0, 1)
-
-
-def _sheets(
-    picture: Image.Image,
-    maps: WordMaps,
-    asked: Sequence[str],
-    labels: tuple[list[int], list[int]],
-) -> Tensor:
-    """One grid a word, a row for each block and columns along the steps, on one scale."""
-    blocks, steps = labels
-    picked = _spread(len(steps))
-    small = picture.resize((max(1, round(CELL * picture.width / picture.height)), CELL))
-    sheets = []
-    for index, word in enumerate(asked):
-        top = _top(maps.parts[:, :, index])
-        rows = [
-            Row(
-                f"block {block}",
-                [[overlay(small, maps.parts[step, place, index], top)] for step in picked],
-            )
-            for place, block in enumerate(blocks)
-        ]
-        headings = [f"step {steps[step]}" for step in picked]
-        title = f"“{word}”, up to {top:.2g}"
-        sheets.append(grid(rows, headings, title=title, cell=CELL))
-    return drawing.to_image(*sheets)
 
 
 def _viewer(
@@ -222,7 +180,7 @@ def _viewer(
             "asked": word in asked,
             "top": float(heat.max()),
             "mean": float(heat.mean()),
-            "heat": _url(_grey(heat), "PNG"),
+            "heat": _url(grey(heat), "PNG"),
         }
         for word, heat in heats.items()
     ]
@@ -241,20 +199,11 @@ def _parts(
 ) -> dict[str, Any]:
     """Blocks and steps for the viewer; gives each word its map at every one of them."""
     blocks, steps = labels
-    picked = _spread(len(steps))
+    picked = spread(len(steps))
     for index, word in enumerate(words):
-        sheet = maps.parts[picked, :, index]  # (S, N, h, w)
-        small = min(1.0, (SHEET / sheet.numel()) ** 0.5)
-        size = [max(1, int(small * side)) for side in sheet.shape[2:]]
-        tiles = F.interpolate(sheet, size, mode="area").permute(1, 2, 0, 3)
-        whole = tiles.reshape(len(blocks) * size[0], len(picked) * size[1])
-        word |= {"parts": _url(_grey(whole), "PNG"), "parts_top": float(whole.max())}
+        whole = tiled(maps.parts[picked, :, index])
+        word |= {"parts": _url(grey(whole), "PNG"), "parts_top": float(whole.max())}
     return {"blocks": blocks, "steps": [steps[i] for i in picked]}
-
-
-def _grey(heat: Tensor) -> Image.Image:
-    levels = (heat / _top(heat) * 255).round().clamp(0, 255).byte()
-    return Image.fromarray(levels.numpy())
 
 
 def _url(picture: Image.Image, kind: str) -> str:

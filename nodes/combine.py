@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..erase_core.erasers.combine import METHODS, Part, combine, combined_metadata, rank_of
+from ..erase_core.erasers.combine import METHODS, Part, combine, combined_metadata
 from ..erase_core.errors import EraseError
 from . import eraser, hosts, inputs
 
@@ -61,7 +61,7 @@ class Combine(io.ComfyNode):
             raise EraseError("There is nothing to combine; connect or choose at least one eraser.")
         with hosts.training():
             tensors = combine(parts, method, density, seed)
-        metadata = combined_metadata(parts, method, rank_of(tensors))
+        metadata = combined_metadata(parts, method, tensors)
         return io.NodeOutput(eraser.Eraser(tensors, metadata))
 
 

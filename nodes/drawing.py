@@ -12,16 +12,17 @@ from torch import Tensor
 
 from ..erase_core.errors import EraseError
 from ..erase_core.models.base import Conditioning
-from ..erase_core.models.sampling import noise
+from . import hosts
 
 
 def conditioning(cond: Conditioning, guidance: float) -> list[list[Any]]:
     """Encoded prompts as the host's CONDITIONING."""
-    return [[cond.context, {"pooled_output": cond.pooled, "guidance": guidance}]]
+    pooled = {} if cond.pooled is None else {"pooled_output": cond.pooled}
+    return [[cond.context, pooled | {"guidance": guidance}]]
 
 
 def decode(model: Any, vae: Any, latents: Tensor) -> Tensor:
-    """Latents as the MODEL sees them (B, 16, h, w) -> an IMAGE (B, H, W, 3) in [0, 1]."""
+    """Latents as the MODEL sees them (B, C, h, w) -> an IMAGE (B, H, W, 3) in [0, 1]."""
     with torch.inference_mode():
         images = vae.decode(model.model.latent_format.process_out(latents.float().cpu()))
     return _visible(images).clone()
@@ -59,13 +60,12 @@ def draw(
     One prompt and one seed a picture; ``size`` is (height, width) in pixels. ``on_step`` hears how
     many of the N * steps steps are done. Call it in the executor's inference mode.
     """
-    height, width = size
-    batch = min(32, max(1, 2**20 // (height * width)))
+    batch = min(32, max(1, 2**20 // (size[0] * size[1])))
     images = []
     for start in range(0, len(seeds), batch):
         rows = range(start, min(start + batch, len(seeds)))
         positive = conditioning(cond.select(rows), guidance)
-        noises = torch.cat([noise(seeds[row], 1, height, width) for row in rows])
+        noises = hosts.noise(model, [seeds[row] for row in rows], size)
 
         def tell(step: int, *_: Any, first: int = start, count: int = len(rows)) -> None:
             on_step(first * steps + (step + 1) * count)

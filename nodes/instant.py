@@ -12,7 +12,7 @@ from comfy_api.latest import io
 
 from ..erase_core import api
 from ..erase_core.concepts.sets import ConceptSet
-from ..erase_core.methods.base import methods
+from ..erase_core.methods.base import Folders, methods
 from ..erase_core.tensors import read_tensors
 from ..erase_core.training.encoding import Work, cache_folder
 from ..erase_core.training.progress import Progress
@@ -59,7 +59,8 @@ class Instant(io.ComfyNode):
         prefix = filename_prefix.replace("%concept%", places.named_after(concepts))
         path = places.free_name(places.lora_folder(folder), prefix)
         changes = {"rank": rank} | ({"prompts": prompts} if prompts else {})
-        order = api.Order(concepts, method, "", changes, seed, states=cache_folder())
+        folders = Folders(states=cache_folder())
+        order = api.Order(concepts, method, "", changes, seed, folders=folders)
         told = _Told(cls.hidden.unique_id, model)
         with claim(path), hosts.training():
             opened = hosts.open_model(model, clip)

@@ -21,8 +21,8 @@ from transformers import PreTrainedTokenizerFast
 
 from ..erase_core.errors import EraseError
 from ..erase_core.miniatures import miniflux
-from ..erase_core.models.flux1.config import FluxConfig
 from . import hosts, inputs
+from .hosts import flux1
 
 MINIFLUX = "MiniFlux (bundled)"
 DTYPES: dict[str, dict[str, Any]] = {
@@ -151,7 +151,8 @@ def load_small(path: str, options: dict[str, Any]) -> Any:
     state = comfy.utils.load_torch_file(path)
     if reads_width(state):
         return load_transformer(path, options)
-    config = FluxConfig.from_shapes({key: tuple(value.shape) for key, value in state.items()})
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    config: Any = flux1.HOST.family.sizes(shapes)
     sizes = model_detection.detect_unet_config(state, "") | {
         "hidden_size": config.hidden_size,
         "num_heads": config.num_heads,

@@ -20,7 +20,7 @@ from . import drawing, eraser, hosts, inputs
 MOST = 8  # strengths
 
 
-class Preview(io.ComfyNode):
+class ErasurePreview(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -16,15 +16,15 @@ from torch import Tensor
 
 from ..erase_core.concepts.sets import Concept, ConceptSet
 from ..erase_core.errors import EraseError
-from ..erase_core.evaluate.exam import Exam
+from ..erase_core.evaluate.exam import Exam, Question
 from ..erase_core.evaluate.judges.clip import WordExam
 from ..erase_core.evaluate.judges.recogniser import RecogniserJudge
-from ..erase_core.evaluate.marks import Marks
+from ..erase_core.evaluate.marks import Marks, Role
 from ..erase_core.pictures import Row, grid
 from . import drawing, eraser, hosts, inputs, judging
 
 # What a role counts; a score that is to go down or up, after the paper.
-ROLES = {
+ROLES: dict[Role, str] = {
     "erased": "Acc_e ↓ the concept",
     "held_out": "Acc_g ↓ synonyms never trained on",
     "seen": "Acc_g ↓ synonyms in training",
@@ -138,7 +138,7 @@ class Report(io.ComfyNode):
 class _Result:
     """Pictures and marks without the eraser and with it."""
 
-    exam: Exam
+    exam: Exam[Question]
     images: list[Tensor]
     marks: list[Marks]
 
@@ -148,7 +148,7 @@ Mark = Callable[[Tensor], Marks]
 
 def _exam(
     model: Any, clip: Any, clip_vision: Any, concept: Concept, count: int, seed: int
-) -> tuple[Exam, Mark]:
+) -> tuple[Exam[Question], Mark]:
     """The questions about a concept, and who judges an IMAGE of their answers: MiniFlux's own
     recogniser, or words and CLIP."""
     if clip_vision is None:
@@ -197,7 +197,7 @@ def _table(result: _Result) -> list[list[str]]:
     """Percent with 95 % intervals, a line for each role, and the harmonic mean."""
     lines = [
         [
-            ROLES.get(role, role),
+            ROLES[role],
             *(str(marks.rates[role]).split(" of ")[0] for marks in result.marks),
             str(result.marks[0].rates[role].count),
         ]
@@ -225,7 +225,7 @@ def _sheet(results: list[_Result]) -> Image.Image:
             groups = [drawn[start : start + shown] for drawn in pictures]
             start += len(cases)
             before, after = (marks.rates[role].value for marks in result.marks)
-            what = ROLES.get(role, role).translate({ord(arrow): None for arrow in "↓↑"})
+            what = ROLES[role].translate({ord(arrow): None for arrow in "↓↑"})
             section = f"“{result.exam.title}”  {what}    {before:.0%}, then {after:.0%}"
             note = "and other prompts" if shown > 1 else ""
             rows.append(Row(cases[0].prompt, groups, section=section, note=note))

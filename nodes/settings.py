@@ -9,8 +9,7 @@ from comfy_api.latest import io
 
 from ..erase_core.errors import EraseError
 from ..erase_core.methods.eraseanything.settings import EACH, TrainSettings
-from ..erase_core.methods.presets import PRESETS
-from ..erase_core.settings import About
+from ..erase_core.settings import PRESETS, About
 from . import inputs
 
 UNSET = -1  # of a number: the preset's value

@@ -113,6 +113,7 @@ def make_model(tree: nn.Module | None = None, **options: Any) -> Model:
         "name": "tiny",
         "sha256": "",
         "size": (32, 48),
+        "shift_mu": CONFIG.shift,
     }
     return Model(**told | options)
 

@@ -5,15 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .models import (
-    add_memory,
-    add_model,
-    add_sampling,
-    open_eraser,
-    open_model,
-    require_vae,
-    settle_to_draw,
-)
+from .models import add_memory, add_model, add_sampling, open_eraser, ready_to_draw
 from .output import add_out, check_out, save_picture, say
 from .progress import Bar
 
@@ -51,11 +43,7 @@ def run(args: argparse.Namespace) -> int:
     check_out(args, [args.out], ".png")
     from ..pictures import heat_grid
 
-    model = open_model(args, placed=False)
-    require_vae(model)
-    cond = model.text.encode([args.prompt])
-    model.text.release()
-    settle_to_draw(args, model, args.size or model.size, probed=True)
+    model, cond = ready_to_draw(args, args.prompt, probed=True)
     erasers: dict[str, Adapter | None] = {"without": None}
     if args.lora:
         erasers["with eraser"] = open_eraser(args, model)
@@ -91,12 +79,11 @@ def maps(
     import torch
 
     from ..models.attention import word_maps
-    from ..models.sampling import noise, sigmas
 
     return word_maps(
         model,
-        noise(seed, 1, *(size or model.size)),
-        sigmas(steps, model.shift_mu),
+        model.noise([seed], size),
+        model.sigmas(steps),
         cond,
         torch.stack([model.text.token_mask(prompt, word) for word in words]),
         guidance,

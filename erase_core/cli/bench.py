@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 HELP = "measure methods of erasing side by side"
 DESCRIPTION = """\
-Erase with every method, examine every eraser alike, and write tables and plots. What is done
-already in the folder is kept, so a benchmark can be stopped, gone on with, and split over several
-processes with --part (one with --threads 1 a core is the best use of a CPU).
+Erase with every method, examine every eraser alike, and write tables and plots. What the folder
+holds already is not done again, so a benchmark can be stopped and gone on with. --part splits it
+over several processes; a CPU is best used by one a core, each with --threads 1.
 
 Without --methods and --concepts all of it runs: some ten hours on two CPU cores.
 
 With --suite i2p or coco it draws your own prompt file with your own model instead, without and with
-your erasers (--loras): i2p counts what NudeNet finds exposed, coco asks a CLIP model for score and
+your erasers (--loras). i2p counts what NudeNet finds exposed. coco asks a CLIP model for score and
 FID."""
 EXAMPLES = """\
 examples:

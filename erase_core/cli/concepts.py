@@ -14,10 +14,10 @@ from .output import add_overwrite, check_out, say
 
 HELP = "find synonyms and irrelevant words for concepts"
 DESCRIPTION = """\
-Write a concept set: concepts, their synonyms (erased with them) and irrelevant words in four bands
-(kept): none and far have little to do with it, mid is related, near are its siblings. Words come
-from the shipped lists (artists, public figures, brands, everyday things) or from WordNet. The file
-is plain JSON: edit it as you like, then give it to `train --concepts`."""
+Write a concept set: concepts, their synonyms (erased with them) and irrelevant words (kept). These
+stand in four bands: none and far have little to do with it, mid is related, near are its siblings.
+Words come from the shipped lists (artists, public figures, brands, everyday things) or from
+WordNet. The file is plain JSON: edit it as you like, then give it to `train --concepts`."""
 EXAMPLES = """\
 examples:
   eraseanything concepts tiger --out tiger.json

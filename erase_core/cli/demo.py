@@ -17,7 +17,7 @@ from .train import erase_and_save, exit_code, stopped_sentence, title
 
 if TYPE_CHECKING:
     from ..api import Erased, Examined
-    from ..evaluate.marks import Marks
+    from ..evaluate.marks import Marks, Role
     from ..models.base import Model
     from ..training.result import Result
 
@@ -151,7 +151,7 @@ def _lines(
     folder: Path,
 ) -> list[str]:
     """The scores as a table."""
-    names = {
+    names: dict[Role, str] = {
         "erased": f"{concept}, erased",
         "held_out": "synonyms, never trained on",
         "seen": "synonyms, trained on",

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .models import (
-    add_memory,
-    add_model,
-    add_sampling,
-    open_eraser,
-    open_model,
-    require_vae,
-    settle_to_draw,
-)
+from .models import add_memory, add_model, add_sampling, open_eraser, ready_to_draw
 from .output import add_out, check_out, save_picture, say
 from .progress import Bar
 
@@ -39,17 +31,12 @@ def run(args: argparse.Namespace) -> int:
     check_out(args, [args.out], ".png")
     from ..pictures import to_pictures
 
-    model = open_model(args, placed=False)
-    require_vae(model)
-    cond, size = model.text.encode([args.prompt]), args.size or model.size
-    model.text.release()
-    settle_to_draw(args, model, size)
-    eraser = open_eraser(args, model)
+    model, cond = ready_to_draw(args, args.prompt)
     pixels = model.generate(
         cond,
         [args.seed],
-        eraser,
-        size=size,
+        open_eraser(args, model),
+        size=args.size,
         steps=args.steps,
         guidance=args.guidance,
         on_batch=Bar().phase("drawing", 1),

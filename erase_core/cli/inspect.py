@@ -1,4 +1,4 @@
-"""``eraseanything inspect``: what is in a LoRA file."""
+"""``eraseanything inspect``: what is in an eraser's file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .output import printable, say, warn
 if TYPE_CHECKING:
     from torch import Tensor
 
-HELP = "show what is in a LoRA file"
+HELP = "show what is in an eraser's file"
 DESCRIPTION = """\
-Show a LoRA file's metadata, shapes and the size of its change in every block. With --model, warn
-when the file was made for another base."""
+Show the metadata, the shapes and the size of the change in every block, of a LoRA or of an edit of
+whole weights. With --model, warn when the file was made for another base."""
 EXAMPLES = """\
 examples:
   eraseanything inspect tiger.safetensors
@@ -29,7 +29,7 @@ BAR = 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="a LoRA file")
+    parser.add_argument("file", type=Path, help="a LoRA or a weight edit")
     parser.add_argument(
         "--model", metavar="miniflux|FILE", help="the base model it is to be used with"
     )
@@ -60,10 +60,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def by_block(norms: Mapping[str, float]) -> dict[str, float]:
-    """Norms of single matrices (by diffusers name) joined block by block: the root of squares."""
+    """Norms of single matrices joined block by block: the root of squares.
+
+    Blocks are named as in the file: diffusers' names in a LoRA, BFL's in a weight edit.
+    """
     squares: dict[str, float] = defaultdict(float)
     for name, norm in norms.items():
-        block = re.match(r"(single_)?transformer_blocks\.\d+", name)
+        block = re.match(r"((single_)?transformer|double|single)_blocks\.\d+", name)
         squares[block[0] if block else name] += norm**2
     return {block: math.sqrt(square) for block, square in squares.items()}
 
@@ -107,7 +110,7 @@ def _lines(
 ) -> list[str]:
     shapes: dict[tuple[str, tuple[int, ...], str], int] = defaultdict(int)
     for name, tensor in tensors.items():
-        kind = re.sub(r"\.\d+\.", ".N.", name.removeprefix("transformer."))
+        kind = re.sub(r"\.\d+\.", ".N.", re.sub(r"^(transformer|diffusion_model)\.", "", name))
         shapes[kind, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")] += 1
     most = max(change.values()) or 1.0
     return [

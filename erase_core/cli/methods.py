@@ -9,9 +9,9 @@ from .output import say
 
 HELP = "list the methods of erasing"
 DESCRIPTION = """\
-List every method: how its eraser comes about, what it follows, on which families of models it
-works, and whether it is offered to people or a row of tables alone. Seconds and memory are those of
-one thing on MiniFlux (docs/RESULTS.md), on two CPU cores."""
+List every method: how its eraser comes about, its paper, and the families of models it works on. A
+product is offered to people; the others are rows of tables. Seconds and memory are those of one
+thing on MiniFlux (docs/RESULTS.md), on two CPU cores."""
 EXAMPLES = """\
 examples:
   eraseanything methods
@@ -29,7 +29,12 @@ def run(args: argparse.Namespace) -> int:
 
     if args.settings:
         rows = _settings(find_method(args.settings))
-        say(args, {"settings": rows}, *_columns(rows, ("name", "default", "help")), only=True)
+        say(
+            args,
+            {"settings": rows},
+            *_columns(rows, ("name", "default", "limits", "help")),
+            only=True,
+        )
         return 0
     rows = [_row(method) for method in methods().values()]
     say(args, {"methods": rows}, *_columns(rows, SHOWN), only=True)
@@ -54,7 +59,7 @@ def _row(method: Any) -> dict[str, Any]:
 def _settings(method: Any) -> list[dict[str, Any]]:
     plain = (method.settings().changed(method.own)).to_dict()
     return [
-        {"name": name, "default": plain[name], "help": about.help}
+        {"name": name, "default": plain[name], "limits": about.limits, "help": about.help}
         for name, about in method.settings.about().items()
     ]
 

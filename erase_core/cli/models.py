@@ -12,7 +12,7 @@ from .numbers import HIGHEST_SEED, SIDE, STEPS, real, whole
 
 if TYPE_CHECKING:
     from ..erasers.base import Eraser
-    from ..models.base import VAE, Model
+    from ..models.base import VAE, Conditioning, Model
     from ..models.files import Files
 
 MINIFLUX = "miniflux"
@@ -37,7 +37,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--tokenizers",
         type=Path,
         metavar="DIR",
-        help="folder with tokenizer and tokenizer_2, as in diffusers' Flux folders; without it "
+        help="folder with tokenizer and tokenizer_2, as in diffusers' Flux folders. Without it: "
         "those of --model, if that is a folder, of the ComfyUI at COMFYUI_PATH, or downloaded from "
         "Hugging Face once",
     )
@@ -102,6 +102,21 @@ def settle_to_draw(
     return fit_to_draw(model, size, room, probed=probed)[1]
 
 
+def ready_to_draw(
+    args: argparse.Namespace, prompt: str, *, probed: bool = False
+) -> tuple[Model, Conditioning]:
+    """The model that ``args`` name, in place to draw a picture of ``prompt``, encoded.
+
+    ``probed``: its attention is looked at, too.
+    """
+    model = open_model(args, placed=False)
+    require_vae(model)
+    cond = model.text.encode([prompt])
+    model.text.release()
+    settle_to_draw(args, model, args.size or model.size, probed=probed)
+    return model, cond
+
+
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """What generation needs to know beside the prompt."""
     parser.add_argument(
@@ -152,12 +167,10 @@ def bundled_file() -> Path:
 
 
 def files(args: argparse.Namespace) -> Files:
-    """The files that ``args`` name, those of a pipeline's folder among them."""
+    """The files that ``args`` name."""
     from ..models.files import Files
-    from ..models.flux1.pipeline import filled
 
-    named = Files(Path(args.model), args.clip_l, args.t5, args.vae, args.tokenizers, args.t5_length)
-    return filled(named)
+    return Files(Path(args.model), args.clip_l, args.t5, args.vae, args.tokenizers, args.t5_length)
 
 
 def require_vae(model: Model) -> VAE:

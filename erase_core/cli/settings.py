@@ -35,11 +35,12 @@ def _add(part: argparse._ArgumentGroup, name: str, about: About, default: Any) -
 
 
 def _shown(about: About, default: Any) -> str:
-    """The help with the default, unless it tells one itself."""
+    """The help with the limits and the default, unless it tells one itself."""
+    shown = f"{about.help}; {about.limits}" if about.limits else about.help
     if default in (None, "", False) or "(default" in about.help:
-        return about.help
+        return shown
     told = " ".join(map(str, default)) if isinstance(default, tuple) else default
-    return f"{about.help} (default {told})"
+    return f"{shown} (default {told})"
 
 
 def number(text: str) -> int | float:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .attention import heat_row, maps
 
 if TYPE_CHECKING:
     from ..evaluate.exam import Exam
-    from ..evaluate.marks import Marks
+    from ..evaluate.judges.recogniser import Case
+    from ..evaluate.marks import Marks, Role
     from ..models.base import Adapter, Model
     from ..pictures import Picture, Row
+    from ..training.progress import NewBar
 
 SEEDS = 4  # pictures a prompt
 # Role in the exam -> title of its band and prompts shown.
-BANDS = {
+BANDS: dict[Role, tuple[str, int]] = {
     "erased": ("Erased: {concept}", 3),
     "seen": ("Synonyms in training", 1),
     "held_out": ("Synonyms never trained on", 1),
@@ -27,10 +29,10 @@ BANDS = {
 def before_after(
     model: Model,
     eraser: Adapter,
-    exam: Exam,
+    exam: Exam[Case],
     untouched: Marks,
     marks: Marks,
-    phase: Callable[[str, int], Callable[[int], None]],
+    bar: NewBar,
 ) -> Picture:
     """A few of the exam's prompts, drawn from the same seeds without and with the eraser."""
     from ..pictures import grid, to_pictures
@@ -43,7 +45,7 @@ def before_after(
     seeds = [case.seed + i for case in cases for i in range(SEEDS)]
     both = []
     for used, label in ((None, "drawing before"), (eraser, "drawing after")):
-        tick = phase(label, len(prompts))
+        tick = bar(label, len(prompts))
         both.append(to_pictures(model.generate(prompts, seeds, used, on_batch=tick)))
     rows: list[Row] = []
     for role, picked in chosen.items():
@@ -52,9 +54,9 @@ def before_after(
     return grid(rows, ("without", "with the eraser"), title=f"MiniFlux forgets “{exam.title}”")
 
 
-def _varied(cases: Sequence[Any], count: int) -> list[Any]:
-    """Cases that differ: in what they ask for, and in form (one, several, beside, in a style)."""
-    found: dict[tuple[object, ...], Any] = {}
+def _varied(cases: Sequence[Case], count: int) -> list[Case]:
+    """Cases that differ: in what they ask for, and in form (several, in a relation, in a style)."""
+    found: dict[tuple[object, ...], Case] = {}
     for case in cases:
         scene = case.scene
         form = (scene.number > 1, scene.relation is not None, scene.style is not None)
@@ -63,13 +65,13 @@ def _varied(cases: Sequence[Any], count: int) -> list[Any]:
     return list(found.values())[:count]
 
 
-def _heading(role: str, concept: str, untouched: Marks, marks: Marks) -> str:
+def _heading(role: Role, concept: str, untouched: Marks, marks: Marks) -> str:
     before, after = untouched.rates[role].value, marks.rates[role].value
     name = BANDS[role][0].format(concept=concept)
     return f"{name}    recognised in {before:.0%} of pictures, then {after:.0%}"
 
 
-def _rows(picked: list[Any], heading: str, start: int, both: list[list[Picture]]) -> list[Row]:
+def _rows(picked: list[Case], heading: str, start: int, both: list[list[Picture]]) -> list[Row]:
     from ..pictures import Row
 
     rows = []
@@ -80,11 +82,11 @@ def _rows(picked: list[Any], heading: str, start: int, both: list[list[Picture]]
     return rows
 
 
-def attention_sheet(model: Model, eraser: Adapter, exam: Exam) -> Picture:
-    """Where the concept, and what stands beside it, land before and after."""
+def attention_sheet(model: Model, eraser: Adapter, exam: Exam[Case]) -> Picture:
+    """Where the concept and its companion land before and after."""
     from ..pictures import heat_grid
 
-    role = "companion" if "companion" in exam.roles else "erased"
+    role: Role = "companion" if "companion" in exam.roles else "erased"
     case = exam.roles[role][0]
     words = list(dict.fromkeys([exam.title, case.concept]))
     text, seed = case.prompt, case.seed

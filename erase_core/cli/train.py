@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
 from ..methods.eraseanything.settings import TrainSettings
-from ..settings import check
+from ..settings import PRESETS, check
 from .concepts import add_source, look_up
 from .keep import read_keep_pictures
 from .models import MINIFLUX, add_memory, add_model, budget, open_model, require_vae
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ..training.progress import Progress
     from ..training.result import Result
 
-PRESETS = ("fast", "balanced", "robust", "paper")
 HELP = "train an eraser and write it as a LoRA file"
 DESCRIPTION = """\
 Train a LoRA that makes a Flux model forget a concept. No pictures are needed: the model draws its
@@ -116,12 +115,12 @@ def run(args: argparse.Namespace) -> int:
         if args.pictures:
             raise EraseError("A checkpoint holds its own pictures; leave --pictures out.")
     method = find_method(args.method)
-    if not method.finds_room:
+    if not method.is_run:
         _refuse_options_of_runs(args, method)
     if method.made == "as it is":
         raise EraseError(f"{method.name} changes nothing, so there is no file; choose another.")
     folder = _run_folder(args)
-    model = open_model(args, placed=method.forward and not method.finds_room)
+    model = open_model(args, placed=method.forward and not method.is_run)
     erased = erase_and_save(args, model, _order(args, model, method, folder), args.out)
     if args.chart and erased.result.history:
         from ..pictures import loss_chart
@@ -159,11 +158,12 @@ def _run_folder(args: argparse.Namespace) -> Path:
 def _order(args: argparse.Namespace, model: Model, method: Method, folder: Path) -> Order:
     """What the command line asks for."""
     from ..api import Order
+    from ..methods.base import Folders
     from ..training.encoding import cache_folder
 
     if args.resume:
         steps = {} if args.steps is None else {"steps": args.steps}
-        return Order(method=method.name, changes=steps, resume=args.resume)
+        return Order(method=method.name, changes=steps, folders=Folders(resume=args.resume))
     concepts, changes = find_concepts(args), _changes(args, method)
     seed = changes.pop("seed", args.seed or 0)
     check("seed", seed, TrainSettings.about()["seed"])
@@ -179,9 +179,7 @@ def _order(args: argparse.Namespace, model: Model, method: Method, folder: Path)
         changes,
         seed,
         pictures,
-        checkpoints=folder,
-        replaces=args.overwrite and not args.checkpoints,
-        states=cache_folder(),
+        Folders(folder, args.overwrite and not args.checkpoints, states=cache_folder()),
     )
 
 
@@ -221,6 +219,7 @@ def erase_and_save(
     *,
     place: Callable[[Run], Kept] | None = None,
     on_step: Callable[[Progress], None] | None = None,
+    on_ready: Callable[[Ready], None] = lambda ready: None,
 ) -> Erased:
     """Erase as ordered; signals end the run after its current step, and whatever goes wrong, the
     work done so far is in a file that the sentence names.
@@ -241,11 +240,12 @@ def erase_and_save(
 
     def ready(found: Ready) -> None:
         runs.append(found.run)
+        on_ready(found)
         _tell_notices(runs)
         if not args.json and place is None:
             tell(f"Training takes {found.expected}; {found.kept}.")
 
-    with stopping(told=TOLD if find_method(order.method).finds_room else STOPPING) as stop:
+    with stopping(told=TOLD if find_method(order.method).is_run else STOPPING) as stop:
         try:
             return api.erase(
                 model,

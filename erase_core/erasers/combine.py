@@ -1,4 +1,4 @@
-"""Several LoRAs as one, by PEFT's weighted combinations."""
+"""Several erasers as one: LoRAs by PEFT's weighted combinations, weight edits by addition."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from ..files import parse_json
 from ..models.base import Slot
 from .load import parts as split
 from .lora import DOWN, FILE_PREFIX, PEFT_PREFIX, UP, bake, bare_modules
+from .metadata import VERSION, network
 
 # "cat" stacks the ranks and so adds the changes exactly; the others keep the rank and blend.
 METHODS = ("cat", "linear", "ties", "dare_linear", "dare_ties", "svd")
 
 
 class Part(NamedTuple):
-    """One LoRA of a combination: its file's tensors, its weight, its file's metadata."""
+    """One eraser of a combination: its file's tensors, its weight, its file's metadata."""
 
     tensors: Mapping[str, Tensor]
     weight: float
@@ -35,7 +36,7 @@ class Part(NamedTuple):
 def combine(
     parts: Sequence[Part], method: str = "cat", density: float = 0.5, seed: int = 0
 ) -> dict[str, Tensor]:
-    """The tensors of one LoRA file (float32, CPU) that does what all ``parts`` do.
+    """The tensors of one file (float32, CPU) that does what all ``parts`` do.
 
     Parameters
     ----------
@@ -97,8 +98,10 @@ def _combine_loras(
     }
 
 
-def combined_metadata(parts: Sequence[Part], method: str, rank: int) -> dict[str, str]:
-    """What a combined file says about itself: its parts under ``erase.combined``."""
+def combined_metadata(
+    parts: Sequence[Part], method: str, tensors: Mapping[str, Tensor]
+) -> dict[str, str]:
+    """What a combined file of ``tensors`` says about itself: its parts under ``erase.combined``."""
     told = [
         {
             "weight": part.weight,
@@ -108,22 +111,15 @@ def combined_metadata(parts: Sequence[Part], method: str, rank: int) -> dict[str
         for part in parts
     ]
     names = ", ".join(name for part in parts for name in _names(part.metadata)) or "unknown"
+    versions = {part.metadata[VERSION] for part in parts if part.metadata.get(VERSION)}
     bases = {part.metadata.get("erase.base_sha256", "") for part in parts}
     return {
         "format": "pt",
         "erase.combined": json.dumps({"method": method, "parts": told}, ensure_ascii=False),
         "erase.base_sha256": bases.pop() if len(bases) == 1 else "",
-        "ss_base_model_version": "flux1",
-        "ss_network_module": "peft.tuners.lora",
-        "ss_network_dim": str(rank),
-        "ss_network_alpha": str(rank),
+        **network(tensors),
         "ss_training_comment": f"EraseAnything {__version__}: erases {names}",
-    }
-
-
-def rank_of(tensors: Mapping[str, Tensor]) -> int:
-    """The highest rank in a LoRA file's tensors."""
-    return max((len(tensor) for key, tensor in tensors.items() if key.endswith(DOWN)), default=0)
+    } | ({VERSION: versions.pop()} if len(versions) == 1 else {})
 
 
 def _names(metadata: Mapping[str, str]) -> list[str]:

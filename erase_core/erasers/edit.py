@@ -20,7 +20,7 @@ class WeightEdit:
     """Float32 changes to the weights and biases of Linear modules; a
     :class:`~erase_core.models.base.Adapter`.
 
-    ``changes`` maps a BFL module name to what is added to its weight (out_features, in_features),
+    ``changes`` maps a module name to what is added to its weight (out_features, in_features),
     ``biases`` to what is added to its bias (out_features,).
     """
 
@@ -54,7 +54,7 @@ class WeightEdit:
         return cls(found[SUFFIX], found[BIAS])
 
     def __call__(self, name: str, x: Tensor, y: Tensor) -> Tensor:
-        """``y`` plus the change at BFL module ``name`` for its input ``x``, in ``y``'s dtype."""
+        """``y`` plus the change at module ``name`` for its input ``x``, in ``y``'s dtype."""
         change, bias = self.changes.get(name), self.biases.get(name)
         if change is not None:
             return (y + F.linear(x.float(), change, bias)).to(y.dtype)

@@ -1,8 +1,8 @@
-"""The eraser: a LoRA under diffusers' names that acts on a tree with BFL names.
+"""The eraser: a LoRA under diffusers' names that acts on a tree with names of its own.
 
 PEFT makes and initialises the adapters on a skeleton whose Linear modules have diffusers' names and
-no storage; :class:`EraserLora` adds their products to the rows that those Linears occupy in BFL's
-fused layers. The tree itself is never touched.
+no storage; :class:`EraserLora` adds their products to the rows that those Linears occupy in the
+tree's layers, which may be fused. The tree itself is never touched.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DOWN, UP, ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
 
 
 class _Adapter(NamedTuple):
-    """One low-rank change ``up @ down`` to the output ``rows`` of a BFL Linear."""
+    """One low-rank change ``up @ down`` to the output ``rows`` of a Linear of the tree."""
 
     rows: slice
     down: nn.Parameter
@@ -107,15 +107,15 @@ class EraserLora:
         }
         if not slots or wanted != {key: tuple(tensor.shape) for key, tensor in state.items()}:
             raise EraseError(
-                f"{origin} does not fit this base model; choose a Flux LoRA with diffusers' names "
-                "(transformer.transformer_blocks...lora_A.weight) made for a base of this size."
+                f"{origin} does not fit this base model; choose a LoRA with diffusers' names "
+                "(transformer....lora_A.weight) that was made for it."
             )
         lora = cls(slots, ranks, 1.0, seed=0)
         lora.load_state(state)
         return lora
 
     def __call__(self, name: str, x: Tensor, y: Tensor) -> Tensor:
-        """``y`` plus the change at BFL module ``name`` for its input ``x``, in ``y``'s dtype."""
+        """``y`` plus the change at module ``name`` for its input ``x``, in ``y``'s dtype."""
         adapters = self._adapters.get(name)
         if not adapters:
             return y
@@ -166,7 +166,7 @@ class EraserLora:
         save_tensors(path, self.tensors(), metadata)
 
     def merged(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A BFL state dict with the changes added to its weights; ``state`` stays as it is."""
+        """A state dict with the changes added to its weights; ``state`` stays as it is."""
         merged = dict(state)
         for module, adapters in self._adapters.items():
             weight = state[f"{module}.weight"].float().clone()
@@ -176,7 +176,7 @@ class EraserLora:
         return merged
 
     def _by_module(self) -> dict[str, list[_Adapter]]:
-        """BFL module name -> its adapters in the order of their rows."""
+        """Module name -> its adapters in the order of their rows."""
         found = defaultdict(list)
         for name, slot in self.slots.items():
             layer: Any = self._peft.get_submodule(PEFT_PREFIX + name)
@@ -234,8 +234,8 @@ def check_pairs(tensors: Mapping[str, Tensor], origin: str) -> None:
         name = next((key.removesuffix(end) for end in (DOWN, UP, ALPHA) if key.endswith(end)), None)
         if name is None:
             raise EraseError(
-                f"{origin} holds {key}, which is no part of a Flux LoRA with diffusers' names; "
-                "choose a file whose keys read transformer.transformer_blocks...lora_A.weight."
+                f"{origin} holds {key}, which is no part of a LoRA with diffusers' names; "
+                "choose a file whose keys read transformer....lora_A.weight."
             )
         down, up = tensors.get(name + DOWN), tensors.get(name + UP)
         if down is None or up is None:

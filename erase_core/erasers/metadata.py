@@ -9,20 +9,30 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from .. import __version__
 from ..concepts.sets import ConceptSet
-from .base import Eraser
+from ..models.base import Model
+from ..models.files import base_hash
 from .lora import DOWN
 
+VERSION = "ss_base_model_version"
 FINAL = 20  # iterations over which the final losses are averaged
 
 
 class Base(NamedTuple):
     """The model that an eraser was made for: its file's ``name`` and ``sha256``, empty where they
-    are unknown."""
+    are unknown, and what managers call its family, its ``version``."""
 
     name: str
     sha256: str
+    version: str
+
+    @classmethod
+    def of(cls, model: Model) -> Base:
+        """The base of erasers that are made for ``model``."""
+        return cls(model.name, base_hash(model), model.family.version)
 
 
 def metadata(
@@ -51,7 +61,7 @@ def metadata(
         "versions": _json(_versions()),
     }
     managers = {
-        "ss_base_model_version": "flux1",
+        VERSION: base.version,
         "ss_sd_model_name": base.name,
         "ss_new_sd_model_hash": base.sha256,
         "ss_seed": str(settings.get("seed", "")),
@@ -61,14 +71,10 @@ def metadata(
     return {"format": "pt"} | {f"erase.{key}": value for key, value in ours.items()} | managers
 
 
-def network(eraser: Eraser | None) -> dict[str, str]:
-    """What LoRA managers read of a file's kind: a LoRA's rank is also its alpha, since the scale is
+def network(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """What LoRA managers read of a file's kind. A LoRA's rank is also its alpha, since the scale is
     baked in; an edit of whole weights has none."""
-    ranks = [
-        len(tensor)
-        for name, tensor in (eraser.tensors() if eraser else {}).items()
-        if name.endswith(DOWN)
-    ]
+    ranks = [len(tensor) for name, tensor in tensors.items() if name.endswith(DOWN)]
     if not ranks:
         return {"ss_network_module": "weights"}
     rank = str(max(ranks))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 from torch import Tensor
 
 from ..concepts.sets import ConceptSet
 from ..models.base import Adapter, Model
-from .marks import Marks
+from .marks import Marks, Role
 
 
 class Question(Protocol):
@@ -23,16 +23,19 @@ class Question(Protocol):
     def seed(self) -> int: ...
 
 
+Asked = TypeVar("Asked", bound=Question, covariant=True)  # the questions of one judge
+
+
 @dataclass(frozen=True)
-class Exam:
-    """Questions by role: the ``title`` concept ("erased"), its "held_out" and "seen" synonyms,
-    "near" and "other" concepts, and what stands beside the concept in its pictures ("companion").
+class Exam(Generic[Asked]):
+    """Questions by role. They ask for the ``title`` concept ("erased"), its "held_out" and "seen"
+    synonyms, "near" and "other" concepts, and companions from its own pictures.
     """
 
     title: str
-    roles: Mapping[str, Sequence[Any]]
+    roles: Mapping[Role, Sequence[Asked]]
 
-    def questions(self) -> list[Any]:
+    def questions(self) -> list[Asked]:
         """All questions, role after role."""
         return [question for role in self.roles.values() for question in role]
 
@@ -49,13 +52,16 @@ class Exam:
         return model.generate(prompts, seeds, eraser, on_batch=on_batch)
 
 
-class Judge(Protocol):
+Own = TypeVar("Own", bound=Question)
+
+
+class Judge(Protocol[Own]):
     """Asks the questions, and says what the pictures show."""
 
-    def exam(self, concepts: ConceptSet, count: int, seed: int = 0) -> Exam:
+    def exam(self, concepts: ConceptSet, count: int, seed: int = 0) -> Exam[Own]:
         """The questions about what was erased, about ``count`` a role."""
         ...
 
-    def mark(self, exam: Exam, pictures: Tensor) -> Marks:
+    def mark(self, exam: Exam[Own], pictures: Tensor) -> Marks:
         """Judge pictures (N, H, W, 3) uint8 of all questions, in their order."""
         ...

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from .scores import Rate, ho
 
+Role = Literal["erased", "held_out", "seen", "near", "other", "companion"]
 # Role -> its name in a report.
-NAMES = {
+NAMES: dict[Role, str] = {
     "erased": "acc_e",
     "held_out": "acc_g",
     "seen": "acc_g_seen",
@@ -20,20 +22,20 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Marks:
-    """Rates by role: "erased", and those of "held_out", "seen", "near", "other" and "companion"
-    that were asked; "near" or "other" is among them.
+    """Rates by role: "erased", and the others that were asked; "near" or "other" is among them.
 
     ``recognised`` counts erased prompts whose picture still shows something, where the judge can
     tell.
     """
 
-    rates: Mapping[str, Rate]
+    rates: Mapping[Role, Rate]
     recognised: Rate | None = None
 
     @property
     def acc_ir(self) -> Rate:
         """All other concepts, near neighbours among them."""
-        return sum((self.rates[r] for r in ("near", "other") if r in self.rates), Rate(0, 0))
+        kept: tuple[Role, ...] = ("near", "other")
+        return sum((self.rates[role] for role in kept if role in self.rates), Rate(0, 0))
 
     @property
     def acc_g(self) -> Rate | None:

@@ -1,7 +1,7 @@
 """What a method of erasing is, and where all of them are found.
 
-To add a method, put a file into this folder with a tuple ``METHODS``: it is a choice of ``train``,
-a node's choice if it is a ``product``, and a row of every table.
+To add a method, put a file into this folder with a tuple ``METHODS``. It is then a choice of
+``train`` and a row of every table, and a node's choice if it is a ``product``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 from ..concepts.sets import Concept, ConceptSet
 from ..erasers.base import Eraser
+from ..erasers.combine import Part, combine
+from ..erasers.load import from_tensors
 from ..errors import EraseError
 from ..models.base import Model
 from ..registry import collect, find
@@ -23,10 +25,20 @@ from ..training.estimate import Run
 from ..training.progress import Progress
 from ..training.result import Result
 from ..training.states import KeepPictures
-from .presets import DEFAULT, default_preset, preset_values
+from .presets import DEFAULT, Kinds, preset_values, presets_of
 
 Made = Literal["as it is", "closed form", "trained"]
 ALIASES = {"ours": "eraseanything"}  # of methods, in published tables and on command lines
+
+
+class Folders(NamedTuple):
+    """The folder of a run's ``checkpoints``, where it ``replaces`` older ones, and a checkpoint to
+    ``resume`` from, or a folder of them. Closed forms keep encoded prompts in ``states``."""
+
+    checkpoints: Path | None = None
+    replaces: bool = False
+    resume: Path | None = None
+    states: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -44,10 +56,8 @@ class Task:
         Hears what encoding the prompts takes, of methods that run no transformer.
     pictures
         Stand for what must stay, where a method takes any.
-    checkpoints, replaces, resume
-        Where a run's checkpoints go, whether older ones there give way, and one to go on from.
-    states
-        Where encoded prompts are kept for the next time.
+    folders
+        Where a run's checkpoints go, and come from; where encoded prompts are kept.
     """
 
     model: Model
@@ -57,10 +67,7 @@ class Task:
     on_ready: Callable[[Run], None] = lambda run: None
     on_encode: Callable[[Work], None] = lambda work: None
     pictures: KeepPictures | None = None
-    checkpoints: Path | None = None
-    replaces: bool = False
-    resume: Path | None = None
-    states: Path | None = None
+    folders: Folders = Folders()
 
     @property
     def concept(self) -> Concept:
@@ -102,24 +109,26 @@ class Method:
     settings
         All that it can be told, with good defaults.
     own
-        What this variant has instead of the defaults.
+        What this variant has, whatever the preset says.
     kinds
-        Kind of the first concept -> what suits it.
+        Kind of concept -> what suits it, on models without presets for the method.
     made
         How its eraser comes about.
     product
         Whether people are offered it; else it is a row of tables alone.
     families
         Names of the families it works on; none: all of them.
-    preset, presets
-        The preset it takes unless told otherwise, and under which method's name it is looked up.
+    preset, presets_of
+        The preset it takes unless told otherwise, and the method whose presets it takes (its own).
     several
         The settings for so many concepts at once.
+    added
+        Whether it erases each concept by itself and adds the changes.
     cost
         What it takes, where that was measured.
-    finds_room
-        Whether its run says when its model must be in place (``on_ready``), so that text encoders
-        can go before.
+    is_run
+        Whether it is a run that can be resumed. It says when its model must be in place
+        (``on_ready``), so that text encoders can go before.
     forward
         Whether it runs the transformer; one that does not reads a few of its matrices, which may
         stay where they are.
@@ -131,15 +140,16 @@ class Method:
     run: Callable[[Task, Any], Result | Eraser | None]
     settings: type[Settings] = Settings
     own: Mapping[str, Any] = field(default_factory=dict)
-    kinds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    kinds: Kinds = field(default_factory=dict)
     made: Made = "trained"
     product: bool = False
     families: tuple[str, ...] = ()
     preset: str = DEFAULT
-    presets: str = ""
+    presets_of: str = ""
     several: Callable[[Any, int], Any] = lambda settings, count: settings
+    added: bool = False
     cost: Cost | None = None
-    finds_room: bool = False
+    is_run: bool = False
     forward: bool = True
 
     def erase(
@@ -154,6 +164,8 @@ class Method:
         """
         if self.families and task.model.family.name not in self.families:
             raise EraseError(f"{self.label} works on {', '.join(self.families)} only.")
+        if self.added:
+            return self._add(task, preset, changes)
         settings = self.suited(task.model, task.concepts, preset, changes)
         began = time.monotonic()
         made = self.run(task, settings)
@@ -170,26 +182,65 @@ class Method:
         preset: str = "",
         changes: Mapping[str, Any] | None = None,
     ) -> Any:
-        """The settings for these concepts: the preset's for their kinds, then ``changes``."""
-        kinds, method = [c.kind for c in concepts.concepts], self.presets or self.name
-        chosen = preset or default_preset(model, method, self.preset)
+        """The settings for these concepts. What comes later has the last word:
+
+        1. the defaults of ``settings``, and the model's own size and shift;
+        2. the preset (``preset``, else ``self.preset`` where the model has it, else "balanced"):
+           from the model's file, else its family's, else ``kinds``; in it "all", then each kind of
+           concept, then "several";
+        3. what ``several`` makes of them for more than one concept;
+        4. this variant's ``own``, then ``changes``.
+
+        Raises
+        ------
+        EraseError
+            When the model has no such preset for the method, or a value cannot be.
+        """
+        kinds, method = [c.kind for c in concepts.concepts], self.presets_of or self.name
+        known = presets_of(model, method, self.kinds)
+        chosen = preset or (self.preset if self.preset in known else DEFAULT)
+        if chosen not in known:
+            told = ", ".join(known)
+            raise EraseError(
+                f"{model.name} has no preset {chosen} for {method}; choose from {told}."
+            )
         values = {n: v for n, v in _model_values(model).items() if n in self.settings.about()}
-        values |= self.kinds.get(kinds[0], {})
-        values |= preset_values(model, method, chosen, kinds)
+        values |= preset_values(known, chosen, kinds)
         settings = self.several(self.settings().changed(values), len(kinds))
         return settings.changed({**self.own, **(changes or {})})
+
+    def _add(self, task: Task, preset: str, changes: Mapping[str, Any] | None) -> Result:
+        """Each concept's eraser, their changes added (ranks stacked); the settings are the first's.
+
+        Only the last run could let the text encoders go, and no checkpoint speaks for several runs.
+        """
+        one, made = replace(self, added=False), list[Result]()
+        task = replace(task, on_ready=lambda run: None, folders=Folders())
+        for concept in task.concepts.concepts:
+            alone = replace(task, concepts=ConceptSet((concept,)))
+            made.append(one.erase(alone, preset, changes))
+            if made[-1].stopped != "done":
+                return replace(made[-1], history=())  # of a part of the concepts nothing is kept
+        parts = [Part(result.eraser.tensors(), 1.0, {}) for result in made if result.eraser]
+        linears = task.model.family.linears(task.model.config)
+        seconds = {"training": sum(sum(result.seconds.values()) for result in made)}
+        eraser = from_tensors(combine(parts), linears, self.name)
+        return Result(eraser, made[0].settings, seconds=seconds, method=self.name)
 
     def changed(self, pairs: Sequence[str]) -> Method:
         """A row of its own: the method with other settings, each told as "lr=1e-3"."""
         if not pairs:
             return self
+        own = read_pairs(self.settings, pairs)
+        if "seed" in own:
+            raise EraseError("A row's seed is none of its settings; name seeds with --seeds.")
         told = " ".join(pairs)
         return replace(
             self,
             name=f"{self.name} {told}",
             label=f"{self.label}, {told}",
-            presets=self.presets or self.name,
-            own={**self.own, **read_pairs(self.settings, pairs)},
+            presets_of=self.presets_of or self.name,
+            own={**self.own, **own},
         )
 
 
@@ -201,7 +252,7 @@ def _model_values(model: Model) -> dict[str, Any]:
 
 def methods() -> dict[str, Method]:
     """All methods by name, file after file in alphabetical order."""
-    return collect(__package__ or "", "METHODS", Method)
+    return collect(__package__ or "", "METHODS", Method, "method")
 
 
 def find_method(name: str) -> Method:

@@ -20,7 +20,7 @@ from ..concepts.spans import word_spans
 from ..erasers.base import Eraser
 from ..erasers.edit import WeightEdit
 from ..erasers.shrink import as_lora
-from ..models.base import Model, Slot
+from ..models.base import Model
 from ..models.frozen import FrozenLinear
 from ..settings import Settings, setting
 from ..training.encoding import Encoder, State
@@ -140,14 +140,16 @@ def read(task: Task, settings: ClosedSettings, roles: Sequence[str] = ROLES) -> 
     states = encode(task, [*_texts(prompts), *kept, ""])
     found = {}
     for role in roles:
-        reader = _tokens if role == "text_in" else _pooled
-        found[_first(task.model.slots([role]))] = reader(task, prompts, kept, states)
+        if role == "text_in":
+            found[first(task.model, role)] = _tokens(task, prompts, kept, states)
+        elif role in task.model.family.roles:
+            found[first(task.model, role)] = _pooled(task, prompts, kept, states)
     return found
 
 
 def encode(task: Task, texts: Sequence[str]) -> dict[str, State]:
     """The states of prompts; the task hears beforehand what they take, and then of every chunk."""
-    encoder = Encoder(task.model.text, task.states)
+    encoder = Encoder(task.model.text, task.folders.states)
     task.on_encode(encoder.work(texts))
     began = time.monotonic()
 
@@ -184,9 +186,9 @@ def _texts(prompts: Sequence[ErasePrompt]) -> list[str]:
     return [text for prompt in prompts for text in (prompt.sentence.text, prompt.null)]
 
 
-def _first(slots: Mapping[str, Slot]) -> str:
+def first(model: Model, role: str) -> str:
     """The Linear of a role that reads first."""
-    return next(iter(slots.values())).module
+    return model.modules([role])[0]
 
 
 def _tokens(
@@ -212,13 +214,10 @@ def _pooled(
     task: Task, prompts: Sequence[ErasePrompt], kept: Sequence[str], states: Mapping[str, State]
 ) -> Inputs:
     """CLIP's pooled vectors: a sentence's goes to that of the same with the anchor."""
-    return Inputs(
-        torch.stack([states[prompt.sentence.text].pooled for prompt in prompts]),
-        torch.stack([states[prompt.null].pooled for prompt in prompts]),
-        torch.stack([states[text].pooled for text in kept]),
-        states[""].pooled[None],
-        torch.tensor([prompt.concept for prompt in prompts]),
-    )
+    texts = ([p.sentence.text for p in prompts], [p.null for p in prompts], kept, [""])
+    pooled = [[states[text].pooled for text in part] for part in texts]
+    old, new, stay, empty = (torch.stack([v for v in part if v is not None]) for part in pooled)
+    return Inputs(old, new, stay, empty, torch.tensor([prompt.concept for prompt in prompts]))
 
 
 def _rows(task: Task, states: Mapping[str, State], placed: Placed) -> Tensor:

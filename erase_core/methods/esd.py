@@ -89,8 +89,7 @@ def as_lora(task: Task, settings: EsdSettings) -> Eraser:
 
 def as_weights(task: Task, settings: EsdSettings) -> Eraser:
     """Train the weights themselves that a LoRA on the targets would change."""
-    slots = task.model.slots(settings.targets).values()
-    modules = dict.fromkeys(slot.module for slot in slots)
+    modules = task.model.modules(settings.targets)
     return train(task, WeightEdit.zeros(task.model.tree, modules), settings)
 
 

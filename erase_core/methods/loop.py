@@ -14,7 +14,6 @@ from ..concepts.sentences import replace as put
 from ..concepts.spans import word_spans
 from ..erasers.base import Eraser
 from ..models.base import Adapter, Conditioning, kept_dtype
-from ..models.sampling import sigmas
 from ..training.prompts import (
     ErasePrompt,
     NullPrompt,
@@ -92,10 +91,9 @@ class Teacher:
 
     def roll_out(self, cond: Conditioning, null: Conditioning | None = None) -> Rollouts:
         """The states of an Euler rollout a row, with the frozen velocities at both prompts."""
-        levels, dtype = sigmas(STEPS, self.model.shift_mu), kept_dtype(self.model.tree)
-        states = Rollouts.empty(
-            len(cond), levels, self.model.trained or self.model.size, dtype, null is not None
-        )
+        levels, dtype = self.model.sigmas(STEPS), kept_dtype(self.model.tree)
+        shape = self.model.family.latents.shape(*(self.model.trained or self.model.size))
+        states = Rollouts.empty(len(cond), levels, shape, dtype, null is not None)
         sampler = Sampler(self.model, self.guidance, self.guidance, ())
         for rows in torch.arange(len(cond)).split(BATCH):
             prompts = RowPrompts(cond.select(rows), null.select(rows) if null else None)
@@ -103,7 +101,7 @@ class Teacher:
         return states
 
     def draw(self, texts: Sequence[str]) -> Tensor:
-        """A clean latent of each text, (N, 16, h, w), as the frozen model draws it."""
+        """A clean latent of each text, (N, C, h, w), as the frozen model draws it."""
         seeds = torch.randint(2**31, (len(texts),), generator=self.generator).tolist()
         size = self.model.trained
         return self.model.draw(texts, seeds, size=size, steps=STEPS, guidance=GUIDANCE, batch=BATCH)

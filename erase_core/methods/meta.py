@@ -82,13 +82,13 @@ def erase(task: Task, settings: MetaSettings) -> Eraser:
     teacher, tree = Teacher(task), task.model.tree
     lora = EraserLora.create(task.model.slots(settings.targets), seed=task.seed)
     lora.to(task.model.device)
-    modules = {slot.module for slot in task.model.slots(ATTENTION).values()}
+    modules = sorted(task.model.modules(ATTENTION))
     ablating = ca.ablating(teacher, settings.null)
     own = matching(teacher, [prompt.sentence.text for prompt in teacher.prompts(settings.null)])
     kin = matching(teacher, relatives(teacher))
 
     def total(step: int) -> Tensor:
-        edit = WeightEdit.zeros(tree, sorted(modules))
+        edit = WeightEdit.zeros(tree, modules)
         attacked = stepped(own, lora, edit, settings.reach)
         spoiled = own(attacked).clamp(max=LIMIT) + kin(attacked).clamp(max=LIMIT)
         return ablating(lora) - settings.harm * spoiled

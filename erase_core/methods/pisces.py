@@ -22,7 +22,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..models.sampling import noise
 from ..settings import setting
 from ..training.prompts import Placed, Wanted, anchor_word, plan_prompts
 from ..training.result import Result
@@ -55,7 +54,7 @@ def solve(weight: Tensor, bias: Tensor, directions: Tensor, mean: Tensor) -> Cha
 def written(teacher: Teacher, placed: Sequence[Placed], modules: Sequence[str]) -> Tensor:
     """What each module writes at a word's tokens, their mean: (modules, N, out) in float64."""
     cond, recorder = teacher.encode([p.text for p in placed]), Recorder(modules)
-    start = noise(0, 1, *(teacher.model.trained or teacher.model.size)).to(teacher.device)
+    start = teacher.model.noise([0], teacher.model.trained).to(teacher.device)
     found = []
     for rows in torch.arange(len(placed)).split(BATCH):
         masks = torch.stack([teacher.mask(placed[row]) for row in rows.tolist()]).double()
@@ -71,7 +70,7 @@ def written(teacher: Teacher, placed: Sequence[Placed], modules: Sequence[str]) 
 def erase(task: Task, settings: PiscesSettings) -> Result:
     """Edit the output Linear of every MLP of the text stream."""
     teacher, concepts = Teacher(task), task.concepts.concepts
-    modules = [slot.module for slot in task.model.slots([ROLE]).values()]
+    modules = task.model.modules([ROLE])
     count = settings.prompts * len(concepts)
     prompts = plan_prompts(task.concepts, Wanted(count, null="replace"), teacher.generator).erase
     names = [anchor_word(concepts[prompt.concept]) for prompt in prompts]

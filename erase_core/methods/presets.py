@@ -17,40 +17,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import EraseError
 from ..models.base import Model
+from ..settings import PRESETS
 
-PRESETS = ("fast", "balanced", "robust", "paper")
 DEFAULT = "balanced"
+Kinds = Mapping[str, Mapping[str, Any]]  # kind of concept -> what suits it
 
 
-def presets(model: Model, method: str) -> Mapping[str, Any]:
-    """The presets of a method for a model: its file's, else its family's."""
-    found = model.presets.get(method, model.family.presets.get(method, {}))
+def presets_of(model: Model, method: str, kinds: Kinds) -> Mapping[str, Any]:
+    """The presets of a method for a model: its file's, else its family's, else DEFAULT alone.
+
+    DEFAULT is then what suits each kind of concept on any model, as the method has it.
+    """
+    found = model.presets.get(method) or model.family.presets.get(method) or {DEFAULT: kinds}
     return {name: found[name] for name in PRESETS if name in found}
 
 
-def default_preset(model: Model, method: str, wanted: str) -> str:
-    """``wanted`` where a model has it for the method, else DEFAULT."""
-    return wanted if wanted in presets(model, method) else DEFAULT
-
-
-def preset_values(model: Model, method: str, preset: str, kinds: Sequence[str]) -> dict[str, Any]:
-    """The values of a preset for concepts of these kinds.
-
-    A method without presets for the model has its own defaults, which are called DEFAULT.
-
-    Raises
-    ------
-    EraseError
-        When the model has no such preset for the method.
-    """
-    known = presets(model, method)
-    if not known and preset == DEFAULT:
-        return {}
-    if preset not in known:
-        told = ", ".join(known or [DEFAULT])
-        raise EraseError(f"{model.name} has no preset {preset} for {method}; choose from {told}.")
-    chosen = known[preset]
+def preset_values(known: Mapping[str, Any], preset: str, kinds: Sequence[str]) -> dict[str, Any]:
+    """The values of a preset for concepts of these kinds; where kinds differ, the last one's."""
     parts = ["all", *dict.fromkeys(kinds), *(["several"] if len(kinds) > 1 else [])]
-    return {name: value for part in parts for name, value in chosen.get(part, {}).items()}
+    return {name: value for part in parts for name, value in known[preset].get(part, {}).items()}

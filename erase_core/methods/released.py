@@ -30,7 +30,6 @@ from ..errors import EraseError
 from ..models.base import Adapter, Conditioning
 from ..models.flux1.config import HEAD_DIM
 from ..models.flux1.forward import rope_table, rotate
-from ..models.sampling import sigmas
 from ..settings import Settings, setting
 from ..training.prompts import NullPrompt
 from .base import Cost, Method, Task
@@ -48,7 +47,7 @@ TARGETS = ("add_q_proj", "add_k_proj")
 
 class Lesson(NamedTuple):
     """A prompt as it is used, the tokens (n,) looked at in it, and what goes with it: a picture's
-    latent ``clean`` (1, 16, h, w) and the anchor's prompt."""
+    latent ``clean`` (1, C, h, w) and the anchor's prompt."""
 
     concept: Concept
     text: str
@@ -71,7 +70,7 @@ class Released:
         planned = self.teacher.prompts(null)
         self.prompts = [p for p in planned if p.sentence.word in names]  # renamed on the way
         self.pictures = self.teacher.draw([p.sentence.text for p in self.prompts]).float()
-        self.levels = sigmas(SAMPLER_STEPS, task.model.shift_mu)
+        self.levels = task.model.sigmas(SAMPLER_STEPS)
         self.sigma = torch.ones(1)
 
     def loss(self, step: int) -> Tensor:
@@ -199,8 +198,9 @@ class Released:
         return query(q).to(q.dtype), key(k).to(k.dtype)
 
     def _noise(self) -> Tensor:
-        height, width = self.teacher.model.size
-        return torch.randn(1, 16, height // 8, width // 8, generator=self.generator)
+        model = self.teacher.model
+        shape = model.family.latents.shape(*model.size)
+        return torch.randn(1, *shape, generator=self.generator)
 
     def _pick(self, count: int) -> int:
         return int(torch.randint(count, (), generator=self.generator))

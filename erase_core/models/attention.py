@@ -17,9 +17,9 @@ from .sampling import euler, finite
 class WordMaps:
     """Maps of W words over the latent patches of one picture.
 
-    ``parts`` (S, N, W, h/2, w/2) float32 on the CPU, for each step and block: the mean share over
-    heads, in [0, 1], of a patch's attention that falls on the word's tokens. ``latents``
-    (1, 16, h, w): the rollout's end, for the picture below.
+    ``parts`` (S, N, W, rows, columns) float32 on the CPU, for each step and block: the mean share
+    over heads, in [0, 1], of a patch's attention that falls on the word's tokens. ``latents``
+    (1, C, h, w): the rollout's end, for the picture below.
     """
 
     parts: Tensor
@@ -27,7 +27,7 @@ class WordMaps:
 
     @property
     def raw(self) -> Tensor:
-        """The mean over steps and blocks, (W, h/2, w/2)."""
+        """The mean over steps and blocks, (W, rows, columns)."""
         return self.parts.mean(dim=(0, 1))
 
     def scaled(self, top: Tensor | None = None) -> Tensor:
@@ -62,7 +62,7 @@ def word_maps(
     model, eraser, guidance
         The model, its eraser if any, and its guidance input.
     noise, sigmas
-        Start latents (1, 16, h, w) and levels (S + 1,), see :mod:`erase_core.models.sampling`.
+        Start latents (1, C, h, w) and levels (S + 1,), see :mod:`erase_core.models.sampling`.
     cond, tokens
         One encoded prompt, and its words as token masks (W, L).
     blocks, heads, steps
@@ -93,8 +93,9 @@ def word_maps(
 
     walked = euler(walk, noise.to(model.device), sigmas, lambda index, *_: on_step(index + 1))
     latents = finite(walked)
-    rows, columns = -(-noise.shape[2] // 2), -(-noise.shape[3] // 2)
-    parts = torch.stack(found).reshape(len(found), len(probed), len(tokens), rows, columns)
+    patch = model.family.latents.patch
+    grid = [-(-side // patch) for side in noise.shape[2:]]
+    parts = torch.stack(found).reshape(len(found), len(probed), len(tokens), *grid)
     return WordMaps(parts, latents)
 
 

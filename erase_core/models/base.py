@@ -1,26 +1,31 @@
-"""What every model is to the rest of the house: a family, and a model of it.
+"""What every model is to the rest of the house.
 
-A :class:`Family` knows the insides of one architecture. A :class:`Model` is a transformer of it
-with encoders and autoencoder; whoever trains, erases or examines knows no more than this.
+A :class:`Model` is a transformer with encoders and autoencoder; whoever trains, erases or examines
+knows no more than this. The insides of its architecture are its
+:class:`~erase_core.models.family.Family`'s.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import EraseError
-from .sampling import DEV_SHIFT, euler, finite, noise, sigmas
+from .sampling import euler, finite, sigmas
 
-STEPS, GUIDANCE = 28, 3.5  # of a picture, unless told otherwise
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from .family import Family
+
 BATCH = 32  # pictures drawn at once
-DECODED = 2**18  # pixels at once: sixteen pictures of MiniFlux, one of 512 px (a GB or so)
+DECODED = 2**18  # pixels at once: sixteen pictures of 128 px, one of 512 px (a GB or so)
+CHUNK = 1024  # image queries whose attention is computed at once
 
 
 class Adapter(Protocol):
@@ -33,10 +38,11 @@ class Adapter(Protocol):
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Encoded prompts: ``context`` (B, L, D), a state a text token, and ``pooled`` (B, P)."""
+    """Encoded prompts: ``context`` (B, L, D), a state a text token, and ``pooled`` (B, P), None
+    where a family has no vector of the whole prompt."""
 
     context: Tensor
-    pooled: Tensor
+    pooled: Tensor | None = None
 
     def __len__(self) -> int:
         return self.context.shape[0]
@@ -44,17 +50,23 @@ class Conditioning:
     def select(self, rows: Sequence[int] | Tensor) -> Conditioning:
         """The given rows, in that order, repeats allowed."""
         index = torch.as_tensor(rows, dtype=torch.long, device=self.context.device)
-        return Conditioning(self.context[index], self.pooled[index])
+        return self.map(lambda tensor: tensor[index])
 
     def to(self, *args: Any, **kwargs: Any) -> Conditioning:
         """Both tensors moved or cast as ``Tensor.to`` does."""
-        return Conditioning(self.context.to(*args, **kwargs), self.pooled.to(*args, **kwargs))
+        return self.map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
+        """``change`` of both tensors."""
+        pooled = None if self.pooled is None else change(self.pooled)
+        return Conditioning(change(self.context), pooled)
 
     @staticmethod
     def cat(parts: Sequence[Conditioning]) -> Conditioning:
         """All rows of ``parts`` one after another."""
+        pooled = [part.pooled for part in parts if part.pooled is not None]
         return Conditioning(
-            torch.cat([p.context for p in parts]), torch.cat([p.pooled for p in parts])
+            torch.cat([part.context for part in parts]), torch.cat(pooled) if pooled else None
         )
 
 
@@ -70,7 +82,7 @@ class Probe:
     blocks: tuple[int, ...]
     tokens: Tensor
     stop: bool = False
-    chunk: int = 1024
+    chunk: int = CHUNK
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,36 @@ class TextEncoder(Protocol):
         ...
 
 
+@runtime_checkable
+class OpenText(TextEncoder, Protocol):
+    """A text encoder that can be looked into, by whoever seeks prompts that no words spell.
+
+    Its tokens are those of ``context``. Not all encoders can be: a host's cannot.
+    """
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """What makes tokens of prompts."""
+        ...
+
+    @property
+    def table(self) -> Tensor:
+        """The embeddings of all tokens, (V, D)."""
+        ...
+
+    def tokens(self, prompts: Sequence[str]) -> Tensor:
+        """Token ids (B, L) of prompts, padded and cut; the end token is kept."""
+        ...
+
+    def states(self, embeddings: Tensor) -> Tensor:
+        """The context (B, L, D) of prompts as embeddings (B, L, D), with gradients."""
+        ...
+
+    def embed(self, prompts: Sequence[str]) -> Conditioning:
+        """Prompts in one batch where the encoders compute, with gradients where they want them."""
+        ...
+
+
 class VAE(Protocol):
     """Pictures in [0, 1] from the latents that the transformer sees, and back."""
 
@@ -144,61 +186,6 @@ class Sizes(Protocol):
     def guidance_embed(self) -> bool: ...
 
 
-class Forward(Protocol):
-    """One pass of a family's transformer, which gradients may go through.
-
-    ``latents`` (B, C, h, w), ``sigma`` (B,) in [0, 1], ``cond`` with B rows, ``guidance`` for
-    distilled models; ``eraser`` changes the Linears, ``probe`` collects attention, ``checkpoint``
-    recomputes each block in the backward pass.
-    """
-
-    def __call__(
-        self,
-        tree: nn.Module,
-        latents: Tensor,
-        sigma: Tensor,
-        cond: Conditioning,
-        guidance: float | Tensor | None = None,
-        *,
-        eraser: Adapter | None = None,
-        probe: Probe | None = None,
-        checkpoint: bool = False,
-    ) -> Output: ...
-
-
-@dataclass(frozen=True)
-class Family:
-    """One architecture.
-
-    Attributes
-    ----------
-    name, label
-        In files and on the command line; for people.
-    blocks
-        The tree's lists of blocks in the order of a forward pass, which offloading walks.
-    roles
-        Role, such as "text.q", -> pattern of the names that its Linears have in a LoRA file. What
-        an architecture lacks is absent.
-    aliases
-        Other names of roles that files and workflows hold.
-    linears
-        Every Linear of a transformer of these sizes by its name in a LoRA file, with its place.
-    forward
-        The pass that is trained through.
-    presets
-        Method -> preset -> kind of concept -> settings, see :mod:`erase_core.methods.presets`.
-    """
-
-    name: str
-    label: str
-    blocks: tuple[str, ...]
-    roles: Mapping[str, str]
-    aliases: Mapping[str, str]
-    linears: Callable[[Any], dict[str, Slot]]
-    forward: Forward
-    presets: Mapping[str, Any] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class Model:
     """A transformer of a family with its encoders and autoencoder.
@@ -218,7 +205,7 @@ class Model:
     name: str
     sha256: str
     size: tuple[int, int]
-    shift_mu: float | None = DEV_SHIFT
+    shift_mu: float | None
     trained: tuple[int, int] | None = None
     presets: Mapping[str, Any] = field(default_factory=dict)
     file: Path | None = None
@@ -234,7 +221,20 @@ class Model:
 
     def slots(self, roles: Iterable[str]) -> dict[str, Slot]:
         """The Linears of some roles, by their names in a LoRA file; EraseError for unknown ones."""
-        return role_slots(self.family, self.config, roles)
+        return self.family.slots(self.config, roles)
+
+    def modules(self, roles: Iterable[str]) -> list[str]:
+        """The modules of the tree that hold the Linears of some roles, each once."""
+        return list(dict.fromkeys(slot.module for slot in self.slots(roles).values()))
+
+    def sigmas(self, steps: int) -> Tensor:
+        """The noise levels of its schedule from 1 down to 0, (steps + 1,) float32."""
+        return sigmas(steps, self.shift_mu)
+
+    def noise(self, seeds: Sequence[int], size: tuple[int, int] | None = None) -> Tensor:
+        """Start latents (N, C, h, w) on the CPU, one for each seed, of pictures of (height, width)
+        pixels; EraseError for sizes that its latents do not divide."""
+        return self.family.latents.noise(seeds, *(size or self.size))
 
     def predict(
         self,
@@ -293,17 +293,20 @@ class Model:
         noise: Tensor,
         eraser: Adapter | None = None,
         *,
-        steps: int = STEPS,
-        guidance: float | None = GUIDANCE,
+        steps: int | None = None,
+        guidance: float | None = None,
         batch: int = BATCH,
         on_step: Callable[[int], None] = lambda done: None,
     ) -> Tensor:
         """Latents (N, C, h, w) on the model's device that it makes of ``noise``, one prompt each.
 
-        ``on_step`` hears how many of the steps of all batches are done, as pictures times steps;
-        what it raises ends the sampling. EraseError when a picture is no number.
+        ``steps`` and ``guidance`` None are the family's. ``on_step`` hears how many of the steps of
+        all batches are done, as pictures times steps; what it raises ends the sampling. EraseError
+        when a picture is no number.
         """
-        levels = sigmas(steps, self.shift_mu).to(self.device)
+        steps = steps or self.family.steps
+        guidance = self.family.guidance if guidance is None else guidance
+        levels = self.sigmas(steps).to(self.device)
         parts = []
         for rows in torch.arange(len(noise)).split(batch):
             part = cond.select(rows.to(cond.context.device)).to(self.device)
@@ -324,16 +327,16 @@ class Model:
         eraser: Adapter | None = None,
         *,
         size: tuple[int, int] | None = None,
-        steps: int = STEPS,
-        guidance: float = GUIDANCE,
+        steps: int | None = None,
+        guidance: float | None = None,
         batch: int = BATCH,
         on_batch: Callable[[int], None] = lambda done: None,
     ) -> Tensor:
-        """One latent a prompt from the noise of its seed: (N, C, H/8, W/8) on the CPU.
+        """One latent a prompt from the noise of its seed: (N, C, h, w) on the CPU.
 
-        Prompts may be encoded already. ``on_batch`` hears how many are done.
+        Prompts may be encoded already. ``steps`` and ``guidance`` are as in :meth:`sample`;
+        ``on_batch`` hears how many are done.
         """
-        height, width = size or self.size
         parts = []
         for start in range(0, len(prompts), batch):
             part = slice(start, start + batch)
@@ -341,24 +344,25 @@ class Model:
                 cond = prompts.select(range(len(prompts))[part])
             else:
                 cond = self.text.encode(list(prompts[part]))
-            start_noise = torch.cat([noise(seed, 1, height, width) for seed in seeds[part]])
-            drawn = self.sample(cond, start_noise, eraser, steps=steps, guidance=guidance)
+            noise = self.noise(seeds[part], size)
+            drawn = self.sample(cond, noise, eraser, steps=steps, guidance=guidance)
             parts.append(drawn.cpu())
-            on_batch(start + len(start_noise))
+            on_batch(start + len(noise))
         return torch.cat(parts)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents (N, C, h, w) -> pictures (N, 8h, 8w, 3) uint8, in main memory, where the
+        """Latents (N, C, h, w) -> pictures (N, H, W, 3) uint8, in main memory, where the
         autoencoder is; EraseError without one."""
         if self.vae is None:
             raise EraseError("A picture needs an autoencoder; name one with --vae.")
-        batch = max(1, DECODED // (64 * latents.shape[2] * latents.shape[3]))
+        pixels = self.family.latents.scale**2 * latents.shape[2] * latents.shape[3]
+        batch = max(1, DECODED // pixels)
         parts = [self.vae.decode(part) for part in latents.cpu().split(batch)]
-        pixels = torch.cat(parts).float().permute(0, 2, 3, 1)
-        if not pixels.isfinite().all():
+        drawn = torch.cat(parts).float().permute(0, 2, 3, 1)
+        if not drawn.isfinite().all():
             raise EraseError("The autoencoder draws NaN; its file is damaged, choose another VAE.")
-        return (pixels * 255).round().to(torch.uint8).contiguous()
+        return (drawn * 255).round().to(torch.uint8).contiguous()
 
     def generate(
         self,
@@ -369,23 +373,6 @@ class Model:
     ) -> Tensor:
         """Pictures (N, H, W, 3) uint8; parameters as in :meth:`draw`."""
         return self.decode(self.draw(prompts, seeds, eraser, **options))
-
-
-def role_slots(family: Family, config: Any, roles: Iterable[str]) -> dict[str, Slot]:
-    """The Linears that play ``roles``, by their names in a LoRA file, in file order.
-
-    Raises
-    ------
-    EraseError
-        Listing the family's roles, for any other or for none.
-    """
-    wanted = [family.aliases.get(role, role) for role in dict.fromkeys(roles)]
-    unknown = [role for role in wanted if role not in family.roles]
-    if unknown or not wanted:
-        problem = f"Unknown LoRA target {', '.join(unknown)}" if unknown else "No LoRA target given"
-        raise EraseError(f"{problem}; choose from {', '.join(family.roles)}.")
-    pattern = re.compile("|".join(family.roles[role] for role in wanted))
-    return {n: slot for n, slot in family.linears(config).items() if pattern.fullmatch(n)}
 
 
 def linear_flop(encoder: nn.Module, tokens: int) -> float:

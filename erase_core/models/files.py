@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,8 +14,30 @@ import torch
 from ..errors import EraseError
 from ..files import parse_json, sha256
 from .base import Model, Slot
+from .family import Family, advice, families
+from .load import load, read_state
 
 PRESETS = "erase.presets"  # in a transformer's metadata, see methods/presets.py
+
+# Keys that give files away which are no plain transformer, tried in this order.
+_NO_TRANSFORMERS = {
+    r"lora_(A|B|up|down|unet)": "a LoRA",
+    r"(^|\.)(qweight|absmax|quant_map)$": "quantised to integers",
+    r"controlnet": "a ControlNet",
+    r"^redux_": "a FLUX.1 Redux adapter",
+    r"^(text_model|shared|encoder\.block|text_encoders)\.": "a text encoder",
+    r"^(encoder|decoder|taesd_encoder)\.": "an autoencoder (VAE)",
+}
+# And those of models of no family that is known here.
+_OTHERS = {
+    r"^distilled_guidance_layer\.": "a Chroma model",
+    r"^double_stream_modulation_img\.": "a FLUX.2 model",
+    r"img_attn_qkv": "a HunyuanVideo model",
+    r"^(label_emb|add_embedding)\.": "a Stable Diffusion XL model",
+    r"^(joint_blocks|pos_embed\.proj)\.": "a Stable Diffusion 3 model",
+    r"^(input_blocks|down_blocks)\.": "a Stable Diffusion 1 or 2 model",
+    r"^(head\.modulation$|condition_embedder\.)": "a Wan model",
+}
 
 
 @dataclass(frozen=True)
@@ -44,10 +67,62 @@ def open_files(files: Files, device: torch.device, *, placed: bool = True) -> Mo
     EraseError
         When a file is missing, damaged, or of no family that is known.
     """
-    from .flux1.pipeline import open_flux1
+    family = family_of(files.model)
+    files = _filled(files, family)
+    tree, config = load(family, files.model, device if placed else "cpu")
+    tree.compute_device = device
+    return Model(
+        family=family,
+        tree=tree,
+        config=config,
+        text=family.text(files, config, device),
+        vae=family.vae(files.vae) if files.vae else None,
+        name=files.model.stem,
+        sha256="",
+        size=family.size,
+        shift_mu=family.shift(config),
+        trained=family.trained,
+        presets=read_presets(files.model),
+        file=files.model,
+    )
 
-    found = open_flux1(files, device, placed=placed)
-    return replace(found, presets=read_presets(files.model))
+
+def family_of(path: Path) -> Family:
+    """The family that a transformer's file or a pipeline's folder is of.
+
+    Raises
+    ------
+    EraseError
+        When the file is missing or damaged, or says what it is instead.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in read_state(path)[0].items()}
+    other = _named(shapes, _NO_TRANSFORMERS)
+    found = [family for family in families() if not other and family.owns(shapes)]
+    if not found:
+        what = other or _named(shapes, _OTHERS) or "no transformer that is known here"
+        raise EraseError(f"{path.name} is {what}; {advice()}.")
+    return found[0]
+
+
+def _named(names: Iterable[str], known: Mapping[str, str]) -> str:
+    """What the first pattern is called that any of the names fits; "" for none."""
+    names = list(names)
+    found = (what for pattern, what in known.items() if any(re.search(pattern, n) for n in names))
+    return next(found, "")
+
+
+def filled(files: Files) -> Files:
+    """The files, with what was not named from the pipeline's folder, if there is one."""
+    return _filled(files, family_of(files.model)) if files.model.is_dir() else files
+
+
+def _filled(files: Files, family: Family) -> Files:
+    found: dict[str, Any] = {
+        name: files.model / part
+        for name, part in family.parts.items()
+        if getattr(files, name) is None and (files.model / part).is_dir()
+    }
+    return replace(files, **found)
 
 
 def read_presets(path: Path) -> Mapping[str, Any]:
@@ -75,10 +150,8 @@ def _third_level(found: Any) -> Iterator[Any]:
 
 def read_linears(path: Path) -> dict[str, Slot]:
     """The Linears of a transformer's file by their names in a LoRA file."""
-    from .flux1 import FAMILY
-    from .flux1.load import load_flux
-
-    return FAMILY.linears(load_flux(path)[1])
+    family = family_of(path)
+    return family.linears(load(family, path)[1])
 
 
 def base_hash(model: Model) -> str:

@@ -1,8 +1,8 @@
 """Where a tree's weights are kept while it computes: as fp8, and blocks in host memory.
 
-Blocks that are away are brought to the device one after another, each for its forward and again
-for its backward pass, the next on a second stream while one computes. Nothing of this changes a
-number but fp8, which rounds the base's matrices.
+Blocks that are away are brought to the device one after another, each for its forward and again for
+its backward pass. The next one comes on a second stream while one computes. Nothing of this changes
+a number but fp8, which rounds the base's matrices.
 """
 
 from __future__ import annotations

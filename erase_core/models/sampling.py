@@ -3,21 +3,56 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..errors import EraseError
 
-DEV_SHIFT = 1.15  # ComfyUI's mu for FLUX.1-dev, at any picture size
+
+@dataclass(frozen=True)
+class Latents:
+    """How latents lie over a picture: of ``channels``, one for ``scale`` x ``scale`` pixels;
+    ``patch`` x ``patch`` of them are a token of the transformer."""
+
+    channels: int
+    scale: int
+    patch: int
+
+    def shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(C, h, w) of a picture's latents; ``height`` and ``width`` in pixels, as below."""
+        return self.channels, height // self.scale, width // self.scale
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of a picture's tokens; those at the edge may be padded."""
+        _, rows, columns = self.shape(height, width)
+        return -(-rows // self.patch), -(-columns // self.patch)
+
+    def tokens(self, height: int, width: int) -> int:
+        """Tokens of a picture, the Q of a :class:`~erase_core.models.base.Probe`."""
+        return math.prod(self.grid(height, width))
+
+    def noise(self, seeds: Sequence[int], height: int, width: int) -> Tensor:
+        """Start latents as KSampler draws them, one for each seed: (N, C, h, w) float32 on the CPU.
+
+        EraseError unless both sides are positive multiples of ``scale``.
+        """
+        if min(height, width) < self.scale or height % self.scale or width % self.scale:
+            raise EraseError(
+                f"A picture of {width} x {height} px is impossible; use multiples of {self.scale}."
+            )
+        shape = (1, *self.shape(height, width))
+        generators = (torch.Generator("cpu").manual_seed(seed) for seed in seeds)
+        return torch.cat([torch.randn(shape, generator=generator) for generator in generators])
 
 
-def sigmas(steps: int, shift_mu: float | None = DEV_SHIFT) -> Tensor:
+def sigmas(steps: int, shift_mu: float | None) -> Tensor:
     """Noise levels from 1 down to 0, (steps + 1,) float32, equal to ComfyUI's scheduler "simple".
 
-    With ``shift_mu`` (dev) ``sigma = e^mu / (e^mu + 1/t - 1)`` over a table of 10,000 times t, as
-    ComfyUI's ModelSamplingFlux; with None (schnell) ``sigma = t`` over a table of 1,000.
+    With ``shift_mu`` ``sigma = e^mu / (e^mu + 1/t - 1)`` over a table of 10,000 times t, as
+    ComfyUI's ModelSamplingFlux; with None ``sigma = t`` over a table of 1,000.
     """
     if steps < 1:
         raise EraseError(f"Cannot sample in {steps} steps; give at least 1.")
@@ -27,26 +62,6 @@ def sigmas(steps: int, shift_mu: float | None = DEV_SHIFT) -> Tensor:
         table = math.exp(shift_mu) / (math.exp(shift_mu) + (1 / table - 1))
     rows = [count - 1 - int(step * (count / steps)) for step in range(steps)]
     return torch.cat([table[rows], torch.zeros(1)])
-
-
-def diffusers_mu(width: int, height: int) -> float:
-    """The shift that diffusers' Flux pipeline uses for a picture of this size in pixels.
-
-    Linear in the number of 16 px tokens: 0.5 at 256 tokens, 1.15 at 4,096.
-    """
-    tokens = (width // 16) * (height // 16)
-    return 0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256)
-
-
-def noise(seed: int, count: int, height: int, width: int) -> Tensor:
-    """Start latents as KSampler draws them: (count, 16, height/8, width/8) float32 on the CPU.
-
-    ``height`` and ``width`` in pixels; EraseError unless they are positive multiples of 8.
-    """
-    if min(height, width) < 8 or height % 8 or width % 8:
-        raise EraseError(f"A picture of {width} x {height} px is impossible; use multiples of 8.")
-    generator = torch.Generator("cpu").manual_seed(seed)
-    return torch.randn(count, 16, height // 8, width // 8, generator=generator)
 
 
 def euler(

@@ -63,8 +63,8 @@ def overlay(picture: Picture, heat: Tensor, most: float) -> Picture:
 def heat_grid(rows: Sequence[HeatRow], *, title: str = "", cell: int = 224) -> Picture:
     """Pictures with one overlay a word, named above it with its highest value.
 
-    A word has one colour scale for all rows, from nothing to the highest value that any row has of
-    it, so that rows can be compared. ``cell`` is the height of a picture in pixels.
+    A word has one colour scale for all rows, from nothing to the highest value of any row. So rows
+    can be compared. ``cell`` is the height of a picture in pixels.
     """
     tops: dict[str, float] = {}
     for row in rows:

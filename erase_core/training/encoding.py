@@ -36,10 +36,11 @@ def cache_folder() -> Path:
 
 class State(NamedTuple):
     """What the encoders say of a prompt, float32 in main memory: ``tokens`` (n, D), those of its
-    own words, its end and one of padding (all rows of the empty prompt), and ``pooled`` (P,)."""
+    own words, its end and one of padding (all rows of the empty prompt), and ``pooled`` (P,), None
+    where the family reads none."""
 
     tokens: Tensor
-    pooled: Tensor
+    pooled: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ class Encoder:
             cond = self.text.encode(part).to("cpu")
             for row, text in enumerate(part):
                 kept = cond.context[row, : _used(self.text, text)].float().clone()
-                self._keep(text, State(kept, cond.pooled[row].float().clone()))
+                pooled = None if cond.pooled is None else cond.pooled[row].float().clone()
+                self._keep(text, State(kept, pooled))
             on_chunk(start + len(part), len(missing))
         return {text: self._states[text] for text in wanted}
 
@@ -110,14 +112,15 @@ class Encoder:
         path = self._path(text)
         assert path is not None
         tensors, _ = read_tensors(path)
-        return State(tensors["tokens"].clone(), tensors["pooled"].clone())
+        pooled = tensors.get("pooled")
+        return State(tensors["tokens"].clone(), None if pooled is None else pooled.clone())
 
     def _keep(self, text: str, state: State) -> None:
         self._states[text] = state
         path = self._path(text)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_tensors(path, state._asdict())
+            save_tensors(path, {n: t for n, t in state._asdict().items() if t is not None})
 
     def _path(self, text: str) -> Path | None:
         if self.folder is None:
@@ -130,7 +133,8 @@ def _fingerprint(text: TextEncoder) -> str:
     cond = text.encode([PROBE]).to("cpu")
     digest = hashlib.sha256(f"{text.length}".encode())
     for tensor in (cond.context, cond.pooled):
-        digest.update(tensor.float().contiguous().numpy().tobytes())
+        if tensor is not None:
+            digest.update(tensor.float().contiguous().numpy().tobytes())
     return digest.hexdigest()[:32]
 
 

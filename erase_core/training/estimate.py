@@ -9,26 +9,11 @@ from typing import Protocol
 
 import torch
 
-from ..models.base import Adapter, Conditioning, Model, kept_dtype
+from ..models.base import CHUNK, Adapter, Conditioning, Model, kept_dtype
 from ..models.offload import Weights
 from .preview import Preview
 from .progress import Losses
 from .prompts import EncodedPrompts
-
-# Tensors as wide as the model for each token. Autograd keeps so many of a block of either kind;
-# with checkpointing one, its input. The peak has so many more: gradients, the block that is being
-# recomputed (the last single one, or the double one whose attention is probed). Counted on the CPU;
-# tests/training/test_memory.py compares.
-KEPT_DOUBLE, KEPT_SINGLE, ABOVE = 14.25, 10.85, 10.0
-CHECKPOINTED, ABOVE_CHECKPOINTED, ABOVE_PROBED = 1.02, 28.0, 12.4
-INPUTS_PROBED = 2.05  # q and k of every further probed block, where its pieces are recomputed
-# Adversaries change the vector that modulates every block, so that all which it scales is kept too.
-ATTACKED_DOUBLE, ATTACKED_SINGLE, ABOVE_ATTACKED, ATTACKED_CHECKPOINTED = 4.0, 2.0, 6.0, 4.0
-# So many fewer while an fp8 matrix is widened: the peak lies where a single block's attention and
-# MLP are joined; then the MLP's four are freed, and the second Linear gives one.
-FREED = 3.0
-PROBES = 3  # of the probed block's attention, in float32: saved, its gradient, that of the logits
-PROBE_CHUNK = 1024  # image queries whose attention is computed at once
 
 
 @dataclass(frozen=True)
@@ -72,16 +57,6 @@ class Workload:
     states: int = 0
     passes: float = 0.0
     checkpoints: int = 0
-
-    @property
-    def tokens(self) -> int:
-        """Text and image tokens of a picture."""
-        return self.text + self.queries
-
-    @property
-    def queries(self) -> int:
-        """Image tokens of a picture."""
-        return self.height * self.width // 256
 
 
 class Run(Protocol):
@@ -169,7 +144,7 @@ def peak_bytes(model: Model, load: Workload, weights: Weights) -> int:
 def _seconds(run: Run, load: Workload) -> float:
     """Measured seconds of a forward pass of one batch."""
     model, (cond, guidance) = run.model, run.sample()
-    shape = (load.batch, 16, load.height // 8, load.width // 8)
+    shape = (load.batch, *model.family.latents.shape(load.height, load.width))
     x, sigma = torch.zeros(shape, device=model.device), torch.ones((), device=model.device)
     with torch.no_grad():
         for _ in range(2):
@@ -181,27 +156,30 @@ def _seconds(run: Run, load: Workload) -> float:
 def _activations(model: Model, load: Workload, widened: int) -> int:
     """Bytes that a batch's backward pass holds at its peak, an fp8 matrix of ``widened`` bytes
     included: the most of the moments that can be it."""
-    config = model.config
+    config, kept = model.config, model.family.activations
     doubles, singles = config.depth, config.depth_single_blocks
-    row = load.batch * load.tokens * config.hidden_size * kept_dtype(model.tree).itemsize
+    queries = model.family.latents.tokens(load.height, load.width)
+    tokens = load.text + queries
+    row = load.batch * tokens * config.hidden_size * kept_dtype(model.tree).itemsize
     probe = 0
     if load.attended:  # attention of a probed block in float32, a piece of it
-        pieced = min(PROBE_CHUNK, load.queries)
-        probe = 4 * load.batch * config.num_heads * pieced * load.tokens
-    whole = load.queries <= PROBE_CHUNK  # in one piece; several are recomputed, one after another
+        probe = 4 * load.batch * config.num_heads * min(CHUNK, queries) * tokens
+    whole = queries <= CHUNK  # in one piece; several are recomputed, one after another
     if load.checkpointing:
-        above = ABOVE_CHECKPOINTED + ATTACKED_CHECKPOINTED * load.attacked
-        top = row * (CHECKPOINTED * (doubles + singles) + above)
-        further = 0.0 if whole else INPUTS_PROBED * (load.probed - 1)
-        probed = row * (CHECKPOINTED * doubles + ABOVE_PROBED + further) + PROBES * probe
+        above = kept.above_checkpointed + kept.attacked_checkpointed * load.attacked
+        top = row * (kept.checkpointed * (doubles + singles) + above)
+        further = 0.0 if whole else kept.inputs_probed * (load.probed - 1)
+        probed = row * (kept.checkpointed * doubles + kept.above_probed + further)
+        probed += kept.probes * probe
     else:
-        double = KEPT_DOUBLE + ATTACKED_DOUBLE * load.attacked
-        single = KEPT_SINGLE + ATTACKED_SINGLE * load.attacked
-        top = row * (double * doubles + single * singles + ABOVE + ABOVE_ATTACKED * load.attacked)
+        double = kept.double + kept.attacked_double * load.attacked
+        single = kept.single + kept.attacked_single * load.attacked
+        above = kept.above + kept.above_attacked * load.attacked
+        top = row * (double * doubles + single * singles + above)
         top += probe * load.probed if whole else 0
         top += load.adapted
         probed = 0.0
-    return round(max(top, top - FREED * row + widened, probed))
+    return round(max(top, top - kept.freed * row + widened, probed))
 
 
 def _time(seconds: float) -> str:

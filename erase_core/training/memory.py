@@ -9,21 +9,20 @@ from typing import NamedTuple
 import torch
 
 from ..errors import EraseError
-from ..models.base import Model, kept_dtype
+from ..models.base import CHUNK, Model, kept_dtype
 from ..models.offload import Placement, Weights, block_names, device_bytes, place
-from .estimate import PROBE_CHUNK, Run, peak_bytes
+from .estimate import Run, peak_bytes
 
 USED = 0.9  # of a budget; the rest is for the allocator's gaps and the screen
-DRAWN = 22.0  # tensors as wide as the model for each token that a forward pass holds, at most
 AT_ONCE = 32  # pictures at most
 
 
 def fit(run: Run, budget: float) -> tuple[Placement, Weights]:
     """Place a run's model, whose weights are still in main memory, within ``budget`` bytes.
 
-    The first way that fits is taken, from the fastest to the smallest: all on the device, with
-    activation checkpointing, with the base in fp8, with as few blocks as need be in main memory.
-    Returns it with what the weights take on the device. The prompts must be encoded.
+    The first way that fits is taken, from the fastest to the smallest. These are all on the device,
+    activation checkpointing, the base in fp8, as few blocks as need be in main memory. Returns it
+    with what the weights take on the device. The prompts must be encoded.
 
     Raises
     ------
@@ -98,11 +97,11 @@ def fit_to_draw(
 
 def drawing_bytes(model: Model, size: tuple[int, int], probed: bool) -> int:
     """The most that one picture's forward pass holds beside the weights."""
-    config, queries = model.config, size[0] * size[1] // 256
+    config, queries = model.config, model.family.latents.tokens(*size)
     tokens = model.text.length + queries
     row = tokens * config.hidden_size * kept_dtype(model.tree).itemsize
-    attention = 4 * config.num_heads * min(PROBE_CHUNK, queries) * tokens if probed else 0
-    return round(DRAWN * row) + attention
+    attention = 4 * config.num_heads * min(CHUNK, queries) * tokens if probed else 0
+    return round(model.family.activations.drawn * row) + attention
 
 
 def free_bytes(device: torch.device) -> float:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ..models.base import Adapter, Conditioning, Model
-from ..models.sampling import noise
 from .prompts import EncodedPrompts
 
 CONCEPTS = 3  # shown at most
@@ -55,11 +54,11 @@ class Preview:
     def latents(
         self, eraser: Adapter | None = None, on_step: Callable[[int], None] = lambda done: None
     ) -> Tensor:
-        """One picture a prompt, (B, 16, h, w) on the CPU, all from one noise.
+        """One picture a prompt, (B, C, h, w) on the CPU, all from one noise.
 
         ``on_step`` hears how many steps of all pictures are done; what it raises ends the drawing.
         """
-        start = noise(self.seed, 1, *self.size).expand(len(self.prompts), -1, -1, -1)
+        start = self.model.noise([self.seed], self.size).expand(len(self.prompts), -1, -1, -1)
         return self.model.sample(
             self.cond, start, eraser, steps=STEPS, guidance=self.guidance, on_step=on_step
         ).cpu()

@@ -11,6 +11,7 @@ from typing import Literal
 
 Phase = Literal["text", "rollouts", "training"]
 Losses = dict[str, float]
+NewBar = Callable[[str, int], Callable[[int], None]]  # of a label and a total; then of what is done
 
 
 @dataclass(frozen=True)

@@ -205,8 +205,8 @@ def null_kind(concept: Concept, null: NullPrompt) -> str:
 def anchor_word(concept: Concept) -> str:
     """What is drawn in a concept's place with null = replace; "" when it has no irrelevant words.
 
-    One word for all its sentences, since of many only a blur could be learned: a relative where
-    there is one, but nobody's name, so that no person is drawn as another.
+    One word for all its sentences, since of many only a blur could be learned. It is a relative
+    where there is one, but nobody's name, so that no person is drawn as another.
     """
     bands = concept.irrelevant
     words = bands.mid + bands.near + bands.far + bands.none
@@ -247,7 +247,7 @@ def _keep_prompts(
 
 
 def _kept(sentence: Sentence, word: str, number: int) -> str:
-    """The sentence with an irrelevant word; every other one of a relationship is one of its sides
+    """The sentence with an irrelevant word. Every other one of a relationship is one of its sides
     alone, since what could stand in the relation would else only be kept in others."""
     parts = sides(sentence) if number % 2 and sentence.kind == "relationship" else ()
     return parts[number // 2 % len(parts)] if parts else replace(sentence, word).text

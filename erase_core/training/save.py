@@ -14,7 +14,7 @@ from .result import Result
 
 def save_result(result: Result, concepts: ConceptSet, base: Base, path: Path) -> Path | None:
     """Write the eraser to ``path``, or beside it under a name that says how far an unfinished run
-    got; returns where it is, None when there was nothing to write yet.
+    got. Returns where it is, None when there was nothing to write yet.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def file_metadata(result: Result, concepts: ConceptSet, base: Base) -> dict[str,
     about["erase.method"] = result.method
     if result.measured:
         about["erase.measured"] = json.dumps(dict(result.measured), sort_keys=True)
-    return about | network(result.eraser)
+    return about | network(result.eraser.tensors() if result.eraser else {})
 
 
 def rescue(result: Result, concepts: ConceptSet, base: Base, path: Path) -> Path | None:

@@ -1,8 +1,8 @@
 """The states x_t that a run is trained at: kept Euler rollouts, or noised pictures of the user.
 
 A rollout per training step would cost some 28 forwards each time. Here every state of a set of
-rollouts is kept on the CPU, together with all that the losses need of the base model there: its
-velocities and its attention. Training itself then runs the student alone.
+rollouts is kept on the CPU. So is all that the losses need of the base model there: its velocities
+and its attention. Training itself then runs the student alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .prompts import RowPrompts
 class Batch(NamedTuple):
     """Training states on the CPU.
 
-    ``rows`` (B,) long: the prompt each belongs to; ``latents`` (B, 16, h, w) float32; ``sigma``
+    ``rows`` (B,) long: the prompt each belongs to; ``latents`` (B, C, h, w) float32; ``sigma``
     (B,); ``target`` like ``latents``: the velocity of the base model at the state's own prompt, or
     ``eps - x_0`` for pictures; ``null``: the base model's velocity at the null prompt; ``contrast``
     (B, 1 + K, blocks, heads, Q): the base model's F_syn and F_k of Eq. 5. Both only if kept.
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
 class Rollouts:
     """All states of R rollouts of S steps; rollout r starts from prompt r.
 
-    ``sigmas`` (S + 1,) float32, down to 0; ``latents`` (R, S, 16, h, w) bfloat16, rounded *before*
+    ``sigmas`` (S + 1,) float32, down to 0; ``latents`` (R, S, C, h, w) bfloat16, rounded *before*
     the model saw them, so that the rest belongs to exactly these states; ``target`` and ``null``
     like them and ``contrast`` (R, S, 1 + K, blocks, heads, Q) in the base's precision.
     """
@@ -59,22 +59,20 @@ class Rollouts:
         cls,
         rollouts: int,
         sigmas: Tensor,
-        size: tuple[int, int],
+        latents: tuple[int, int, int],
         dtype: torch.dtype,
         null: bool = False,
-        contrast: tuple[int, int, int] | None = None,
+        contrast: tuple[int, int, int, int] | None = None,
     ) -> Rollouts:
-        """Room for ``rollouts`` along ``sigmas`` (S + 1,) of pictures of (height, width) pixels.
+        """Room for ``rollouts`` along ``sigmas`` (S + 1,) of ``latents`` (C, h, w).
 
-        ``contrast`` is (1 + K, blocks, heads). EraseError when they are more than the machine's
+        ``contrast`` is (1 + K, blocks, heads, Q). EraseError when they are more than the machine's
         main memory, which its system would promise and then end the process.
         """
         states = (rollouts, len(sigmas) - 1)
-        height, width = size[0] // 8, size[1] // 8
-        shape = (*states, 16, height, width)
-        queries = -(-height // 2) * -(-width // 2)
+        shape = (*states, *latents)
         velocities = math.prod(shape) * (2 if null else 1)
-        attention = math.prod((*states, *contrast, queries)) if contrast else 0
+        attention = math.prod((*states, *contrast)) if contrast else 0
         needed = 2 * math.prod(shape) + dtype.itemsize * (velocities + attention)
         if needed > main_memory():
             raise EraseError(
@@ -86,7 +84,7 @@ class Rollouts:
             torch.zeros(shape, dtype=torch.bfloat16),
             torch.zeros(shape, dtype=dtype),
             torch.zeros(shape, dtype=dtype) if null else None,
-            torch.zeros(*states, *contrast, queries, dtype=dtype) if contrast else None,
+            torch.zeros(*states, *contrast, dtype=dtype) if contrast else None,
         )
 
     def __len__(self) -> int:
@@ -129,7 +127,7 @@ class Rollouts:
 class KeepPictures(NamedTuple):
     """The user's own pictures of what must stay.
 
-    ``latents`` (N, 16, h, w) as the model sees them (after the VAE's shift and scale), and a
+    ``latents`` (N, C, h, w) as the model sees them (after the VAE's shift and scale), and a
     prompt for each.
     """
 
@@ -139,7 +137,7 @@ class KeepPictures(NamedTuple):
 
 @dataclass
 class Pictures:
-    """The user's pictures as clean latents x_0 (N, 16, h, w) float32; picture n has prompt n."""
+    """The user's pictures as clean latents x_0 (N, C, h, w) float32; picture n has prompt n."""
 
     latents: Tensor
 
@@ -254,7 +252,7 @@ class Sampler:
         guidance: float | None,
         eraser: Adapter | None = None,
     ) -> Tensor:
-        """The model's velocity at ``x`` (B, 16, h, w), all at one ``sigma`` ()."""
+        """The model's velocity at ``x`` (B, C, h, w), all at one ``sigma`` ()."""
         return self.model.velocity(x, sigma, cond, guidance, eraser)
 
     def _attention(self, x: Tensor, sigma: Tensor, cond: Conditioning, tokens: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ their weights (inference tensors, fp8, evictable buffers, LoRAs).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
 import comfy.model_management
@@ -16,22 +16,37 @@ import torch
 
 from ...erase_core.errors import EraseError
 from ...erase_core.miniatures import miniflux
-from ...erase_core.models.base import Model, TextEncoder
+from ...erase_core.models.base import Model, Sizes, TextEncoder
+from ...erase_core.models.family import published
 from ...erase_core.models.files import read_presets
-from ...erase_core.models.flux1.config import FluxConfig
-from . import flux1
+from ...erase_core.registry import collect
+from .base import BASE, Host, base_file, base_name
 
-BASE = "eraseanything_base"  # a MODEL's attachment: its file
-TRAINED, DRAWN = (512, 512), (1024, 1024)  # pixels of FLUX.1's pictures
+__all__ = ["BASE", "base_name"]  # of .base, for the nodes
 
 
-def sizes(model: Any) -> FluxConfig:
+@lru_cache(maxsize=1)
+def hosts() -> tuple[Host, ...]:
+    """The families that this package knows in the host, file after file."""
+    return tuple(collect(__package__ or "", "HOSTS", Host).values())
+
+
+def host_of(model: Any) -> Host:
+    """The family of a MODEL; EraseError when the core knows none that it is of."""
+    known = hosts()
+    for host in known:
+        if host.owns(model):
+            return host
+    kind = type(getattr(model.model, "model_config", model.model)).__name__
+    labels = " or ".join(host.family.label for host in known)
+    names = published(host.family for host in known)
+    raise EraseError(f"This MODEL is {kind}, not {labels}; connect a {names} text-to-image model.")
+
+
+def sizes(model: Any) -> Sizes:
     """The sizes of a MODEL; EraseError unless it turns a prompt into a picture and is of a family
     that the core knows."""
-    config = flux1.sizes(model)
-    if "kontext" in base_name(model).lower():
-        raise EraseError(f"This MODEL is FLUX.1 Kontext, which edits pictures; {flux1.ADVICE}.")
-    return config
+    return host_of(model).sizes(model)
 
 
 def open_model(model: Any, clip: Any) -> Model:
@@ -40,51 +55,47 @@ def open_model(model: Any, clip: Any) -> Model:
 
     EraseError when they do not belong together, or the MODEL cannot be trained through.
     """
-    config = sizes(model)
+    host = host_of(model)
+    config, family = host.sizes(model), host.family
     small, file = is_miniature(config), base_file(model)
     return Model(
-        family=flux1.FAMILY,
-        tree=flux1.tree(model, config),
+        family=family,
+        tree=host.tree(model, config),
         config=config,
-        text=text_encoder(model, clip),
+        text=host.text(clip, config),
         vae=None,
         name=base_name(model),
         sha256="",
         file=file,
-        size=miniflux.SIZE if small else DRAWN,
-        trained=None if small else TRAINED,
-        shift_mu=flux1.shift(model),
+        size=miniflux.SIZE if small else family.size,
+        trained=None if small else family.trained,
+        shift_mu=host.shift(model),
         presets=read_presets(file) if file else {},
     )
 
 
 def text_encoder(model: Any, clip: Any) -> TextEncoder:
     """The CLIP as the core's encoder; EraseError when it is not the MODEL's."""
-    return flux1.Text(clip, sizes(model))
+    host = host_of(model)
+    return host.text(clip, host.sizes(model))
 
 
 def picture_size(model: Any, width: int, height: int) -> tuple[int, int]:
     """(height, width) in pixels; 0 stands for what suits the model."""
-    own = miniflux.SIZE if is_miniature(sizes(model)) else DRAWN
+    host = host_of(model)
+    own = miniflux.SIZE if is_miniature(host.sizes(model)) else host.family.size
     return height or own[0], width or own[1]
 
 
-def is_miniature(config: FluxConfig) -> bool:
-    """Whether a MODEL has MiniFlux's sizes rather than FLUX.1's."""
-    return config.hidden_size < flux1.FULL.hidden_size and config.depth < 4
+def is_miniature(config: Sizes) -> bool:
+    """Whether a MODEL has the sizes of the bundled one rather than of any that is published."""
+    return config.hidden_size < 3072 and config.depth < 4
 
 
-def base_file(model: Any) -> Path | None:
-    """The file that a MODEL was loaded from: as Load Flux says, else as far as the host does."""
-    loader = getattr(model, "cached_patcher_init", None)
-    path = model.get_attachment(BASE) or (loader[1][0] if loader and loader[1] else None)
-    return Path(path) if isinstance(path, str) and Path(path).is_file() else None
-
-
-def base_name(model: Any) -> str:
-    """The stem of the MODEL's file, "flux" if it is unknown."""
-    path = base_file(model)
-    return "flux" if path is None else path.stem
+def noise(model: Any, seeds: Sequence[int], size: tuple[int, int]) -> torch.Tensor:
+    """Start latents of a MODEL, one for each seed: (N, C, h, w) on the CPU; ``size`` is (height,
+    width) in pixels."""
+    return host_of(model).family.latents.noise(seeds, *size)
 
 
 def load(model: Any, batch: int = 1, size: tuple[int, int] = (512, 512)) -> None:
@@ -93,7 +104,8 @@ def load(model: Any, batch: int = 1, size: tuple[int, int] = (512, 512)) -> None
     ``size`` is (height, width) in pixels. The memory kept free beside the weights is the host's own
     guess for sampling, three times over for training's backward pass.
     """
-    needed = model.memory_required([batch, 16, size[0] // 8, size[1] // 8])
+    shape = host_of(model).family.latents.shape(*size)
+    needed = model.memory_required([batch, *shape])
     with torch.inference_mode():
         comfy.model_management.load_models_gpu([model], memory_required=3 * needed)
 

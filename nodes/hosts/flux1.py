@@ -22,22 +22,24 @@ from ...erase_core.models.flux1.config import FluxConfig
 from ...erase_core.models.flux1.names import skeleton
 from ...erase_core.models.flux1.tree import Flux
 from ...erase_core.models.tokens import token_mask
-
-__all__ = ["ADVICE", "FAMILY", "FULL", "Text", "shift", "sizes", "tree"]
+from .base import Host, base_name
 
 ADVICE = "connect a FLUX.1-dev or FLUX.1-schnell text-to-image model"
-FULL = FluxConfig()
 CLIP_LENGTH = 77
 _OFFLOADABLE = "offloadable" in inspect.signature(comfy.ops.cast_bias_weight).parameters
 
 
+def owns(model: Any) -> bool:
+    """Whether a MODEL is a FLUX.1. The host's own subclasses of its Flux (FLUX.2, Chroma, ...) are
+    other families; those of node packs are loaders of their own."""
+    kind = type(model.model)
+    own = kind.__module__ != comfy.model_base.__name__ or kind is comfy.model_base.Flux
+    return issubclass(kind, comfy.model_base.Flux) and own
+
+
 def sizes(model: Any) -> FluxConfig:
-    """The sizes of a MODEL; EraseError unless it is a Flux that turns a prompt into a picture."""
+    """The sizes of a FLUX.1 MODEL; EraseError unless it turns a prompt into a picture."""
     inner = model.model
-    kind = type(getattr(inner, "model_config", inner)).__name__
-    flux2 = getattr(comfy.model_base, "Flux2", ())
-    if not isinstance(inner, comfy.model_base.Flux) or isinstance(inner, flux2):
-        raise EraseError(f"This MODEL is {kind}, not FLUX.1; {ADVICE}.")
     blocks = getattr(inner.diffusion_model, "double_blocks", None)
     if blocks is None:
         raise EraseError(f"This MODEL hides its blocks (Nunchaku or the like); {ADVICE}.")
@@ -47,6 +49,8 @@ def sizes(model: Any) -> FluxConfig:
     config = FluxConfig.from_tree(inner.diffusion_model)
     if config.in_channels != 64:
         raise EraseError(f"This MODEL takes more than a prompt (Fill, Depth or Canny); {ADVICE}.")
+    if "kontext" in base_name(model).lower():
+        raise EraseError(f"This MODEL is FLUX.1 Kontext, which edits pictures; {ADVICE}.")
     return config
 
 
@@ -185,8 +189,9 @@ class Text:
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Context (B, length, context_in_dim) and pooled (B, vec_in_dim), float32 on the CPU."""
         cond = Conditioning.cat([self._encode(prompt) for prompt in prompts])
-        sizes = cond.context.shape[-1], cond.pooled.shape[-1]
-        if sizes != (self.config.context_in_dim, self.config.vec_in_dim):
+        assert cond.pooled is not None
+        widths = cond.context.shape[-1], cond.pooled.shape[-1]
+        if widths != (self.config.context_in_dim, self.config.vec_in_dim):
             raise EraseError(
                 "This CLIP belongs to another MODEL; MiniFlux and FLUX.1 each need their own."
             )
@@ -208,3 +213,7 @@ class Text:
     def token_mask(self, prompt: str, word: str) -> Tensor:
         """(length,) of 0 and 1: the T5 tokens of ``word``; EraseError when it is not there."""
         return token_mask(self.tokenizer, prompt, word, self.length)
+
+
+HOST = Host(FAMILY, owns, sizes, tree, Text, shift)
+HOSTS = (HOST,)

@@ -21,12 +21,13 @@ from erase_core.cli.main import main
 from erase_core.files import sha256
 from erase_core.methods.eraseanything.trainer import Trainer
 from erase_core.models.base import Conditioning
+from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
 from erase_core.models.flux1.forward import velocity
-from erase_core.models.flux1.load import load_flux
 from erase_core.models.flux1.names import file_keys
 from erase_core.models.flux1.parity import diffusers_velocity
 from erase_core.models.flux1.tree import Flux
+from erase_core.models.load import load
 from erase_core.tensors import read_tensors
 
 SMALL = {"batch": 2, "rollout_steps": 2, "erase_rollouts": 2, "keep_rollouts": 2}
@@ -117,10 +118,10 @@ def test_text_encoders_are_gone_when_rollouts_begin(
 ) -> None:
     seen: list[Any] = []
     alive: list[bool] = []
-    load, roll_out = encoders.load_t5, Trainer._roll_out
+    load_t5, roll_out = encoders.load_t5, Trainer._roll_out
 
     def load_seen(path: Path) -> Any:
-        model = load(path)
+        model = load_t5(path)
         matrices = [m.stored for m in model.modules() if isinstance(m, encoders._StoredLinear)]
         seen.extend(weakref.ref(part) for part in (*model.parameters(), *matrices))
         return model
@@ -160,7 +161,7 @@ def test_a_damaged_file_is_told_key_by_key(
     found = {what: told["first"] for what, told in report["files"]["model"]["problems"].items()}
     assert found == {
         "lacks": ["single_blocks.1.linear1.bias"],
-        "has beyond Flux's": ["extra.weight [2]"],
+        "has beyond FLUX.1's": ["extra.weight [2]"],
         "has in the wrong shape": ["img_in.bias [3]"],
     }
     assert len(shape) == 1 and not (out / "lora.safetensors").exists()
@@ -199,7 +200,7 @@ def test_encoders_of_another_width_are_refused(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float8_e4m3fn])
 def test_diffusers_moves_as_we_do(tmp_path: Path, dtype: torch.dtype) -> None:
     path = random_file(tmp_path / "model.safetensors", MINIFLUX, dtype)
-    tree, config = load_flux(path, dtype=torch.float32 if dtype == torch.float32 else None)
+    tree, config = load(FAMILY, path, dtype=torch.float32 if dtype == torch.float32 else None)
     g = torch.Generator().manual_seed(1)
     cond = Conditioning(torch.randn(1, 9, 256, generator=g), torch.randn(1, 128, generator=g))
     x, sigma = torch.randn(1, 16, 4, 6, generator=g), torch.tensor([0.25])

@@ -17,10 +17,10 @@ from methods.test_bench_methods import NAMES, erase, make_task, short
 from safetensors.torch import load_file
 from tiny import make_tree
 
-from erase_core.cli import accept
 from erase_core.cli.main import main
 from erase_core.erasers.load import load
 from erase_core.erasers.lora import EraserLora
+from erase_core.evaluate import acceptance
 from erase_core.evaluate.attacks import base as attack
 from erase_core.evaluate.attacks import embedding, relearn, suffix
 from erase_core.evaluate.judges.recogniser import RecogniserJudge
@@ -95,7 +95,7 @@ def test_drawing(a_card: Card, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("briefly")
 def test_acceptance(a_card: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accept, "TIMED", 2)
+    monkeypatch.setattr(acceptance, "TIMED", 2)
     options = ["--steps", 3, "--batch", 1, "--draw-steps", 1]
     run(a_card, "accept", *options, "--out", tmp_path / "accepted")
 

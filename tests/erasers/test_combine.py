@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from erase_core.erasers.combine import METHODS, Part, combine, combined_metadata, rank_of
+from erase_core.cli.inspect import by_block
+from erase_core.erasers.combine import METHODS, Part, combine, combined_metadata
 from erase_core.erasers.lora import EraserLora
 from erase_core.errors import EraseError
-from erase_core.models.base import role_slots
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
 
@@ -19,7 +19,7 @@ CONFIG = FluxConfig(vec_in_dim=8, context_in_dim=16, hidden_size=128, num_heads=
 
 
 def lora(seed: int, targets: tuple[str, ...] = ("add_q_proj", "add_k_proj"), rank: int = 2) -> Part:
-    made = EraserLora.create(role_slots(FAMILY, CONFIG, targets), rank, seed=seed)
+    made = EraserLora.create(FAMILY.slots(CONFIG, targets), rank, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     for parameter in made.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator)
@@ -39,7 +39,7 @@ def test_cat_is_the_exact_weighted_sum_of_unequal_parts() -> None:
     one = lora(1, ("add_q_proj", "add_k_proj"), rank=2)
     two = lora(2, ("add_q_proj", "add_v_proj"), rank=3)._replace(weight=-0.5)
     both = combine([one, two])
-    assert rank_of(both) == 5
+    assert combined_metadata([], "cat", both)["ss_network_dim"] == "5"
     for part in ("add_q_proj", "add_k_proj", "add_v_proj"):
         for block in range(2):
             name = f"transformer_blocks.{block}.attn.{part}"
@@ -71,7 +71,7 @@ def test_what_cannot_be_combined_is_one_sentence() -> None:
         combine([lora(1, rank=2), lora(2, rank=3)], "linear")
     with pytest.raises(EraseError, match="nothing to combine"):
         combine([])
-    with pytest.raises(EraseError, match="no part of a Flux LoRA"):
+    with pytest.raises(EraseError, match="no part of a LoRA"):
         combine([Part({"lora_unet_x.lora_down.weight": torch.zeros(1)}, 1.0, {})])
     with pytest.raises(EraseError, match="no method average"):
         combine([lora(1)], "average")
@@ -79,9 +79,23 @@ def test_what_cannot_be_combined_is_one_sentence() -> None:
 
 def test_the_metadata_names_the_parts() -> None:
     parts = [lora(1), lora(2)._replace(weight=0.5), Part(lora(3).tensors, 1.0, {})]
-    metadata = combined_metadata(parts, "cat", 6)
+    metadata = combined_metadata(parts, "cat", combine(parts))
     told = json.loads(metadata["erase.combined"])
     assert [part["concepts"] for part in told["parts"]] == [["thing 1"], ["thing 2"], []]
     assert [part["weight"] for part in told["parts"]] == [1.0, 0.5, 1.0]
     assert metadata["ss_network_dim"] == "6" and metadata["erase.base_sha256"] == ""
     assert "thing 1, thing 2" in metadata["ss_training_comment"]
+
+
+def test_combined_weight_edits_are_no_lora() -> None:
+    """Managers read no rank of them; with a LoRA beside them, the LoRA's."""
+    edit = Part({"diffusion_model.txt_in.diff": torch.ones(4, 3)}, 1.0, {})
+    edits = combined_metadata([edit, edit], "cat", combine([edit, edit]))
+    assert edits["ss_network_module"] == "weights" and "ss_network_dim" not in edits
+    mixed = combined_metadata([edit, lora(1)], "cat", combine([edit, lora(1)]))
+    assert (mixed["ss_network_module"], mixed["ss_network_dim"]) == ("peft.tuners.lora", "2")
+
+
+def test_a_weight_edit_is_told_block_by_block() -> None:
+    norms = {"double_blocks.1.txt_attn.qkv": 3.0, "double_blocks.1.txt_mlp.0": 4.0, "txt_in": 1.0}
+    assert by_block(norms) == {"double_blocks.1": 5.0, "txt_in": 1.0}

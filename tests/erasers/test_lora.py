@@ -12,7 +12,7 @@ from torch import Tensor
 
 from erase_core.erasers.lora import EraserLora, change_norms
 from erase_core.errors import EraseError
-from erase_core.models.base import Conditioning, Slot, role_slots
+from erase_core.models.base import Conditioning, Slot
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
 from erase_core.models.flux1.forward import patchify, unpatchify, velocity
@@ -39,7 +39,7 @@ def make_tree(dtype: torch.dtype = torch.float32) -> Flux:
 
 
 def slots_of(targets: tuple[str, ...], config: FluxConfig = CONFIG) -> dict[str, Slot]:
-    return role_slots(FAMILY, config, targets)
+    return FAMILY.slots(config, targets)
 
 
 def make_lora(targets: tuple[str, ...] = QK, alpha: float | None = None) -> EraserLora:

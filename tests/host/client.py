@@ -1,12 +1,9 @@
-"""A client of ComfyUI's: prompts over HTTP, messages over a websocket, standard library only."""
+"""A client of ComfyUI's: prompts over HTTP, messages over a websocket."""
 
 from __future__ import annotations
 
-import base64
 import json
-import os
 import socket
-import struct
 import time
 import urllib.error
 import urllib.request
@@ -15,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import websocket
+
 Graph = dict[str, dict[str, Any]]
 PATIENCE = 180  # seconds a run may take
-TEXT, BINARY, CLOSE = 1, 2, 8
 
 
 def free_port() -> int:
@@ -60,7 +58,7 @@ class Client:
     base: Path
     pid: int
     client_id: str = "tests"
-    _socket: socket.socket | None = field(default=None, repr=False)
+    _socket: websocket.WebSocket | None = field(default=None, repr=False)
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as reply:
@@ -97,7 +95,7 @@ class Client:
         prompt_id = self.queue(graph)
         run = Run(prompt_id, {}, [], [])
         for kind, message in self._messages():
-            if kind == BINARY:
+            if kind == websocket.ABNF.OPCODE_BINARY:
                 run.binaries.append(message)
                 continue
             told = json.loads(message)
@@ -129,43 +127,11 @@ class Client:
         """Open a websocket of our own, as a page that was just loaded does."""
         if self._socket is not None:
             self._socket.close()
-        self._socket = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
-        key = base64.b64encode(os.urandom(16)).decode()
-        self._socket.sendall(
-            f"GET /ws?clientId={self.client_id} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
-            "Upgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-        )
-        reply = b""
-        while not reply.endswith(b"\r\n\r\n"):
-            reply += self._socket.recv(1)
-        assert b" 101 " in reply, reply
+        url = f"ws://127.0.0.1:{self.port}/ws?clientId={self.client_id}"
+        self._socket = websocket.create_connection(url, timeout=PATIENCE)
 
     def _messages(self) -> Iterator[tuple[int, bytes]]:
-        """Whole messages from the server: their kind and content (RFC 6455)."""
-        content, kind = b"", TEXT
-        while True:
-            first, second = self._read(2)
-            length = second & 127
-            if length > 125:
-                width = 2 if length == 126 else 8
-                length = struct.unpack(">H" if width == 2 else ">Q", self._read(width))[0]
-            piece = self._read(length)
-            code = first & 15
-            if code == CLOSE:
-                return
-            if code in (0, TEXT, BINARY):
-                content, kind = content + piece, code or kind
-                if first & 128:
-                    yield kind, content
-                    content = b""
-
-    def _read(self, count: int) -> bytes:
+        """Whole messages from the server: their kind and content."""
         assert self._socket is not None
-        pieces = b""
-        while len(pieces) < count:
-            piece = self._socket.recv(count - len(pieces))
-            if not piece:
-                raise ConnectionError("the server closed the websocket")
-            pieces += piece
-        return pieces
+        while (message := self._socket.recv_data())[0] != websocket.ABNF.OPCODE_CLOSE:
+            yield message

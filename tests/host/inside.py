@@ -58,7 +58,7 @@ from eraseanything.erase_core.methods.base import find_method  # noqa: E402
 from eraseanything.erase_core.methods.eraseanything.settings import TrainSettings  # noqa: E402
 from eraseanything.erase_core.methods.eraseanything.trainer import Trainer  # noqa: E402
 from eraseanything.erase_core.miniatures import miniflux  # noqa: E402
-from eraseanything.erase_core.models.base import Conditioning, role_slots  # noqa: E402
+from eraseanything.erase_core.models.base import Conditioning  # noqa: E402
 from eraseanything.erase_core.models.flux1 import FAMILY  # noqa: E402
 from eraseanything.erase_core.models.flux1.config import FluxConfig  # noqa: E402
 from eraseanything.erase_core.models.flux1.forward import velocity  # noqa: E402
@@ -66,7 +66,7 @@ from eraseanything.erase_core.models.flux1.names import file_keys  # noqa: E402
 from eraseanything.erase_core.models.flux1.tree import Flux  # noqa: E402
 from eraseanything.erase_core.tensors import save_tensors  # noqa: E402
 from eraseanything.nodes import (  # noqa: E402
-    concepts,
+    concepts_file,
     drawing,
     eraser,
     hosts,
@@ -223,7 +223,7 @@ def measure_clip_vision() -> dict[str, Any]:
 
 def random_lora(config: Any, scale: float = 0.05) -> Any:
     """An eraser that changes something."""
-    slots = role_slots(FAMILY, config, ["add_q_proj", "add_k_proj"])
+    slots = FAMILY.slots(config, ["add_q_proj", "add_k_proj"])
     lora = EraserLora.create(slots, 4, seed=0)
     generator = torch.Generator().manual_seed(1)
     for parameter in lora.parameters():
@@ -556,7 +556,7 @@ def measure_names() -> dict[str, str]:
     """Names of files: "Tiger" is "tiger" to Windows; a name that comes from a link is unknown."""
     (BASE / "names").mkdir()
     (BASE / "names" / "Tiger_00001.safetensors").touch()
-    told = partial(concepts.EraseConceptSetIO.fingerprint_inputs, folder="user", name="none")
+    told = partial(concepts_file.EraseConceptSetIO.fingerprint_inputs, folder="user", name="none")
     free = places.free_name(BASE / "names", "tiger").name
     return {"free": free, "linked": told(name=None) + told(folder=None)}
 

@@ -13,7 +13,7 @@ from erase_core.erasers.lora import EraserLora
 from erase_core.methods.eraseanything import adversary
 from erase_core.methods.eraseanything.adversary import TOKENS, Adversaries
 from erase_core.methods.eraseanything.levels import Levels
-from erase_core.models.base import Conditioning, role_slots
+from erase_core.models.base import Conditioning
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.forward import velocity
 
@@ -36,10 +36,21 @@ def test_they_take_the_place_of_padding() -> None:
     assert len(adversaries().join(COND.select([0]))) == 1
 
 
+def test_prompts_without_a_pooled_vector_have_adversaries_too() -> None:
+    bare = Conditioning(COND.context)
+    those = Adversaries(COND.context[0, :5], bare, COUNT, 0, torch.device("cpu"))
+    joined = those.join(bare)
+    assert joined.pooled is None and torch.equal(joined.context, adversaries().join(COND).context)
+    before = those.rows.detach().clone()
+    those.learn(joined.context.sum() * torch.ones(1), torch.zeros(1))
+    assert not torch.equal(those.rows, before)
+    assert "rows" in those.state("") and "pooled" not in those.state("")
+
+
 def test_they_learn_what_the_base_model_would_do() -> None:
     """A student whose LoRA moves it gets nearer to the base model's velocity with every step."""
     tree, those = make_tree(), adversaries()
-    lora = EraserLora.create(role_slots(FAMILY, CONFIG, ("text.k", "text.v")), rank=2)
+    lora = EraserLora.create(FAMILY.slots(CONFIG, ("text.k", "text.v")), rank=2)
     for name, value in lora.state().items():
         if "lora_B" in name:
             value.data.normal_(generator=torch.Generator().manual_seed(3))
@@ -66,11 +77,13 @@ def test_one_after_another_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     those = adversaries()
     rows = those.rows.detach().clone()
     for step in range(3):
-        those.learn(those.rows.sum() + those.pooled.sum() * torch.ones(1), torch.zeros(1))
+        those.learn(
+            those.rows.sum() + those.learned["pooled"].sum() * torch.ones(1), torch.zeros(1)
+        )
         if step < 2:
-            assert those.pooled.detach().all()
-    assert not those.pooled[1].any()
-    assert those.pooled[0].all()
+            assert those.learned["pooled"].detach().all()
+    assert not those.learned["pooled"][1].any()
+    assert those.learned["pooled"][0].all()
     assert (those.rows[1] - rows[1]).abs().max() > 0.5  # another start, not a step
     moments = those.optimiser.state[those.rows]["exp_avg"]
     assert not moments[1].any()

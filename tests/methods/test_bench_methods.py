@@ -24,7 +24,6 @@ from erase_core.methods.eraseanything.method import ABLATIONS
 from erase_core.methods.eraseanything.settings import TrainSettings
 from erase_core.methods.eraseanything.trainer import Trainer
 from erase_core.miniatures.miniflux import PRESETS
-from erase_core.models.base import role_slots
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.forward import velocity
 from erase_core.training.progress import Progress
@@ -159,7 +158,7 @@ def test_esd_trains_what_its_names_say() -> None:
     assert {name.rsplit(".")[-1] for name in strict.slots} == {"add_k_proj", "add_v_proj"}
     full = erase("esd-x-full", make_task())
     assert isinstance(full, WeightEdit)
-    modules = {slot.module for slot in role_slots(FAMILY, CONFIG, esd.ATTENTION).values()}
+    modules = {slot.module for slot in FAMILY.slots(CONFIG, esd.ATTENTION).values()}
     assert full.changes.keys() == modules and len(modules) == 4 * CONFIG.depth
 
 
@@ -273,6 +272,8 @@ def test_a_row_with_other_settings_erases_otherwise() -> None:
         find_method("ours alpha=much")
     with pytest.raises(EraseError, match="choose from"):
         find_method("")
+    with pytest.raises(EraseError, match="name seeds with --seeds"):
+        find_method("ours seed=3")
 
 
 def test_our_row_is_what_train_does() -> None:
@@ -288,6 +289,23 @@ def test_our_row_is_what_train_does() -> None:
         assert result.settings == settings.to_dict()
         made, twin = result.eraser, Trainer(task.model, task.concepts, settings).run().eraser
         assert made and twin and same(made.tensors(), twin.tensors())
+
+
+def test_erasers_that_are_added_are_those_of_each_concept_alone() -> None:
+    """With the preset and the settings that are told, and of each kind."""
+    small = {"batch": 2, "rollout_steps": 2, "erase_rollouts": 4, "keep_rollouts": 2, "steps": 2}
+    x = torch.randn(2, CONFIG.hidden_size)
+    made = find_method("ours-combined rank=3").erase(make_task(TIGER, HUG), "fast", small)
+    singles = [
+        find_method("ours").erase(make_task(concept), "fast", small | {"rank": 3})
+        for concept in (TIGER, HUG)
+    ]
+    name = "double_blocks.0.txt_attn.qkv"
+    y = torch.zeros(2, 3 * CONFIG.hidden_size)
+    assert made.eraser and made.settings == singles[0].settings
+    alone = [single.eraser(name, x, y) for single in singles if single.eraser]
+    assert all(change.any() for change in alone)
+    torch.testing.assert_close(made.eraser(name, x, y), sum(alone))
 
 
 def test_what_is_no_run_says_its_settings_too() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from erase_core.cli.settings import add_settings
 from erase_core.errors import EraseError
 from erase_core.methods.base import methods
 from erase_core.settings import Settings, read_pairs, setting
@@ -24,6 +26,8 @@ class Toy(Settings):
     count: int = setting(3, "how many", low=1, high=9)
     words: tuple[str, ...] = setting(("a",), "which")
     kind: str = setting("x", "which kind", choices=("x", "y"))
+    side: int = setting(32, "how wide", low=16, high=4096, step=16, unit="pixels")
+    weight: float = setting(1.0, "how much", low=0, high=1e6)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +62,20 @@ def test_pairs_are_read_as_the_setting_wants_them() -> None:
     for pair in ("rate=fast", "count=", "speed=1"):
         with pytest.raises(EraseError):
             read_pairs(Toy, [pair])
+
+
+def test_help_tells_the_limits() -> None:
+    parser = argparse.ArgumentParser(formatter_class=argparse.RawTextHelpFormatter)
+    add_settings(parser, Toy)
+    shown = parser.format_help()
+    for line in (
+        "how fast; 0 to 1 (default 0.1)",
+        "which kind; x or y (default x)",
+        "how wide; 16 to 4,096 pixels in steps of 16 (default 32)",
+        "how much; from 0 (default 1.0)",
+        "which (default a)",
+    ):
+        assert line in shown
 
 
 def test_every_setting_of_every_method_says_what_it_does() -> None:

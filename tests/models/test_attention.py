@@ -10,10 +10,11 @@ from torch import Tensor
 from erase_core.errors import EraseError
 from erase_core.models.attention import WordMaps, word_maps
 from erase_core.models.base import Conditioning, Model, Probe
+from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
 from erase_core.models.flux1.forward import flux_forward, velocity
 from erase_core.models.flux1.tree import Flux
-from erase_core.models.sampling import noise, sigmas
+from erase_core.models.sampling import sigmas
 
 CONFIG = FluxConfig(
     vec_in_dim=8,
@@ -23,8 +24,8 @@ CONFIG = FluxConfig(
     depth=2,
     depth_single_blocks=1,
 )
-LEVELS = sigmas(3)
-START = noise(0, 1, 32, 80)  # 4 x 10 latents, 2 x 5 patches
+LEVELS = sigmas(3, 1.15)
+START = FAMILY.latents.noise([0], 32, 80)  # 4 x 10 latents, 2 x 5 patches
 TOKENS = torch.tensor([[0.0, 1, 1, 0, 0], [0, 0, 0, 1, 0]])
 
 

@@ -14,17 +14,22 @@ from torch import Tensor
 
 from erase_core.errors import EraseError
 from erase_core.models.base import Conditioning
+from erase_core.models.files import family_of
 from erase_core.models.flux1.config import FluxConfig
 from erase_core.models.flux1.forward import velocity
-from erase_core.models.flux1.load import load_flux
 from erase_core.models.flux1.names import bfl_to_diffusers, file_keys
 from erase_core.models.flux1.tree import Flux
+from erase_core.models.load import load
 
 CONFIG = FluxConfig(
     vec_in_dim=8, context_in_dim=16, hidden_size=128, num_heads=1, depth=2, depth_single_blocks=1
 )
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 State = dict[str, Tensor]
+
+
+def load_flux(path: Path, dtype: torch.dtype | None = None) -> tuple[Flux, FluxConfig]:
+    return load(family_of(path), path, dtype=dtype)
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +206,7 @@ KEYS = {
     "a text encoder": "text_model.embeddings.position_embedding.weight",
     r"an autoencoder \(VAE\)": "decoder.conv_in.weight",
     "quantised to integers": "single_transformer_blocks.0.mlp_fc1.qweight",
-    "not a Flux transformer": "something.else",
+    "no transformer that is known": "something.else",
 }
 
 

@@ -11,7 +11,7 @@ from diffusers import FluxTransformer2DModel
 from torch import nn
 
 from erase_core.errors import EraseError
-from erase_core.models.base import Slot, role_slots
+from erase_core.models.base import Slot
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
 from erase_core.models.flux1.names import (
@@ -86,7 +86,7 @@ def test_slots_hold_the_rows_of_diffusers_linears() -> None:
 
 def slots_of(*roles: str) -> dict[str, Slot]:
     """At full size."""
-    return role_slots(FAMILY, FluxConfig(), roles)
+    return FAMILY.slots(FluxConfig(), roles)
 
 
 def test_roles_at_full_size() -> None:
@@ -124,4 +124,4 @@ def test_targets_of_older_files_are_the_same_roles() -> None:
 @pytest.mark.parametrize("targets", [["text.q", "attn2"], []])
 def test_unknown_targets_are_refused(targets: list[str]) -> None:
     with pytest.raises(EraseError, match="choose from text.q, text.k, .*text_in, pooled_in"):
-        role_slots(FAMILY, SimpleNamespace(), targets)
+        FAMILY.slots(SimpleNamespace(), targets)

@@ -28,7 +28,7 @@ from erase_core.methods.eraseanything.settings import TrainSettings
 from erase_core.methods.eraseanything.trainer import Trainer
 from erase_core.miniatures.miniflux.concepts import concept
 from erase_core.models import offload
-from erase_core.models.base import Conditioning, Probe, role_slots
+from erase_core.models.base import Conditioning, Probe
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
 from erase_core.models.flux1.forward import flux_forward
@@ -55,7 +55,7 @@ def make_deep(dtype: torch.dtype = torch.float32) -> Flux:
 def student(tree: nn.Module, checkpoint: bool) -> dict[str, Tensor]:
     """Velocity, attention and gradients of a LoRA everywhere."""
     g = torch.Generator().manual_seed(1)
-    slots = role_slots(FAMILY, DEEP, ("text.q", "text.k", "single.attention"))
+    slots = FAMILY.slots(DEEP, ("text.q", "text.k", "single.attention"))
     lora = EraserLora.create(slots, rank=2)
     for parameter in lora.parameters():
         parameter.data = torch.randn(parameter.shape, generator=g) * 0.1
@@ -427,7 +427,7 @@ def counted(
     with FakeTensorMode(allow_non_fake_inputs=True):
         tree = bfloat16_flux()
         place(tree, BLOCKS, CPU, placement)
-        adapted = role_slots(FAMILY, FLUX, settings.targets)
+        adapted = FAMILY.slots(FLUX, settings.targets)
         lora = EraserLora.create(adapted, settings.rank)
         state = torch.zeros(settings.batch, 16, size, size)
         batch = Batch(rows, state, torch.zeros(settings.batch), state, state)

@@ -30,7 +30,6 @@ from erase_core.erasers.lora import EraserLora
 from erase_core.errors import EraseError
 from erase_core.methods.eraseanything.guard import Guard
 from erase_core.methods.eraseanything.trainer import Trainer
-from erase_core.models.base import role_slots
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.tree import Flux
 from erase_core.training.progress import Progress
@@ -89,7 +88,7 @@ def test_an_exploding_loss_stops_with_weights_from_before() -> None:
 
 
 def test_the_guard_goes_back_to_weights_from_before_the_losses_rose() -> None:
-    lora = EraserLora.create(role_slots(FAMILY, CONFIG, ["text.q"]), rank=2)
+    lora = EraserLora.create(FAMILY.slots(CONFIG, ["text.q"]), rank=2)
     guard = Guard(lora, idle=1.0, watched=("esd", "lora"))
     name = "transformer_blocks.0.attn.add_q_proj.lora_B.weight"
     outcomes = []

@@ -5,7 +5,6 @@ PYTHONPATH=. python tools/docs/settings.py
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +54,7 @@ def _plain(value: Any) -> str:
 
 
 def _limits(about: About) -> str:
-    if about.choices:
-        return ", ".join(about.choices)
-    if about.kind is bool:
-        return "on, off"
-    if about.kind is str or math.isinf(about.low):
-        return "–"
-    return f"{about.low:g} to {about.high:g}"
+    return "on or off" if about.kind is bool else about.limits or "–"
 
 
 if __name__ == "__main__":

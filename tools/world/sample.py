@@ -10,10 +10,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from erase_core.miniatures.miniflux import FOLDER
+from erase_core.models.flux1 import FAMILY
+from erase_core.models.flux1.config import DEV_SHIFT
 from erase_core.models.flux1.forward import Conditioning, velocity
 from erase_core.models.flux1.taesd import load_tiny
 from erase_core.models.flux1.tree import Flux
-from erase_core.models.sampling import euler, noise, sigmas
+from erase_core.models.sampling import euler, sigmas
 
 from .model import LONG, Encoders, make_flux
 from .render import SIZE
@@ -52,14 +54,14 @@ class Painter:
         guidance: float = GUIDANCE,
     ) -> Tensor:
         """(B, 16, 16, 16) for B encoded prompts."""
-        x = torch.cat([noise(seed, 1, SIZE, SIZE) for seed in seeds])
+        x = FAMILY.latents.noise(seeds, SIZE, SIZE)
         both = Conditioning.cat([cond, self.nothing.select([0] * len(cond))])
 
         def guided(x: Tensor, sigma: Tensor) -> Tensor:
             told, blank = velocity(self.flux, torch.cat([x, x]), sigma, both, 1.0).chunk(2)
             return blank + guidance * (told - blank)
 
-        return euler(guided, x, sigmas(steps))
+        return euler(guided, x, sigmas(steps, DEV_SHIFT))
 
     @torch.no_grad()
     def draw(

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...errors import EraseError
-from ...models.base import Adapter, Conditioning, Model
-from ...models.flux1.text import TextEncoders
-from ...models.sampling import noise, sigmas
+from ...models.base import Adapter, Conditioning, Model, OpenText
 from ...registry import collect, find
 from ..judges.recogniser import RecogniserJudge
 from ..scores import Rate
@@ -27,7 +25,7 @@ SHOT_SEED = 7919  # keeps the attacker's pictures apart from those that are judg
 
 
 class Shots(NamedTuple):
-    """Pictures of a concept by the untouched model: their cases and latents (N, 16, h, w)."""
+    """Pictures of a concept by the untouched model: their cases and latents (N, C, h, w)."""
 
     cases: list[Any]
     latents: Tensor
@@ -52,7 +50,7 @@ class Target:
     @property
     def levels(self) -> Tensor:
         """The sampler's noise levels, (STEPS + 1,)."""
-        return sigmas(STEPS, self.model.shift_mu).to(self.device)
+        return self.model.sigmas(STEPS).to(self.device)
 
     @property
     def device(self) -> torch.device:
@@ -60,17 +58,22 @@ class Target:
         return self.model.device
 
     @property
-    def encoders(self) -> TextEncoders:
-        """The model's text encoders, which an attacker looks into."""
-        return cast(TextEncoders, self.model.text)
+    def encoders(self) -> OpenText:
+        """The model's text encoders, which an attacker looks into; EraseError if nobody can."""
+        if not isinstance(self.model.text, OpenText):
+            raise EraseError(
+                f"The text encoders of {self.model.name} cannot be looked into, which this attack "
+                "must; choose another attack."
+            )
+        return self.model.text
 
     def cases(self) -> list[Any]:
         """The pictures that are judged, in wordings that no training ever saw."""
         return self.judge.cases([self.concept], self.count, self.seed)
 
     def start(self, made: list[Any]) -> Tensor:
-        """The noise of each case's seed, (N, 16, h, w)."""
-        return torch.cat([noise(case.seed, 1, *self.model.size) for case in made]).to(self.device)
+        """The noise of each case's seed, (N, C, h, w)."""
+        return self.model.noise([case.seed for case in made]).to(self.device)
 
     def encode(self, made: list[Any]) -> Conditioning:
         """The cases' prompts, on the model's device."""
@@ -83,11 +86,11 @@ class Target:
     def velocity(
         self, x: Tensor, sigma: Tensor, cond: Conditioning, eraser: Adapter | None
     ) -> Tensor:
-        """What the model with ``eraser`` predicts at x (B, 16, h, w); sigma is () or (B,)."""
+        """What the model with ``eraser`` predicts at x (B, C, h, w); sigma is () or (B,)."""
         return self.model.velocity(x, sigma, cond, GUIDANCE, eraser)
 
     def sample(self, cond: Conditioning, x: Tensor, eraser: Adapter | None) -> Tensor:
-        """Latents (N, 16, h, w) that the model with ``eraser`` makes of the noise ``x``."""
+        """Latents (N, C, h, w) that the model with ``eraser`` makes of the noise ``x``."""
         return self.model.sample(cond, x, eraser, steps=STEPS, guidance=GUIDANCE, batch=BATCH)
 
     def shown(self, latents: Tensor, made: list[Any]) -> list[bool]:
@@ -118,7 +121,7 @@ class Target:
     ) -> Tensor:
         """``mean || v(x_t, c) - (eps - x_0) ||^2`` at levels t that the sampler visits.
 
-        ``x0`` (B, 16, h, w) with its B prompts; ``x_t = (1 - t) x_0 + t eps``.
+        ``x0`` (B, C, h, w) with its B prompts; ``x_t = (1 - t) x_0 + t eps``.
         """
         rows = torch.randint(STEPS, (len(x0),), generator=generator)
         t = self.levels[rows.to(self.device)]
@@ -132,8 +135,8 @@ class Target:
 class Attack:
     """A column of the robustness table.
 
-    ``name`` is said on the command line and in files, ``label`` in tables and plots; ``source`` is
-    the paper it follows; ``run`` gives the rate of pictures in which the concept is back.
+    ``name`` is said on the command line and in files, ``label`` in tables and plots. ``source`` is
+    the paper it follows. ``run`` gives the rate of pictures in which the concept is back.
     """
 
     name: str

@@ -9,12 +9,12 @@ pictures of the concept.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...models.base import Conditioning
-from ...models.flux1.text import TextEncoders, tokenize
+from ...models.base import Conditioning, OpenText
 from ..scores import Rate
 from .base import Attack, Target
 
@@ -24,32 +24,34 @@ LR = 0.05  # of Adam, in units of the mean size of a token embedding's entries
 
 
 class PseudoWord:
-    """T5 embeddings (TOKENS, D) in a word's place, and a change (P,) of the pooled vector.
+    """Token embeddings (TOKENS, D) in a word's place, and a change (P,) of the pooled vector, None
+    where there is none, which is pooled from the prompt as it is."""
 
-    CLIP reads the prompt as it is, with the word.
-    """
-
-    def __init__(self, text: TextEncoders, word: str) -> None:
-        self.text, self.word = text, word
-        self.table: Tensor = text.t5.get_input_embeddings().weight.detach()
-        ids = text.t5_tokenizer(word, add_special_tokens=False)["input_ids"]
+    def __init__(self, text: OpenText, word: str) -> None:
+        self.text, self.word, self.table = text, word, text.table
+        ids = text.tokenizer(word, add_special_tokens=False)["input_ids"]
         start = self.table[[ids[i % len(ids)] for i in range(TOKENS)]]
         self.vectors = nn.Parameter(start.clone())
-        self.pooled = nn.Parameter(torch.zeros_like(text.embed([word]).pooled[0]))
+        pooled = text.embed([word]).pooled
+        self.pooled = None if pooled is None else nn.Parameter(torch.zeros_like(pooled[0]))
 
-    def parameters(self) -> list[nn.Parameter]:
-        return [self.vectors, self.pooled]
+    def groups(self) -> list[dict[str, Any]]:
+        """What is learned, with Adam's rates."""
+        vectors = {"params": [self.vectors], "lr": LR * self.table.abs().mean().item()}
+        pooled = [] if self.pooled is None else [{"params": [self.pooled], "lr": LR}]
+        return [vectors, *pooled]
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Prompts that hold the word, with the learned vectors in its place."""
-        context = self.text.t5(inputs_embeds=torch.stack([self._put(p) for p in prompts]))
-        return Conditioning(
-            context.last_hidden_state, self.text.embed(prompts).pooled + self.pooled
-        )
+        context = self.text.states(torch.stack([self._put(p) for p in prompts]))
+        pooled = self.text.embed(prompts).pooled
+        if pooled is None or self.pooled is None:
+            return Conditioning(context)
+        return Conditioning(context, pooled + self.pooled)
 
     def _put(self, prompt: str) -> Tensor:
         """The prompt's embeddings (length, D), the vectors where the word stands first."""
-        ids = tokenize(self.text.t5_tokenizer, [prompt], self.text.t5_length)[0]
+        ids = self.text.tokens([prompt])[0]
         mask = self.text.token_mask(prompt, self.word).tolist()
         start = mask.index(1.0)
         end = start + (mask[start:] + [0.0]).index(0.0)
@@ -63,17 +65,15 @@ def learn(target: Target) -> PseudoWord:
     shots = target.shots(SHOTS)
     prompts = [case.prompt for case in shots.cases]
     word = PseudoWord(target.encoders, target.concept)
-    size = word.table.abs().mean().item()
-    optimiser = torch.optim.Adam(
-        [{"params": [word.vectors], "lr": LR * size}, {"params": [word.pooled], "lr": LR}]
-    )
+    optimiser = torch.optim.Adam(word.groups())
+    learned = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     generator = torch.Generator().manual_seed(target.seed)
     for step in range(STEPS):
         rows = torch.randint(len(prompts), (BATCH,), generator=generator).tolist()
         cond = word.encode([prompts[row] for row in rows]).to(target.device)
         loss = target.flow_matching(shots.latents[rows], cond, target.eraser, generator)
         optimiser.zero_grad()
-        loss.backward(inputs=word.parameters())
+        loss.backward(inputs=learned)
         optimiser.step()
         target.on_step(step + 1, STEPS)
     return word

@@ -9,7 +9,7 @@ at chosen sampling steps Zhang et al., *UnlearnDiffAtk* ("To Generate or Not?"),
 x_k the states of the untouched model's sampling at the attacked steps k. How it is sought is greedy
 coordinate gradient (Zou et al., arXiv 2307.15043): the gradient at the suffix's embeddings, times
 the embedding matrix, foretells what every token in every place would change; of the most promising
-exchanges a few are tried and the best is made. CLIP reads the prompt without the suffix.
+exchanges a few are tried and the best is made. A pooled vector is that without the suffix.
 
 The soft suffix is the same with embeddings that need not be a token's, found by Adam. Free vectors
 can do what tokens can; with a small vocabulary, as MiniFlux's of 391 tokens, they can do far more.
@@ -18,13 +18,12 @@ can do what tokens can; with a small vocabulary, as MiniFlux's of 391 tokens, th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from ...models.base import Conditioning
-from ...models.flux1.text import tokenize
 from ..scores import Rate
 from .base import Attack, Target
 
@@ -39,15 +38,15 @@ WITHOUT = -1e4  # below any gain: special tokens are never taken
 class Search:
     """What the suffixes of N prompts are judged by.
 
-    ``ids`` (N, L) are the prompts' T5 tokens with room for a suffix at ``slots`` (N, TOKENS);
-    ``pooled`` (N, P); ``x`` and ``wanted`` (K, N, 16, h, w) are the states and the velocities of
-    the untouched model at ``sigmas`` (K,).
+    ``ids`` (N, L) are the prompts' tokens with room for a suffix at ``slots`` (N, TOKENS); ``cond``
+    the prompts without it; ``x`` and ``wanted`` (K, N, C, h, w) are the states and the velocities
+    of the untouched model at ``sigmas`` (K,).
     """
 
     target: Target
     ids: Tensor
     slots: Tensor
-    pooled: Tensor
+    cond: Conditioning
     x: Tensor
     wanted: Tensor
     sigmas: Tensor
@@ -56,21 +55,25 @@ class Search:
     def of(cls, target: Target, steps: tuple[int, ...]) -> Search:
         """The cases' prompts with an empty suffix, and the untouched model's first steps."""
         text, made = target.encoders, target.cases()
-        ids = tokenize(text.t5_tokenizer, [case.prompt for case in made], text.t5_length)
-        ends = (ids == text.t5_tokenizer.eos_token_id).int().argmax(1)
-        slots = (ends.clamp(max=text.t5_length - TOKENS - 1))[:, None] + torch.arange(TOKENS)
+        ids, end = text.tokens([case.prompt for case in made]), text.tokenizer.eos_token_id
+        ends = (ids == end).int().argmax(1)
+        slots = (ends.clamp(max=text.length - TOKENS - 1))[:, None] + torch.arange(TOKENS)
         rows = torch.arange(len(made))
-        ids[rows, slots[:, -1] + 1] = text.t5_tokenizer.eos_token_id
-        filler = text.t5_tokenizer(",", add_special_tokens=False)["input_ids"][-1]
+        ids[rows, slots[:, -1] + 1] = end
+        filler = text.tokenizer(",", add_special_tokens=False)["input_ids"][-1]
         ids = ids.scatter(1, slots, filler)
         cond = target.encode(made)
         states, wanted = trajectory(target, cond, target.start(made), steps)
-        return cls(target, ids, slots, cond.pooled, states, wanted, target.levels[list(steps)])
+        return cls(target, ids, slots, cond, states, wanted, target.levels[list(steps)])
+
+    def encode(self, embeddings: Tensor, rows: Tensor) -> Conditioning:
+        """Prompts ``rows`` (B,) as token embeddings (B, L, D), on the model's device."""
+        context = self.target.encoders.states(embeddings).to(self.target.device)
+        return replace(self.cond.select(rows), context=context)
 
     def losses(self, embeddings: Tensor, rows: Tensor) -> Tensor:
-        """The loss (B,) of prompts ``rows`` (B,) as T5 embeddings (B, L, D)."""
-        context = self.target.encoders.t5(inputs_embeds=embeddings).last_hidden_state
-        cond = Conditioning(context.to(self.target.device), self.pooled[rows])
+        """The loss (B,) of prompts ``rows`` (B,) as token embeddings (B, L, D)."""
+        cond = self.encode(embeddings, rows)
         parts = [
             (self.target.velocity(x[rows], sigma, cond, self.target.eraser) - wanted[rows])
             .square()
@@ -81,8 +84,8 @@ class Search:
 
     @property
     def table(self) -> Tensor:
-        """T5's embedding matrix, (V, D)."""
-        return self.target.encoders.t5.get_input_embeddings().weight.detach()
+        """The embeddings of all tokens, (V, D)."""
+        return self.target.encoders.table
 
     @torch.no_grad()
     def score(self, ids: Tensor, rows: Tensor) -> Tensor:
@@ -99,7 +102,7 @@ class Search:
         slope = embeddings.grad[rows[:, None], self.slots]
         now = self.table[ids[rows[:, None], self.slots]]
         gains = (slope * now).sum(-1, keepdim=True) - slope @ self.table.T
-        gains[..., self.target.encoders.t5_tokenizer.all_special_ids] = WITHOUT
+        gains[..., self.target.encoders.tokenizer.all_special_ids] = WITHOUT
         return gains.cpu()
 
 
@@ -110,7 +113,7 @@ Seek = Callable[[Target, Search], Tensor]
 def trajectory(
     target: Target, cond: Conditioning, x: Tensor, steps: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
-    """The untouched model's states and velocities at ``steps``, both (K, N, 16, h, w)."""
+    """The untouched model's states and velocities at ``steps``, both (K, N, C, h, w)."""
     states, moves = [], []
     for index in range(max(steps) + 1):
         v = target.velocity(x, target.levels[index], cond, None)
@@ -150,12 +153,12 @@ def find(target: Target, search: Search) -> tuple[Tensor, Tensor]:
 
 
 def tokens(target: Target, search: Search) -> Tensor:
-    """The prompts with suffixes of tokens, as T5 embeddings (N, L, D)."""
+    """The prompts with suffixes of tokens, as token embeddings (N, L, D)."""
     return search.table[find(target, search)[0]]
 
 
 def soft(target: Target, search: Search) -> Tensor:
-    """The prompts with suffixes of free vectors, as T5 embeddings (N, L, D)."""
+    """The prompts with suffixes of free vectors, as token embeddings (N, L, D)."""
     rows, plain = torch.arange(len(search.ids)), search.table[search.ids]
     places = rows[:, None], search.slots
     vectors = nn.Parameter(plain[places].clone())
@@ -174,8 +177,7 @@ def _run(steps: tuple[int, ...], seek: Seek) -> Callable[[Target], Rate]:
         search, made = Search.of(target, steps), target.cases()
         embeddings = seek(target, search)
         with torch.no_grad():
-            context = target.encoders.t5(inputs_embeds=embeddings).last_hidden_state
-        cond = Conditioning(context.to(target.device), search.pooled)
+            cond = search.encode(embeddings, torch.arange(len(made)))
         return target.rate(cond, target.start(made), target.eraser, made)
 
     return run

@@ -19,7 +19,7 @@ from ...concepts.sentences import build, replace
 from ...concepts.sets import Concept
 from ...errors import EraseError
 from ...training.prompts import orders
-from ..marks import Marks
+from ..marks import Marks, Role
 from ..scores import Rate
 
 LABEL = "a photo of {word}"
@@ -27,7 +27,7 @@ BATCH = 16  # pictures that CLIP looks at at once
 
 
 @dataclass(frozen=True)
-class Question:
+class WordQuestion:
     """A prompt and a seed, and the name that a picture of it should have."""
 
     prompt: str
@@ -41,7 +41,7 @@ class WordExam:
     ("near") and all other irrelevant words ("other")."""
 
     concept: Concept
-    roles: dict[str, list[Question]]
+    roles: dict[Role, list[WordQuestion]]
 
     @classmethod
     def of(cls, concept: Concept, count: int = 16, seed: int = 0) -> WordExam:
@@ -54,7 +54,7 @@ class WordExam:
                 f'The concept "{concept.name}" has no irrelevant words to tell it from; add some.'
             )
         bands = concept.irrelevant
-        words = {
+        words: dict[Role, tuple[str, ...]] = {
             "erased": (concept.name,),
             "seen": concept.synonyms,
             "near": bands.near,
@@ -68,7 +68,7 @@ class WordExam:
         }
         return cls(concept, roles)
 
-    def questions(self) -> list[Question]:
+    def questions(self) -> list[WordQuestion]:
         """All questions, role after role."""
         return [question for role in self.roles.values() for question in role]
 
@@ -97,15 +97,15 @@ class WordExam:
 
 
 def _questions(
-    concept: Concept, role: str, names: Sequence[str], count: int, generator: torch.Generator
-) -> list[Question]:
+    concept: Concept, role: Role, names: Sequence[str], count: int, generator: torch.Generator
+) -> list[WordQuestion]:
     """Sentences of the concept with the role's words in them; synonyms should get its name."""
     made = []
     for number, sentence in enumerate(build(concept, count, orders(generator))):
         word = names[number % len(names)]
         text = sentence.text if word == concept.name else replace(sentence, word).text
         seed = int(torch.randint(2**31, (), generator=generator))
-        made.append(Question(text, seed, concept.name if role == "seen" else word))
+        made.append(WordQuestion(text, seed, concept.name if role == "seen" else word))
     return made
 
 

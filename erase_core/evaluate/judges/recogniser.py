@@ -31,7 +31,7 @@ from ...miniatures.miniflux.concepts import held_out_synonyms
 from ...miniatures.miniflux.recogniser import Recogniser, Seen
 from ...miniatures.miniflux.world import CONVERSE, INDEX, LAYOUT_OF, LAYOUTS
 from ..exam import Exam
-from ..marks import Marks
+from ..marks import Marks, Role
 from ..scores import Rate
 
 BATCH = 100  # pictures looked at at once
@@ -52,7 +52,7 @@ class RecogniserJudge:
         """Which kind of thing in the world a concept is: thing, colour, style, number, relation."""
         return kind_of(name)
 
-    def exam(self, concepts: ConceptSet, count: int = 64, seed: int = 0) -> Exam:
+    def exam(self, concepts: ConceptSet, count: int = 64, seed: int = 0) -> Exam[Case]:
         """About 5 x ``count`` questions in wordings that no training ever saw.
 
         A relation's converse counts as its held-out synonym. Several concepts must be things.
@@ -60,7 +60,7 @@ class RecogniserJudge:
         names = [concept.name for concept in concepts.concepts]
         return _alone(names[0], count, seed) if len(names) == 1 else _together(names, count, seed)
 
-    def mark(self, exam: Exam, pictures: Tensor) -> Marks:
+    def mark(self, exam: Exam[Case], pictures: Tensor) -> Marks:
         """Judge pictures (N, 128, 128, 3) uint8 of all questions, in their order."""
         seen = self.look(pictures)
         hits = iter([shows(seen, row, case) for row, case in enumerate(exam.questions())])
@@ -121,10 +121,10 @@ def _unit(pictures: Tensor) -> Tensor:
     return pictures.permute(0, 3, 1, 2).float() / 255
 
 
-def _alone(concept: str, count: int, seed: int) -> Exam:
+def _alone(concept: str, count: int, seed: int) -> Exam[Case]:
     """The questions about one concept of any kind."""
     rest = [name for name in others(concept) if name not in near(concept)]
-    roles = {
+    roles: dict[Role, list[Case]] = {
         "erased": cases([concept], count, seed),
         "near": _without([concept], cases(near(concept), count // 2, seed + 1)),
         "other": _without([concept], cases(rest, 2 * count, seed + 2)),
@@ -140,14 +140,14 @@ def _alone(concept: str, count: int, seed: int) -> Exam:
     return Exam(concept, roles)
 
 
-def _together(names: Sequence[str], count: int, seed: int) -> Exam:
-    """The same for things that were erased by one eraser: ``count`` questions a role, "near" and
-    "other" asking for what is left in pictures without them."""
+def _together(names: Sequence[str], count: int, seed: int) -> Exam[Case]:
+    """The same for things that were erased by one eraser, ``count`` questions a role. "near" and
+    "other" ask for what is left in pictures without them."""
     left = [name for name in CHOICES["thing"] if name not in names]
     kin = [name for name in left if any(name in near(erased) for erased in names)]
     rest = [name for name in left if name not in kin]
     words = [(name, [word]) for name in names for word in held_out_synonyms(name)]
-    roles = {
+    roles: dict[Role, list[Case]] = {
         "erased": cases(names, count, seed),
         "near": _without(names, cases(kin, count // 2, seed + 1)),
         "other": _without(names, cases(rest, 2 * count, seed + 2)),

@@ -14,14 +14,15 @@ from ...methods.base import find_method
 from ...pictures.grid import Row, grid
 from ...pictures.sheet import Picture
 from ...writing import atomic
-from ..exam import Exam
+from ..exam import Exam, Question
+from ..marks import Role
 from .summary import KINDS
 
-SHOWN = ("erased", "near", "other")  # roles of an exam
+SHOWN: tuple[Role, ...] = ("erased", "near", "other")  # roles of an exam
 HEIGHT = 80  # pixels of a picture in a sheet
 
 
-def strip(exam: Exam, pictures: Tensor) -> Picture:
+def strip(exam: Exam[Question], pictures: Tensor) -> Picture:
     """The first picture of each role in SHOWN side by side, of uint8 (N, H, W, 3) in the exam's
     order."""
     roles = [role for role, asked in exam.roles.items() for _ in asked]

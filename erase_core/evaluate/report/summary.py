@@ -47,8 +47,8 @@ def summarise(rows: Sequence[Row]) -> dict[str, Estimate]:
     the mean over its seeds.
 
     The bootstrap draws concepts with replacement, and for each of their cells a rate that its
-    pictures allow: from Jeffreys' posterior Beta(hits + 1/2, misses + 1/2), so that no hit in a few
-    pictures does not pass for certainty. A concept without synonyms counts with Acc_e in Ho, as in
+    pictures allow. The rate comes from Jeffreys' posterior Beta(hits + 1/2, misses + 1/2): no hit
+    in a few pictures is no certainty. A concept without synonyms counts with Acc_e in Ho, as in
     :class:`erase_core.evaluate.marks.Marks`.
     """
     rng = np.random.default_rng(1)
@@ -66,8 +66,8 @@ def summarise(rows: Sequence[Row]) -> dict[str, Estimate]:
 
 def ahead(rows: Sequence[Row], others: Sequence[Row]) -> Estimate | None:
     """By how much the Ho of ``rows`` is above that of ``others``, over the concepts and seeds that
-    both have: the bootstrap draws the same ones for both, and where both have answered the same
-    questions it draws what became of each question. None without any."""
+    both have. The bootstrap draws the same ones for both. Where both have answered the same
+    questions, it draws what became of each question. None without any."""
     found = {_cell(row): row for row in others}
     shared = [row for row in rows if _cell(row) in found]
     if not shared:

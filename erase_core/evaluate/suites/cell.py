@@ -18,20 +18,20 @@ from ...files import read_json, write_json
 from ...methods.base import Task, find_method
 from ...models.base import Model
 from ...tensors import read_tensors, save_tensors
-from ...training.progress import Progress
+from ...training.progress import NewBar, Progress
 from ...writing import atomic
 from ..attacks.base import Attack, Target
 from ..exam import Exam
-from ..judges.recogniser import RecogniserJudge
+from ..judges.recogniser import Case, RecogniserJudge
+from ..marks import Role
 from ..report.sheets import strip
 from ..scores import Rate
 from .cost import Peak
 from .harm import feature_distance, features, frechet
 
-STAYS = ("near", "other", "companion")  # roles whose pictures ought not to change
+STAYS: tuple[Role, ...] = ("near", "other", "companion")  # roles whose pictures ought not to change
 FRECHET = 500  # prompts
 MADE = ("settings", "seconds", "threads", "peak_bytes", "file_bytes")  # what no new exam changes
-Phase = Callable[[str, int], Callable[[int], None]]  # starts a line of a progress bar
 
 
 @dataclass(frozen=True)
@@ -51,20 +51,21 @@ class Cell:
 
 @dataclass(frozen=True)
 class Bench:
-    """A model, its judge, the folder of the results and the number of pictures a question."""
+    """A model, its judge, the folder of the results, the number of pictures a question, and what
+    starts a progress bar."""
 
     model: Model
     judge: RecogniserJudge
     folder: Path
     count: int
-    phase: Phase
+    bar: NewBar
 
     def result(self, cell: Cell) -> Path:
         """The JSON file of a cell; its eraser and a strip of its pictures are beside it."""
         return self.folder / "cells" / cell.method / f"{cell.title} {cell.seed}.json"
 
     def run(self, cell: Cell) -> dict[str, Any]:
-        """The row of a cell, from its file where there is one; its eraser sits a new exam when
+        """The row of a cell, from its file where there is one. Its eraser sits a new exam when
         another number of pictures is asked for, and is made again if it is gone."""
         path, exam = self.result(cell), self.exam(cell)
         row: dict[str, Any] = read_json(path) if path.exists() else {}
@@ -114,7 +115,7 @@ class Bench:
             self._erase(cell)
         return load(path, self.model) if path.exists() else None
 
-    def _examine(self, cell: Cell, exam: Exam, eraser: Eraser | None) -> dict[str, Any]:
+    def _examine(self, cell: Cell, exam: Exam[Case], eraser: Eraser | None) -> dict[str, Any]:
         """What an eraser does; a strip of its pictures is kept."""
         before = self._untouched(cell, exam)
         after = before if eraser is None else self._draw(exam, eraser, cell.method)
@@ -150,7 +151,7 @@ class Bench:
             write_json(path, row)
         return read_json(path)
 
-    def _reference(self, cell: Cell, asked: list[Any]) -> Tensor:
+    def _reference(self, cell: Cell, asked: list[Case]) -> Tensor:
         """The features of the untouched model's pictures, drawn once for all methods."""
         path = self.folder / "features" / f"{cell.title} {cell.seed}.safetensors"
         if not path.exists():
@@ -158,7 +159,7 @@ class Bench:
             save_tensors(path, {"features": found})
         return read_tensors(path)[0]["features"]
 
-    def _features(self, cell: Cell, label: str, asked: list[Any], eraser: Eraser | None) -> Tensor:
+    def _features(self, cell: Cell, label: str, asked: list[Case], eraser: Eraser | None) -> Tensor:
         """The recogniser's features of the cases' pictures."""
         pictures = self._draw(Exam(cell.title, {"other": asked}), eraser, label)
         return features(self.judge, pictures)
@@ -172,7 +173,7 @@ class Bench:
         first, *others = cell.concepts
         return "several" if others else self.judge.concept(first).kind
 
-    def exam(self, cell: Cell) -> Exam:
+    def exam(self, cell: Cell) -> Exam[Case]:
         """The questions of a cell, the same for every method."""
         return self.judge.exam(self.concepts(cell), self.count, cell.seed)
 
@@ -206,13 +207,13 @@ class Bench:
 
         def on_step(done: int, total: int) -> None:
             if total not in lines:
-                lines[total] = self.phase(label, total)
+                lines[total] = self.bar(label, total)
             lines[total](done)
 
         return on_step
 
-    def _draw(self, exam: Exam, eraser: Eraser | None, label: str) -> Tensor:
-        on_batch = self.phase(f"{label}: exam", len(exam.questions()))
+    def _draw(self, exam: Exam[Case], eraser: Eraser | None, label: str) -> Tensor:
+        on_batch = self.bar(f"{label}: exam", len(exam.questions()))
         return exam.draw(self.model, eraser, on_batch=on_batch)
 
     def _untouched(self, cell: Cell, exam: Exam) -> Tensor:
@@ -223,7 +224,7 @@ class Bench:
             save_tensors(path, {"pictures": self._draw(exam, None, "untouched")})
         return read_tensors(path)[0]["pictures"]
 
-    def _harm(self, exam: Exam, before: Tensor, after: Tensor) -> dict[str, Any]:
+    def _harm(self, exam: Exam[Case], before: Tensor, after: Tensor) -> dict[str, Any]:
         """How far the pictures that ought to stay have moved, and whether they still agree with
         their prompts."""
         roles = [role for role, asked in exam.roles.items() for _ in asked]

@@ -26,8 +26,8 @@ class Adversaries:
     """Pseudo-words for one concept, as many as a batch has rows.
 
     Each is TOKENS rows of the context, put over the padding at its end, and a change of the pooled
-    vector. (To Flux a token's place means nothing: all text sits at position 0.) They start from
-    the concept's own rows plus noise and move by Adam toward
+    vector, if there is one. (To Flux a token's place means nothing: all text sits at position 0.)
+    They start from the concept's own rows plus noise and move by Adam toward
 
         ``min_a || v_D(x_t, [c_un, a]) - v_o(x_t, c_un) ||^2``.
 
@@ -48,26 +48,34 @@ class Adversaries:
         self.generator = torch.Generator().manual_seed(seed)
         self.step = 0
         self.rows = nn.Parameter(torch.stack([self._fresh() for _ in range(count)]).to(device))
-        self.pooled = nn.Parameter(torch.zeros(count, cond.pooled.shape[1], device=device))
-        sizes = self.words.abs().mean().item(), cond.pooled.float().abs().mean().item()
+        self.learned = {"rows": self.rows}
+        sizes = [self.words.abs().mean().item()]
+        if cond.pooled is not None:
+            pooled = torch.zeros(count, cond.pooled.shape[1], device=device)
+            self.learned["pooled"] = nn.Parameter(pooled)
+            sizes.append(cond.pooled.float().abs().mean().item())
         self.optimiser = torch.optim.Adam(
             [
                 {"params": [parameter], "lr": LR * size}
-                for parameter, size in zip((self.rows, self.pooled), sizes, strict=True)
+                for parameter, size in zip(self.learned.values(), sizes, strict=True)
             ]
         )
 
     def join(self, cond: Conditioning) -> Conditioning:
         """The prompts (at most as many as adversaries) with one each."""
         rows = self.rows[: len(cond)].to(cond.context)
-        pooled = cond.pooled + self.pooled[: len(cond)].to(cond.pooled)
+        pooled = cond.pooled
+        if pooled is not None:
+            pooled = pooled + self.learned["pooled"][: len(cond)].to(pooled)
         return Conditioning(torch.cat([cond.context[:, :-TOKENS], rows], dim=1), pooled)
 
     def learn(self, student: Tensor, concept: Tensor) -> None:
         """A step toward ``concept``, the base model's velocity; the graph of ``student`` stays."""
         loss = F.mse_loss(student, concept)
-        found = torch.autograd.grad(loss, [self.rows, self.pooled], retain_graph=True)
-        self.rows.grad, self.pooled.grad = found
+        learned = list(self.learned.values())
+        found = torch.autograd.grad(loss, learned, retain_graph=True)
+        for parameter, gradient in zip(learned, found, strict=True):
+            parameter.grad = gradient
         self.optimiser.step()
         self.step += 1
         if self.step % LIFE == 0:
@@ -75,26 +83,30 @@ class Adversaries:
 
     def state(self, prefix: str) -> dict[str, Tensor]:
         """What a checkpoint keeps, its names beginning with ``prefix``."""
-        return pack_optimiser(f"{prefix}adam", self.optimiser) | {
-            f"{prefix}rows": self.rows.detach(),
-            f"{prefix}pooled": self.pooled.detach(),
-            f"{prefix}generator": self.generator.get_state(),
-            f"{prefix}step": torch.tensor(self.step),
-        }
+        learned = {f"{prefix}{name}": p.detach() for name, p in self.learned.items()}
+        return (
+            pack_optimiser(f"{prefix}adam", self.optimiser)
+            | learned
+            | {
+                f"{prefix}generator": self.generator.get_state(),
+                f"{prefix}step": torch.tensor(self.step),
+            }
+        )
 
     @torch.no_grad()
     def load_state(self, prefix: str, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of :meth:`state`."""
-        self.rows.copy_(tensors[f"{prefix}rows"])
-        self.pooled.copy_(tensors[f"{prefix}pooled"])
+        for name, parameter in self.learned.items():
+            parameter.copy_(tensors[f"{prefix}{name}"])
         self.generator.set_state(tensors[f"{prefix}generator"])
         self.step = int(tensors[f"{prefix}step"])
         unpack_optimiser(f"{prefix}adam", self.optimiser, tensors)
 
     @torch.no_grad()
     def _begin_anew(self, which: int) -> None:
+        for parameter in self.learned.values():
+            parameter[which] = 0
         self.rows[which] = self._fresh().to(self.rows)
-        self.pooled[which] = 0
         for moments in self.optimiser.state.values():
             moments["exp_avg"][which] = 0
             moments["exp_avg_sq"][which] = 0

@@ -63,7 +63,7 @@ class Guard:
 def idle_loss(target: Tensor, null: Tensor, eta: float) -> float:
     """Mean of Eq. 2 for a LoRA that does nothing: ``(1 + eta)^2 mean |v_o(c_un) - v_o(null)|^2``.
 
-    ``target`` and ``null`` are the buffer's velocities (R, S, 16, h, w).
+    ``target`` and ``null`` are the buffer's velocities (R, S, C, h, w).
     """
     squares = [(t.float() - n.float()).square().mean() for t, n in zip(target, null, strict=True)]
     return (1 + eta) ** 2 * torch.stack(squares).mean().item()

@@ -1,6 +1,6 @@
 """The four losses of Algorithm 1 and the target of the first: pure functions of tensors.
 
-Velocities are (B, 16, h, w), ``v = eps - x_0``. Attention is (B, blocks, heads, Q): the share of
+Velocities are (B, C, h, w), ``v = eps - x_0``. Attention is (B, blocks, heads, Q): the share of
 an image query's attention that falls on a word's tokens, in [0, 1]. All is computed in float32 or
 wider and returned as a scalar.
 """

@@ -13,9 +13,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ...concepts.sets import ConceptSet
-from ...erasers.combine import Part, combine
-from ...erasers.lora import EraserLora
 from ...training.result import Result
 from ..base import Cost, Method, Task
 from .settings import TrainSettings
@@ -36,36 +33,21 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def train(task: Task, settings: TrainSettings) -> Result:
     """Algorithm 1."""
-    if task.resume:
+    folders = task.folders
+    if folders.resume:
         steps = settings.steps
-        trainer = Trainer.resume(task.resume, task.model, steps=steps, on_step=task.on_step)
-        trainer.pictures = task.pictures or trainer.pictures
+        trainer = Trainer.resume(folders.resume, task.model, steps=steps, on_step=task.on_step)
     else:
         trainer = Trainer(
             task.model,
             task.concepts,
             replace(settings, seed=task.seed),
             pictures=task.pictures,
-            checkpoint_dir=task.checkpoints,
-            replaces=task.replaces,
+            checkpoint_dir=folders.checkpoints,
+            replaces=folders.replaces,
             on_step=task.on_step,
         )
     return trainer.run(task.on_ready)
-
-
-def combined(task: Task, settings: TrainSettings) -> EraserLora:
-    """An eraser for every concept alone, their changes added (ranks stacked).
-
-    Only the last one could let the encoders go, and no checkpoint speaks for several runs.
-    """
-    task = replace(task, on_ready=lambda run: None, checkpoints=None)
-    parts = []
-    for concept in task.concepts.concepts:
-        alone = replace(task, concepts=ConceptSet((concept,)))
-        made = OURS.erase(alone).eraser
-        assert made is not None
-        parts.append(Part(made.tensors(), 1.0, {}))
-    return EraserLora.from_tensors(combine(parts), task.model.family.linears(task.model.config))
 
 
 OURS = Method(
@@ -78,7 +60,7 @@ OURS = Method(
     preset="robust",
     several=TrainSettings.for_concepts,
     cost=Cost(397, 0.94),
-    finds_room=True,
+    is_run=True,
 )
 METHODS = (
     OURS,
@@ -86,11 +68,11 @@ METHODS = (
         OURS,
         name="ours-combined",
         label="ours, single erasers added",
-        run=combined,
-        presets=OURS.name,
+        presets_of=OURS.name,
+        added=True,
         product=False,
         cost=None,
-        finds_room=False,
+        is_run=False,
     ),
     *(
         replace(
@@ -98,7 +80,7 @@ METHODS = (
             name=name,
             label=label,
             own=own,
-            presets=OURS.name,
+            presets_of=OURS.name,
             preset="balanced",
             product=False,
             cost=None,

@@ -126,7 +126,7 @@ class TrainSettings(Settings):
     null: NullPrompt = setting(
         "auto",
         "what stands for nothing in Eq. 2: the empty prompt, the sentence without the concept, or "
-        "with another word in its place (replace); auto: empty for things, else without",
+        "with another word (replace). auto: empty for things, else without",
         choices=get_args(NullPrompt),
     )
     anchor: str = setting(
@@ -137,7 +137,7 @@ class TrainSettings(Settings):
     rollout_prompt: RolloutPrompt = setting(
         "concept",
         "whose pictures erasing looks at on their way: the concept's, or those of what stands for "
-        "nothing (null), where an eraser has to arrive",
+        "nothing (null)",
         choices=get_args(RolloutPrompt),
     )
     k: int = setting(3, "irrelevant words a sentence in L_rsc", low=1, high=100, widest=32)
@@ -167,19 +167,21 @@ class TrainSettings(Settings):
     )
     height: int = setting(
         512,
-        "of the pictures in training, pixels (default: the model's)",
+        "of the pictures in training (default: the model's)",
         low=16,
         high=SIDE,
         step=16,
         group="usual",
+        unit="pixels",
     )
     width: int = setting(
         512,
-        "of the pictures in training, pixels (default: the model's)",
+        "of the pictures in training (default: the model's)",
         low=16,
         high=SIDE,
         step=16,
         group="usual",
+        unit="pixels",
     )
     seed: int = setting(0, "seed of every draw", low=0, high=2**63 - 1, group="usual")
     checkpoint_every: int = setting(
@@ -211,8 +213,8 @@ class TrainSettings(Settings):
             raise EraseError("Rollouts of the null prompt need l_esd, which has one; set it to 1.")
 
     def for_concepts(self, count: int) -> TrainSettings:
-        """The same for ``count`` concepts at once (measured in docs/erasing.md): more of all in
-        EACH for each beyond the first, since an iteration looks at one concept alone, and ``rank``
-        for every ROOM of them, since each wants directions of its own."""
+        """The same for ``count`` concepts at once (measured in docs/erasing.md). Each beyond the
+        first adds all in EACH, since an iteration looks at one concept alone. Every ROOM of them
+        have another ``rank``, since each wants directions of its own."""
         more = {name: getattr(self, name) + (count - 1) * each for name, each in EACH.items()}
         return replace(self, rank=self.rank * -(-count // ROOM), **more)

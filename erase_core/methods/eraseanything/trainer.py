@@ -16,7 +16,6 @@ from ...concepts.sets import ConceptSet
 from ...erasers.lora import EraserLora
 from ...errors import EraseError
 from ...models.base import Conditioning, Model, Sizes, kept_dtype
-from ...models.sampling import sigmas
 from ...training.checkpoint import Snapshot, pack_optimiser, unpack_optimiser
 from ...training.estimate import Run, Workload
 from ...training.preview import Preview
@@ -266,13 +265,14 @@ class Trainer:
     def _roll_out(self, prompts: EncodedPrompts) -> Buffer:
         """Fill the buffer from the base model."""
         settings, plan = self.settings, self.plan
-        levels = sigmas(settings.rollout_steps, settings.shift_mu)
+        levels = self.model.sigmas(settings.rollout_steps)
         size, dtype = (settings.height, settings.width), kept_dtype(self.model.tree)
-        contrast = (1 + settings.k, len(self.blocks), self.model.config.num_heads)
+        laid, heads = self.model.family.latents, self.model.config.num_heads
+        contrast = (1 + settings.k, len(self.blocks), heads, laid.tokens(*size))
         erase = Rollouts.empty(
             len(plan.erase),
             levels,
-            size,
+            laid.shape(*size),
             dtype,
             null=settings.l_esd > 0,
             contrast=contrast if settings.l_rsc else None,
@@ -281,7 +281,7 @@ class Trainer:
         if self.pictures is not None:
             keep = Pictures(self.pictures.latents.detach().float().cpu())
         elif plan.keep:
-            keep = Rollouts.empty(len(plan.keep), levels, size, dtype)
+            keep = Rollouts.empty(len(plan.keep), levels, laid.shape(*size), dtype)
         jobs: list[tuple[Rollouts, Tensor, Callable[[Tensor], RowPrompts]]] = []
         jobs += [(erase, rows, prompts.erase) for rows in _batches(erase, settings.batch)]
         if isinstance(keep, Rollouts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,10 +45,11 @@ def _state_bytes(trainer: Trainer) -> int:
         parts = trainer.states.tensors().values()
         return sum(tensor.nbytes for part in parts for tensor in part.values())
     settings, plan, model = trainer.settings, trainer.plan, trainer.model
-    latent = 16 * (settings.height // 8) * (settings.width // 8) * 2
+    laid, size = model.family.latents, (settings.height, settings.width)
+    latent = 2 * math.prod(laid.shape(*size))
     kept = 4 if kept_dtype(model.tree) == torch.float32 else 2
-    queries = (settings.height // 16) * (settings.width // 16)
-    contrast = (1 + settings.k) * len(trainer.blocks) * model.config.num_heads * queries * kept
+    heads, queries = model.config.num_heads, laid.tokens(*size)
+    contrast = (1 + settings.k) * len(trainer.blocks) * heads * queries * kept
     velocity = latent // 2 * kept
     erase = latent + velocity * (2 if settings.l_esd else 1)
     erase += contrast if settings.l_rsc else 0
@@ -77,7 +79,7 @@ def _adapted(trainer: Trainer) -> int:
     """Bytes of the inputs that the LoRA keeps in float32, but for the text stream's, which the
     rows per block count."""
     settings, model = trainer.settings, trainer.model
-    image = settings.height * settings.width // 256
+    image = model.family.latents.tokens(settings.height, settings.width)
     read = {"image.attention": image, "single.attention": trainer.encode().length + image}
     targets = {model.family.aliases.get(target, target) for target in settings.targets}
     numbers = 0

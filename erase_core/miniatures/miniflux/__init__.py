@@ -17,9 +17,9 @@ from ...machine import fast_dtype
 from ...models.base import Model
 from ...models.files import read_presets
 from ...models.flux1 import FAMILY
-from ...models.flux1.load import load_flux
 from ...models.flux1.taesd import load_tiny
 from ...models.flux1.text import TextEncoders, load_clip, load_t5
+from ...models.load import load as load_tree
 from ...tensors import read_tensors
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def load(dtype: torch.dtype | None = None, folder: Path = FOLDER) -> Model:
     fast)."""
     dtype = dtype or fast_dtype(torch.device("cpu"))
     path = folder / "transformer.safetensors"
-    tree, config = load_flux(path, dtype=dtype)
+    tree, config = load_tree(FAMILY, path, dtype=dtype)
     return Model(
         family=FAMILY,
         tree=tree,
@@ -46,6 +46,7 @@ def load(dtype: torch.dtype | None = None, folder: Path = FOLDER) -> Model:
         name="miniflux",
         sha256=sha256(path),
         size=SIZE,
+        shift_mu=FAMILY.shift(config),
         presets=read_presets(path) if folder != FOLDER else PRESETS,
         file=path,
     )

@@ -11,6 +11,7 @@ from ...errors import EraseError
 
 HEAD_DIM = 128  # every published Flux has heads of this width
 AXES_DIM = (16, 56, 56)  # RoPE channels of (index, row, column); they add up to HEAD_DIM
+DEV_SHIFT = 1.15  # ComfyUI's mu for FLUX.1-dev, at any picture size; schnell has none
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ class FluxConfig:
                 "This is not a Flux transformer (its matrices have other shapes); choose a "
                 "FLUX.1-dev or FLUX.1-schnell file."
             ) from error
+
+    @property
+    def shift(self) -> float | None:
+        """The shift of the noise schedule: a mu, None for none."""
+        return DEV_SHIFT if self.guidance_embed else None
 
     @classmethod
     def from_tree(cls, tree: nn.Module) -> FluxConfig:

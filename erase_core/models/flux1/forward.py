@@ -1,6 +1,6 @@
 """One forward pass over any module tree with BFL names: trainable, probed, adapted.
 
-The tree's own submodules do the matrix products, so quantised and cast weights keep working; all
+The tree's own submodules do the matrix products, so quantised and cast weights keep working. All
 else is written here without in-place operations, because the hosts' own forwards cannot be
 differentiated. A tree is read, never changed: adapters come in as an argument, not as hooks.
 """
@@ -80,6 +80,7 @@ def flux_forward(
     img, rows, columns = patchify(latents.to(dtype))
     img = run.linear("img_in", img)
     txt = run.linear("txt_in", cond.context.to(dtype))
+    assert cond.pooled is not None, "FLUX.1 reads CLIP's pooled vector"
     vec = run.vector(sigma.expand(batch), guidance, cond.pooled.to(dtype))
     rope = rope_table(txt.shape[1], rows, columns, latents.device)
     img, txt, attention = run.double_blocks(img, txt, vec, rope)

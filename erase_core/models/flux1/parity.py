@@ -31,6 +31,7 @@ def diffusers_velocity(
     EraseError
         When diffusers is not installed.
     """
+    assert cond.pooled is not None
     model = _diffusers_model(tree, config)
     dtype = tree.get_parameter("final_layer.linear.bias").dtype
     img, rows, columns = patchify(latents.to(dtype))

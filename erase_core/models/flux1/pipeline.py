@@ -1,27 +1,24 @@
-"""FLUX.1 from files: transformer, CLIP-L, T5, their tokenizers and an autoencoder."""
+"""What FLUX.1 has beside its transformer: CLIP-L, T5, their tokenizers and an autoencoder."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from ...errors import EraseError
 from ...tensors import read_weights
-from ..base import Model
-from ..files import Files
-from ..sampling import DEV_SHIFT
-from . import FAMILY
+from ..base import VAE
 from .autoencoder import Autoencoder
 from .config import FluxConfig
-from .load import load_flux
 from .taesd import load_tiny
 from .text import TextEncoders, load_clip, load_t5, read_tokenizer
 
-SIZE, TRAINED = (1024, 1024), (512, 512)  # pixels of pictures, and of training states
+if TYPE_CHECKING:
+    from ..files import Files
+
 HOST = "COMFYUI_PATH"  # in the environment: the folder of a ComfyUI
 # A tokenizer is whole with the files of one of these rows; transformers reads a part of one, too,
 # and then knows no word.
@@ -44,39 +41,11 @@ T5 = Tokenizer(
 )
 
 
-def open_flux1(files: Files, device: torch.device, *, placed: bool) -> Model:
-    """A FLUX.1 of any size, as :func:`erase_core.models.files.open_files` wants it."""
-    files = filled(files)
-    tree, config = load_flux(files.model, device if placed else "cpu")
-    tree.compute_device = device  # type: ignore[assignment]
+def read_text(files: Files, config: FluxConfig, device: torch.device) -> TextEncoders:
+    """The text encoders with their tokenizers; EraseError when they do not fit the transformer."""
     text = _text(files)
     _check(config, text)
-    if device.type == "cuda":
-        text.to(device)
-    return Model(
-        family=FAMILY,
-        tree=tree,
-        config=config,
-        text=text,
-        vae=_vae(files.vae),
-        name=files.model.stem,
-        sha256="",
-        size=SIZE,
-        trained=TRAINED,
-        shift_mu=DEV_SHIFT if config.guidance_embed else None,
-        file=files.model,
-    )
-
-
-def filled(files: Files) -> Files:
-    """The files, with what was not named from the pipeline's folder, if there is one."""
-    parts = {"clip_l": "text_encoder", "t5": "text_encoder_2", "vae": "vae"}
-    found: dict[str, Any] = {
-        name: files.model / part
-        for name, part in parts.items()
-        if getattr(files, name) is None and (files.model / part).is_dir()
-    }
-    return replace(files, **found)
+    return text.to(device) if device.type == "cuda" else text
 
 
 def _check(config: FluxConfig, text: TextEncoders) -> None:
@@ -153,10 +122,8 @@ def _lacks(folder: Path) -> str:
     return (min(missing, key=len) or [""])[0]
 
 
-def _vae(path: Path | None) -> Any:
+def read_vae(path: Path) -> VAE:
     """The autoencoder in a file: Flux's own, or a tiny one in TAESD's layout."""
-    if path is None:
-        return None
     if not any(name.startswith("taesd_decoder.") for name in read_weights(path)):
         return Autoencoder.load(path)
     return load_tiny(path)

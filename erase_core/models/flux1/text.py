@@ -60,6 +60,24 @@ class TextEncoders:
         """Of both encoders on one prompt."""
         return linear_flop(self.t5, self.t5_length) + linear_flop(self.clip, CLIP_LENGTH)
 
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """T5's, whose tokens the context has."""
+        return self.t5_tokenizer
+
+    @property
+    def table(self) -> Tensor:
+        """T5's embeddings of all tokens, (V, D)."""
+        return self.t5.get_input_embeddings().weight.detach()
+
+    def tokens(self, prompts: Sequence[str]) -> Tensor:
+        """T5's token ids (B, t5_length) of prompts."""
+        return tokenize(self.t5_tokenizer, prompts, self.t5_length)
+
+    def states(self, embeddings: Tensor) -> Tensor:
+        """The context (B, t5_length, D) of prompts as T5 embeddings, with gradients."""
+        return self.t5(inputs_embeds=embeddings).last_hidden_state
+
     def to(self, device: torch.device | str) -> TextEncoders:
         """Compute on ``device``; the matrices stay in the file and go over one at a time."""
         models: tuple[nn.Module, ...] = (self.clip, self.t5)
@@ -74,7 +92,7 @@ class TextEncoders:
             parts = [self.embed(prompts[i : i + batch]) for i in range(0, len(prompts), batch)]
         cond = Conditioning.cat([part.to("cpu") for part in parts])
         for what, found in (("T5", cond.context), ("CLIP", cond.pooled)):
-            if not found.isfinite().all():
+            if found is not None and not found.isfinite().all():
                 raise EraseError(f"The {what} encoder gives NaN; its file is damaged.")
         return cond
 
@@ -82,7 +100,7 @@ class TextEncoders:
         """Encode prompts in one batch where the encoders compute, with gradients where they want
         them."""
         device = self.t5.device
-        t5_ids = tokenize(self.t5_tokenizer, prompts, self.t5_length).to(device)
+        t5_ids = self.tokens(prompts).to(device)
         clip_ids = tokenize(self.clip_tokenizer, prompts, CLIP_LENGTH).to(device)
         context = self.t5(input_ids=t5_ids).last_hidden_state
         pooled = self.clip(input_ids=clip_ids).pooler_output

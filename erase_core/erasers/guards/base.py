@@ -1,0 +1,195 @@
+"""Guards: erasers that act while a picture is drawn and change no weight.
+
+To add a guard, put a file into this folder with a tuple ``GUARDS``. Its tensor functions serve both
+halves: ``wrap`` gives a model of the core that is guarded, and ComfyUI's node calls the same
+functions on what the host's model predicts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ...concepts.sets import ConceptSet
+from ...errors import EraseError
+from ...files import read_json, write_json
+from ...models.base import Adapter, Conditioning, Model
+from ...registry import collect, find
+from ...settings import Settings, setting
+from ...tensors import read_tensors, save_tensors
+from ..load import AnyEraser, from_tensors
+
+VERSION = 1
+EDGE = 1e-3  # of a window: hosts round the levels of their schedules
+WEIGHTS = ".safetensors"  # of the file beside a guard's, where it has an eraser
+
+
+# What a guard does instead of ``model.velocity(x, sigma, cond, guidance, eraser)``: the same of a
+# ``model`` that the guards before it guard; ``plain(model)`` is without them.
+Act = Callable[[Model, Tensor, Tensor, Conditioning, float | None, Adapter | None], Tensor]
+
+
+@dataclass(frozen=True)
+class Guarded(Model):
+    """A model whose velocities are those of ``inner`` as ``act`` changes them."""
+
+    inner: Model | None = None
+    act: Act | None = None
+
+    @classmethod
+    def around(cls, model: Model, act: Act) -> Guarded:
+        """``model`` with one more guard, which acts after those that it has."""
+        own = {item.name: getattr(model, item.name) for item in fields(Model)}
+        return cls(**own, inner=model, act=act)
+
+    def velocity(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        cond: Conditioning,
+        guidance: float | None = None,
+        eraser: Adapter | None = None,
+    ) -> Tensor:
+        """As :meth:`.Model.velocity`, guarded."""
+        assert self.inner is not None and self.act is not None
+        return self.act(self.inner, x, sigma, cond, guidance, eraser)
+
+
+def plain(model: Model) -> Model:
+    """``model`` without its guards."""
+    while isinstance(model, Guarded):
+        assert model.inner is not None
+        model = model.inner
+    return model
+
+
+@dataclass(frozen=True)
+class GuardSettings(Settings):
+    """What every guard can be told."""
+
+    strength: float = setting(1.0, "how much is taken out; 0 is off", low=0, high=10, step=0.05)
+    start: float = setting(0.0, "where it begins, a share of all steps", low=0, high=1, step=0.01)
+    end: float = setting(1.0, "where it ends, a share of all steps", low=0, high=1, step=0.01)
+
+    def levels(self, shift_mu: float | None) -> tuple[float, float]:
+        """The window as noise levels, from high to low, of a model with this shift."""
+        factor = 1.0 if shift_mu is None else math.exp(shift_mu)
+        high, low = (factor * t / (factor * t + 1 - t) for t in (1 - self.start, 1 - self.end))
+        return high, low
+
+
+def inside(window: tuple[float, float], sigma: Tensor) -> bool:
+    """Whether noise levels () or (B,) lie in a window, from high to low; both ends belong to it."""
+    high, low = window
+    return low * (1 - EDGE) <= float(sigma.max()) <= high * (1 + EDGE)
+
+
+@dataclass(frozen=True)
+class GuardMethod:
+    """A way of guarding.
+
+    Attributes
+    ----------
+    name, label
+        On command lines and in files; for people.
+    paper
+        What it follows.
+    settings
+        All that it can be told.
+    act
+        What it does to a model that it guards.
+    eraser
+        Whether it needs an eraser's file, whose strength it then decides.
+    """
+
+    name: str
+    label: str
+    paper: str
+    settings: type[GuardSettings]
+    act: Callable[[Model, Any], Act]
+    eraser: bool = False
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A concept set that a method keeps out of pictures.
+
+    ``tensors`` are those of an eraser's file, for methods that want one. EraseError where it is
+    missing.
+    """
+
+    method: GuardMethod
+    concepts: ConceptSet
+    settings: Any
+    tensors: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.method.eraser and not self.tensors:
+            raise EraseError(
+                f"{self.method.label} decides an eraser's strength; name the eraser's file."
+            )
+
+    def wrap(self, model: Model) -> Model:
+        """``model``, guarded; encodes what the guard needs to know. At strength 0 the same one."""
+        if self.settings.strength == 0:
+            return model
+        return Guarded.around(model, self.method.act(model, self))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "version": VERSION,
+            "guard": self.method.name,
+            "concepts": self.concepts.to_json(),
+            "settings": self.settings.to_dict(),
+        }
+
+    def eraser(self, model: Model) -> AnyEraser:
+        """Its eraser, on the device of the ``model`` it is for; EraseError if it does not fit."""
+        linears = model.family.linears(model.config)
+        made = from_tensors(self.tensors, linears, f"The eraser of {self.method.label}")
+        return made.to(model.device)
+
+    def save(self, path: Path | str) -> None:
+        """Write the JSON file, and the eraser's tensors beside it; each whole or not at all."""
+        if self.tensors:
+            save_tensors(Path(path).with_suffix(WEIGHTS), self.tensors)
+        write_json(path, self.to_json())
+
+    @classmethod
+    def from_json(cls, value: object, tensors: Mapping[str, Tensor] | None = None) -> Guard:
+        """Read plain JSON values; EraseError names what is wrong."""
+        if not isinstance(value, dict) or value.get("version") != VERSION:
+            raise EraseError(
+                f"This is no guard of version {VERSION}; make one with the command guard."
+            )
+        method = find_guard(str(value.get("guard")))
+        told = value.get("settings", {})
+        if not isinstance(told, dict):
+            raise EraseError("settings must be an object.")
+        concepts = ConceptSet.from_json(value.get("concepts"))
+        return cls(method, concepts, method.settings.from_dict(told), tensors or {})
+
+    @classmethod
+    def load(cls, path: Path | str) -> Guard:
+        """Read a JSON file; EraseError names the file and what is wrong in it."""
+        value, weights = read_json(path), Path(path).with_suffix(WEIGHTS)
+        try:
+            return cls.from_json(value, read_tensors(weights)[0] if weights.is_file() else {})
+        except EraseError as error:
+            raise EraseError(f"{path}: {error}") from error
+
+
+def guards() -> dict[str, GuardMethod]:
+    """All ways of guarding by name."""
+    return collect(__package__ or "", "GUARDS", GuardMethod)
+
+
+def find_guard(name: str) -> GuardMethod:
+    """A way of guarding by its name; EraseError, listing what there is, for any other."""
+    return find(guards(), name, "guard")

@@ -1,0 +1,109 @@
+"""Differential Vector Erasure (Zhang et al. 2026, arXiv 2602.01089), without training.
+
+A concept is the difference that its name makes to what the model predicts: ``d = v_c - v_a``, with
+the predictions ``v_c`` for its name and ``v_a`` for an anchor at the same state. Of our own
+prediction v, guided as it is, the part along d goes where it is positive:
+
+    a = <v - v_a, d> / <d, d>,    v' = v - strength a d  where a > threshold, else v
+
+with one ``a`` a picture: 0 is a picture that leans to the concept no more than the anchor's does, 1
+one that leans to it as much as the concept's own. The paper projects v itself, and so removes what
+noise and background have in common with d, too; measured from the anchor, ``a`` is the same number
+for velocities, noise and ``x_0`` predictions, whose relation is affine at one state, so that the
+guard works on models of either kind. At strength 1 a picture ends where the anchor is along d.
+
+On MiniFlux's tiger (12 prompts, 10 steps) the paper's projection leaves 11 tigers, ours 9 with the
+empty prompt as anchor and no harm to 12 other things; with "lion" it leaves 6 and costs 3 others,
+which are no lions either. Scenes of two things hold out: the concept's own prediction has its thing
+in the middle. Synonyms go (3 of 12 left).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...models.base import Adapter, Conditioning, Model
+from ...settings import setting
+from .base import Act, Guard, GuardMethod, GuardSettings, inside, plain
+
+
+@dataclass(frozen=True)
+class DveSettings(GuardSettings):
+    """When and how much the concept's direction is taken out."""
+
+    threshold: float = setting(
+        0.0, "least share of the concept that is acted on", low=-10, high=10, step=0.05
+    )
+    anchor: str = setting("", "prompt that the concept is measured from; empty: the empty one")
+
+
+def lean(ours: Tensor, concept: Tensor, anchor: Tensor) -> Tensor:
+    """``a`` above (B,) for predictions (B, ...): how far ours leans from the anchor's to the
+    concept's; 0 where these are equal. Computed in float32 or wider."""
+    d = (concept - anchor).flatten(1)
+    d = d.to(torch.promote_types(d.dtype, torch.float32))
+    part = ((ours - anchor).flatten(1).to(d) * d).sum(1)
+    size = (d * d).sum(1)
+    return torch.where(size > 0, part / size.clamp_min(torch.finfo(d.dtype).tiny), 0.0)
+
+
+def take_out(
+    ours: Tensor, concept: Tensor, anchor: Tensor, strength: float, threshold: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Ours without its part along the concept's direction, and that part ``strength a`` (B,).
+
+    Predictions are (B, ...), all velocities or all ``x_0``. Rows below the threshold come back bit
+    for bit, with a part of 0.
+    """
+    a = lean(ours, concept, anchor)
+    part = torch.where(a > threshold, strength * a, 0.0)
+    rows = part.view(-1, *[1] * (ours.ndim - 1))
+    return torch.where(rows != 0, ours - (rows * (concept - anchor)).to(ours.dtype), ours), part
+
+
+def act(model: Model, guard: Guard) -> Act:
+    """One direction a concept, each taken out of what the one before leaves.
+
+    Directions come from the model without erasers: an erased model knows no concept to take out.
+    """
+    settings: DveSettings = guard.settings
+    prompts = [(concept.name, settings.anchor) for concept in guard.concepts.concepts]
+    ends = [[model.text.encode([text]) for text in pair] for pair in prompts]
+    window = settings.levels(model.shift_mu)
+
+    def acted(
+        model: Model,
+        x: Tensor,
+        sigma: Tensor,
+        cond: Conditioning,
+        guidance: float | None,
+        eraser: Adapter | None,
+    ) -> Tensor:
+        v = model.velocity(x, sigma, cond, guidance, eraser)
+        if not inside(window, sigma):
+            return v
+        for concept, anchor in (_predict(model, x, sigma, pair, guidance) for pair in ends):
+            v, _ = take_out(v, concept, anchor, settings.strength, settings.threshold)
+        return v
+
+    return acted
+
+
+def _predict(
+    model: Model,
+    x: Tensor,
+    sigma: Tensor,
+    prompts: Sequence[Conditioning],
+    guidance: float | None,
+) -> list[Tensor]:
+    """Velocities of the untouched model for prompts of one row each, at every picture's state."""
+    rows = [0] * len(x)
+    conds = [prompt.select(rows).to(x.device) for prompt in prompts]
+    return [plain(model).velocity(x, sigma, cond, guidance) for cond in conds]
+
+
+GUARDS = (GuardMethod("dve", "DVE", "Zhang et al. 2026, arXiv 2602.01089", DveSettings, act),)

@@ -1,0 +1,253 @@
+"""Gates: an eraser whose strength the prompt decides, so that other prompts stay bit for bit.
+
+After SPM (Lyu et al. 2024, arXiv 2312.16145), which weighs its adapters by how near a prompt is to
+the concept, and UnGuide (2508.05755), which weighs eraser and base by how their first steps part.
+Both give one strength in [0, 1] a row of the batch, and act on the forward side.
+
+The *word gate* looks at text states. A name is the states of its tokens, centred on what ordinary
+prompts have in common; a prompt holds the name as far as it holds each of them,
+
+    score = max over names of mean over its tokens n of max over the prompt's tokens t of cos(n, t).
+
+Prompts with words that must stay score up to ``kept``; the gate opens between shares LOW and HIGH
+of the way from there to 1. So the encoder itself says how near a synonym or a misspelling comes.
+
+The *velocity gate* looks at the first steps. With ``|v_e - v_b|`` the distance of the erased from
+the base's velocity, for the prompt and for the concept's own name,
+
+    share = |v_e(prompt) - v_b(prompt)| / |v_e(concept) - v_b(concept)|
+
+averaged over the steps looked at, opens it between two settings. UnGuide learns its limit from
+samples; the ratio needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...concepts.sets import Concept, ConceptSet
+from ...concepts.sources.lists import pool
+from ...errors import EraseError
+from ...models.base import Adapter, Conditioning, Model, TextEncoder
+from ...settings import setting
+from ..base import Both
+from .base import Act, Guard, GuardMethod, GuardSettings, inside, plain
+
+LOW, HIGH = 0.2, 0.4  # shares of the way from what must stay to the name itself
+FRAMES = ("", "a photo of ", "a picture of ")  # a word comes last: the tokens before it stay
+KEPT = 16  # words that must not open a gate, at least
+
+
+class WordGate:
+    """What a text encoder knows of a concept: its names' token states, and what is not one.
+
+    ``names`` are states (n, D) of the tokens of each name; ``kept`` are whole prompts (T, D) that
+    name something else.
+    """
+
+    def __init__(self, names: Sequence[Tensor], kept: Sequence[Tensor]) -> None:
+        self.mean = torch.cat(list(kept)).float().mean(0)
+        self.names = [self._unit(name) for name in names]
+        self.kept = max(float(self.score(prompt[None])) for prompt in kept)
+
+    def score(self, context: Tensor) -> Tensor:
+        """How far prompts (B, T, D) hold one of the names, (B,), at most 1."""
+        tokens = self._unit(context).transpose(1, 2)
+        found = [(name.to(tokens) @ tokens).amax(2).mean(1) for name in self.names]
+        return torch.stack(found).amax(0)
+
+    def strength(self, context: Tensor) -> Tensor:
+        """How far the gate opens for prompts (B, T, D): (B,) in [0, 1]."""
+        way = (self.score(context) - self.kept) / max(1 - self.kept, 1e-6)
+        return ramp(way, LOW, HIGH)
+
+    def _unit(self, states: Tensor) -> Tensor:
+        return F.normalize(states.float() - self.mean.to(states.device), dim=-1)
+
+
+def ramp(x: Tensor, low: float, high: float) -> Tensor:
+    """0 up to ``low``, 1 from ``high`` on, straight between."""
+    return ((x - low) / max(high - low, 1e-6)).clamp(0, 1)
+
+
+def kept_words(concept: Concept, erased: Iterable[str]) -> list[str]:
+    """Words that must not open a concept's gate: its own irrelevant ones, and everyday ones where
+    these are few."""
+    own, everyday = concept.irrelevant_words(), [word.name for word in pool(concept.kind)]
+    more = everyday[:: len(everyday) // KEPT] if len(own) < KEPT else []
+    named = set(erased) | set(concept.names())
+    return [word for word in dict.fromkeys([*own, *more]) if word not in named]
+
+
+def word_gate(text: TextEncoder, concepts: ConceptSet) -> list[WordGate]:
+    """A gate a concept, in the space of a text encoder of the core.
+
+    EraseError when the encoder finds none of a concept's names.
+    """
+    return [_gate(text, concept, concepts.names()) for concept in concepts.concepts]
+
+
+def _gate(text: TextEncoder, concept: Concept, erased: Iterable[str]) -> WordGate:
+    placed = [(frame + name, name) for name in concept.names() for frame in FRAMES]
+    kept = [frame + word for word in kept_words(concept, erased) for frame in FRAMES]
+    states = text.encode([prompt for prompt, _ in placed]).context
+    names = []
+    for row, (prompt, name) in zip(states, placed, strict=True):
+        names.append(row[text.token_mask(prompt, name).bool()])
+    return WordGate(names, list(text.encode(kept).context))
+
+
+class Gated:
+    """An adapter at a strength of its own for every row of the batch, ``strength`` (B,)."""
+
+    def __init__(self, eraser: Adapter, strength: Tensor) -> None:
+        self.eraser, self.strength = eraser, strength
+
+    def __call__(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        """``y`` plus the change at module ``name``; rows of strength 0 bit for bit."""
+        changed = self.eraser(name, x, y)
+        if changed is y:
+            return y
+        rows = self.strength.to(y).view(-1, *[1] * (y.ndim - 1))
+        return torch.where(rows == 0, y, torch.lerp(y, changed, rows))
+
+
+def joined(eraser: Adapter | None, more: Adapter) -> Adapter:
+    """Both adapters, where there are two."""
+    return more if eraser is None else Both(eraser, more)
+
+
+@dataclass(frozen=True)
+class WordGateSettings(GuardSettings):
+    """How strongly the eraser acts where the words say so, and when."""
+
+
+def act_on_words(model: Model, guard: Guard) -> Act:
+    """The eraser, as far as a prompt's words hold one of the concepts."""
+    eraser, gates = guard.eraser(model), word_gate(model.text, guard.concepts)
+    settings: WordGateSettings = guard.settings
+    window = settings.levels(model.shift_mu)
+
+    def acted(
+        model: Model,
+        x: Tensor,
+        sigma: Tensor,
+        cond: Conditioning,
+        guidance: float | None,
+        more: Adapter | None,
+    ) -> Tensor:
+        strength = torch.stack([gate.strength(cond.context) for gate in gates]).amax(0)
+        if not strength.any() or not inside(window, sigma):
+            return model.velocity(x, sigma, cond, guidance, more)
+        gated = Gated(eraser, settings.strength * strength)
+        return model.velocity(x, sigma, cond, guidance, joined(more, gated))
+
+    return acted
+
+
+@dataclass(frozen=True)
+class VelocityGateSettings(GuardSettings):
+    """Where the gate looks, and when it opens."""
+
+    look: float = setting(0.1, "share of the steps that are looked at", low=0, high=1, step=0.01)
+    low: float = setting(
+        0.5, "share of the concept's own change at which it begins to open", low=0, high=10,
+        step=0.05,
+    )  # fmt: skip
+    high: float = setting(
+        0.7, "share of the concept's own change at which it is open", low=0, high=10, step=0.05
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low > self.high:
+            raise EraseError("The setting low must not be above high.")
+
+
+class Opening:
+    """What a velocity gate found at the steps that it looked at, for one batch."""
+
+    def __init__(self, settings: VelocityGateSettings) -> None:
+        self.settings = settings
+        self.shares: list[Tensor] = []
+
+    def look(self, base: Tensor, erased: Tensor, ends: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """How far the gate opens, (B,), after one more step: predictions (B, ...) of base and
+        eraser for the prompt, and in ``ends`` for each concept's name."""
+        moved = _distance(base, erased)
+        own = torch.stack([_distance(*pair) for pair in ends])
+        self.shares.append((moved / own.clamp_min(1e-12)).amax(0))
+        return self.strength()
+
+    def strength(self) -> Tensor:
+        """How far it opens by what was seen."""
+        seen = torch.stack(self.shares).mean(0)
+        return ramp(seen, self.settings.low, self.settings.high)
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).flatten(1).float().norm(dim=1)
+
+
+def act_on_velocities(model: Model, guard: Guard) -> Act:
+    """The eraser, as far as it changes the first steps as it changes the concept's own."""
+    eraser, settings = guard.eraser(model), guard.settings
+    names = [model.text.encode([concept.name]) for concept in guard.concepts.concepts]
+    window = settings.levels(model.shift_mu)
+    looked, _ = VelocityGateSettings(start=settings.look).levels(model.shift_mu)
+    last, opening = 0.0, Opening(settings)
+
+    def acted(
+        model: Model,
+        x: Tensor,
+        sigma: Tensor,
+        cond: Conditioning,
+        guidance: float | None,
+        more: Adapter | None,
+    ) -> Tensor:
+        nonlocal last, opening
+        level = float(sigma.max())
+        if level >= last:  # another picture begins
+            opening = Opening(settings)
+        last = level
+        if not inside(window, sigma):
+            return model.velocity(x, sigma, cond, guidance, more)
+        if opening.shares and level < looked:
+            strength = settings.strength * opening.strength()
+            if not strength.any():
+                return model.velocity(x, sigma, cond, guidance, more)
+            gated = joined(more, Gated(eraser, strength))
+            return model.velocity(x, sigma, cond, guidance, gated)
+        base = model.velocity(x, sigma, cond, guidance, more)
+        erased = model.velocity(x, sigma, cond, guidance, joined(more, eraser))
+        ends = []
+        for name in names:
+            own = name.select([0] * len(x)).to(x.device)
+            pair = (plain(model).velocity(x, sigma, own, guidance, e) for e in (None, eraser))
+            ends.append((next(pair), next(pair)))
+        return mixed(base, erased, settings.strength * opening.look(base, erased, ends))
+
+    return acted
+
+
+def mixed(base: Tensor, erased: Tensor, strength: Tensor) -> Tensor:
+    """``base + strength (erased - base)`` (B, ...); rows of strength 0 bit for bit."""
+    rows = strength.to(base).view(-1, *[1] * (base.ndim - 1))
+    return torch.where(rows == 0, base, torch.lerp(base, erased, rows))
+
+
+GUARDS = (
+    GuardMethod(
+        "word-gate", "Word gate", "after SPM, arXiv 2312.16145", WordGateSettings, act_on_words,
+        eraser=True,
+    ),
+    GuardMethod(
+        "velocity-gate", "Velocity gate", "after UnGuide, arXiv 2508.05755", VelocityGateSettings,
+        act_on_velocities, eraser=True,
+    ),
+)  # fmt: skip

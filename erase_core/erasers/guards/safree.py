@@ -1,0 +1,175 @@
+"""SAFREE (Yoon et al. 2025, arXiv 2410.12761): the prompt's states kept off a concept, no training.
+
+With the states of the concept's names, centred on what ordinary prompts have in common, spanning a
+subspace with orthonormal basis C, a token t of a prompt is *near* when
+
+    |C^T t|^2 / |t|^2 > limit
+
+for a limit a share MARGIN of the way from the nearest token of prompts that must stay to 1. Near
+tokens leave the subspace and come back into the span I of the prompt's other tokens,
+
+    t' = P_I (I - C C^T) t,
+
+and the pooled vector leaves the subspace of the names' pooled vectors. The changed prompt holds for
+a share of the steps by how far the mean state moves, ``reach sigmoid(1 - cos(mean t, mean t'))``.
+
+The paper finds near tokens by encoding the prompt again without each, and comparing distances of
+means; among 256 padding tokens one token more or less does not show, so each speaks for itself
+here. The paper's last part, which damps features of U-Nets in Fourier space, has no place here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...concepts.sets import Concept, ConceptSet
+from ...models.base import Adapter, Conditioning, Model, TextEncoder
+from ...settings import setting
+from .base import Act, Guard, GuardMethod, GuardSettings, inside
+from .gate import FRAMES, kept_words
+
+MARGIN = 0.3
+SMALL = 0.1  # singular values below this share of the largest are noise of the wordings
+
+
+class Cleaned(NamedTuple):
+    """A prompt off the concepts: ``context`` (B, T, D), ``pooled`` (B, P) or None, which tokens
+    changed, ``near`` (B, T), and for which ``share`` (B,) of the steps that holds, 0 for none."""
+
+    context: Tensor
+    pooled: Tensor | None
+    near: Tensor
+    share: Tensor
+
+
+class Space:
+    """Where a concept lies among text states, and among pooled vectors where there are any.
+
+    ``names`` are states (n, D) of the tokens of each name and ``kept`` whole prompts (T, D) that
+    name something else; ``pooled`` and ``pooled_kept`` are (N, P) and (M, P).
+    """
+
+    def __init__(
+        self,
+        names: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        pooled: Tensor | None = None,
+        pooled_kept: Tensor | None = None,
+    ) -> None:
+        ordinary = torch.cat(list(kept)).float()
+        self.mean = ordinary.mean(0)
+        self.basis = basis(torch.cat(list(names)).float() - self.mean)
+        nearest = float(self.share(ordinary[None]).max())
+        self.limit = nearest + MARGIN * (1 - nearest)
+        self.pooled: tuple[Tensor, Tensor] | None = None
+        if pooled is not None and pooled_kept is not None:
+            middle = pooled_kept.float().mean(0)
+            self.pooled = middle, basis(pooled.float() - middle)
+
+    def share(self, context: Tensor) -> Tensor:
+        """How much of every token (B, T, D) lies in the concept's subspace, (B, T) in [0, 1]."""
+        tokens = F.normalize(context.float() - self.mean.to(context.device), dim=-1)
+        return (tokens @ self.basis.to(tokens)).square().sum(-1)
+
+    def clean(self, context: Tensor, pooled: Tensor | None, settings: SafreeSettings) -> Cleaned:
+        """A prompt off the concept; rows without near tokens come back bit for bit."""
+        near = self.share(context) > self.limit
+        rows = [self._row(*row, settings.strength) for row in zip(context, near, strict=True)]
+        cleaned, any_near = torch.stack(rows), near.any(1)
+        if pooled is not None and self.pooled is not None:
+            off = pooled - settings.strength * _inside(pooled, *self.pooled)
+            pooled = torch.where(any_near[:, None], off, pooled)
+        means = (context.float().mean(1), cleaned.float().mean(1))
+        moved = 1 - F.cosine_similarity(*means, dim=-1)
+        share = (settings.reach * torch.sigmoid(moved)).clamp(max=1)
+        return Cleaned(cleaned, pooled, near, torch.where(any_near, share, 0.0))
+
+    def _row(self, tokens: Tensor, near: Tensor, strength: float) -> Tensor:
+        """One prompt's tokens (T, D), the near ones moved."""
+        if not near.any():
+            return tokens
+        mean = self.mean.to(tokens.device)
+        plain = tokens.float() - mean
+        off = plain - plain @ self.basis.to(plain) @ self.basis.to(plain).T
+        others = basis(off[~near]) if not near.all() else off.new_zeros(len(mean), 0)
+        back = off @ others @ others.T
+        moved = torch.lerp(tokens.float(), back + mean, strength).to(tokens.dtype)
+        return torch.where(near[:, None], moved, tokens)
+
+
+def basis(vectors: Tensor) -> Tensor:
+    """An orthonormal basis (D, r) of what vectors (N, D) span, small directions left out."""
+    _, sizes, rows = torch.linalg.svd(vectors, full_matrices=False)
+    return rows[sizes > SMALL * sizes.max().clamp_min(1e-12)].T
+
+
+def _inside(vectors: Tensor, mean: Tensor, space: Tensor) -> Tensor:
+    """The part of centred vectors (B, P) that lies in a subspace."""
+    plain = vectors.float() - mean.to(vectors.device)
+    return (plain @ space.to(plain) @ space.to(plain).T).to(vectors.dtype)
+
+
+@dataclass(frozen=True)
+class SafreeSettings(GuardSettings):
+    """How far the prompt is moved, and for how long."""
+
+    reach: float = setting(
+        2.0, "share of the steps that a prompt moved far is changed for; 2: all", low=0, high=10,
+        step=0.1,
+    )  # fmt: skip
+
+
+def spaces(text: TextEncoder, concepts: ConceptSet) -> list[Space]:
+    """A subspace a concept, in a text encoder of the core."""
+    return [_space(text, concept, concepts.names()) for concept in concepts.concepts]
+
+
+def _space(text: TextEncoder, concept: Concept, erased: tuple[str, ...]) -> Space:
+    placed = [(frame + name, name) for name in concept.names() for frame in FRAMES]
+    kept = text.encode([frame + word for word in kept_words(concept, erased) for frame in FRAMES])
+    named = text.encode([prompt for prompt, _ in placed])
+    names = [
+        row[text.token_mask(prompt, name).bool()]
+        for row, (prompt, name) in zip(named.context, placed, strict=True)
+    ]
+    return Space(names, list(kept.context), named.pooled, kept.pooled)
+
+
+def act(model: Model, guard: Guard) -> Act:
+    """Prompts off the concepts, one after another, for the first share of the steps."""
+    known, settings = spaces(model.text, guard.concepts), guard.settings
+    window = settings.levels(model.shift_mu)
+
+    def acted(
+        model: Model,
+        x: Tensor,
+        sigma: Tensor,
+        cond: Conditioning,
+        guidance: float | None,
+        eraser: Adapter | None,
+    ) -> Tensor:
+        if inside(window, sigma):
+            for space in known:
+                cleaned = space.clean(cond.context, cond.pooled, settings)
+                ends = [SafreeSettings(end=float(s)).levels(model.shift_mu) for s in cleaned.share]
+                held = [inside((2.0, low), sigma) for _, low in ends]
+                rows = torch.tensor(held, device=x.device) & cleaned.near.any(1)
+                pooled = cond.pooled
+                if pooled is not None and cleaned.pooled is not None:
+                    pooled = torch.where(rows[:, None], cleaned.pooled, pooled)
+                context = torch.where(rows[:, None, None], cleaned.context, cond.context)
+                cond = Conditioning(context, pooled)
+        return model.velocity(x, sigma, cond, guidance, eraser)
+
+    return acted
+
+
+GUARDS = (
+    GuardMethod("safree", "SAFREE", "Yoon et al. 2025, arXiv 2410.12761", SafreeSettings, act),
+)

@@ -1,0 +1,128 @@
+"""What each method of guarding does in the host; each is a :class:`~.guarding.Acting`."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ..erase_core.concepts.sets import ConceptSet
+from ..erase_core.erasers.guards.dve import DveSettings, take_out
+from ..erase_core.erasers.guards.gate import (
+    Opening,
+    VelocityGateSettings,
+    WordGateSettings,
+    mixed,
+)
+from . import guarding
+from .forward_side import ForwardSide
+from .guarding import Conds, Step, Strengths, window
+from .words import word_gates
+
+
+class Dve:
+    """The concept's direction out of every step's prediction."""
+
+    def __init__(self, clip: Any, concepts: ConceptSet, settings: DveSettings) -> None:
+        self.settings = settings
+        self.names = [concept.name for concept in concepts.concepts]
+        texts = dict.fromkeys((*self.names, settings.anchor))
+        self._conds = {text: guarding.prompt(clip, text) for text in texts}
+
+    def prompts(self) -> dict[str, Any]:
+        return self._conds
+
+    def begin(self, conds: Conds, model: Any) -> None:
+        """Nothing: every step speaks for itself."""
+
+    def act(self, step: Step) -> tuple[Tensor, Strengths]:
+        ours, names = step.again(), list(self._conds)
+        found = dict(zip(names, step.predict(names), strict=True))
+        parts = {}
+        for name in self.names:
+            ends = found[name], found[self.settings.anchor]
+            ours, part = take_out(ours, *ends, self.settings.strength, self.settings.threshold)
+            parts[name] = part.tolist()
+        return ours, parts
+
+
+class ByWords:
+    """An eraser as far as a prompt's words hold one of the concepts."""
+
+    def __init__(
+        self, clip: Any, concepts: ConceptSet, settings: WordGateSettings, eraser: ForwardSide
+    ) -> None:
+        self.settings, self.eraser = settings, eraser
+        self.gates = word_gates(clip, concepts)
+        self._open: dict[str, Tensor] = {}
+        self._model: Any = None
+
+    def prompts(self) -> dict[str, Any]:
+        return {}
+
+    def begin(self, conds: Conds, model: Any) -> None:
+        """Read the prompts: of several that hold at once, the one that opens the gate most."""
+        states = [c["cross_attn"] for c in conds["positive"] if c.get("cross_attn") is not None]
+        self._open = {
+            name: _most([gate.strength(each.float().cpu()) for each in states])
+            for name, gate in self.gates.items()
+        }
+        self._model = model.model
+
+    def act(self, step: Step) -> tuple[Tensor, Strengths]:
+        found = {name: fitted(share, step.x) for name, share in self._open.items()}
+        strength = self.settings.strength * torch.stack(list(found.values())).amax(0)
+        with self.eraser.applied(self._model, strength) if strength.any() else nullcontext():
+            return step.again(), {name: share.tolist() for name, share in found.items()}
+
+
+class ByVelocities:
+    """An eraser as far as it changes the first steps as it changes the concept's own."""
+
+    def __init__(
+        self, clip: Any, concepts: ConceptSet, settings: VelocityGateSettings, eraser: ForwardSide
+    ) -> None:
+        self.settings, self.eraser = settings, eraser
+        self._conds = {c.name: guarding.prompt(clip, c.name) for c in concepts.concepts}
+        self._model: Any = None
+        self._opening = Opening(settings)
+        self._looked = 0.0
+
+    def prompts(self) -> dict[str, Any]:
+        return self._conds
+
+    def begin(self, conds: Conds, model: Any) -> None:
+        """Nothing is known of these pictures yet."""
+        self._model, self._opening = model.model, Opening(self.settings)
+        seen = VelocityGateSettings(start=self.settings.look)
+        self._looked, _ = window(seen, model.get_model_object("model_sampling"))
+
+    def act(self, step: Step) -> tuple[Tensor, Strengths]:
+        if self._opening.shares and float(step.sigma.max()) < self._looked:
+            strength = self.settings.strength * self._opening.strength()
+            with self.eraser.applied(self._model, strength) if strength.any() else nullcontext():
+                return step.again(), self._told()
+        names, all_of_it = list(self._conds), torch.ones(len(step.x))
+        base, ends = step.again(), step.predict(names)
+        with self.eraser.applied(self._model, all_of_it):
+            erased, erased_ends = step.again(), step.predict(names)
+        pairs = list(zip(ends, erased_ends, strict=True))
+        strength = self.settings.strength * self._opening.look(base, erased, pairs)
+        return mixed(base, erased, strength), self._told()
+
+    def _told(self) -> Strengths:
+        return {" or ".join(self._conds): self._opening.strength().tolist()}
+
+
+def fitted(rows: Tensor, x: Tensor) -> Tensor:
+    """One number a prompt (P,) as one a picture (B,), repeated as the host repeats prompts."""
+    return comfy.utils.repeat_to_batch_size(rows, len(x))
+
+
+def _most(rows: list[Tensor]) -> Tensor:
+    """The largest of several prompts' numbers, picture by picture."""
+    count = max(len(each) for each in rows)
+    return torch.stack([comfy.utils.repeat_to_batch_size(each, count) for each in rows]).amax(0)

@@ -1,0 +1,61 @@
+"""What the host tells of a MODEL, and what a family's file here adds to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ...erase_core.models.base import TextEncoder
+from ...erase_core.models.family import Family
+
+BASE = "eraseanything_base"  # a MODEL's attachment: its file
+
+
+@dataclass(frozen=True)
+class Host:
+    """A family in the host.
+
+    Attributes
+    ----------
+    family
+        The family of the core.
+    owns
+        Whether a MODEL is of it.
+    sizes
+        The sizes of such a MODEL; EraseError unless it turns a prompt into a picture.
+    tree
+        A tree that computes with the MODEL's own layers and can be trained through.
+    text
+        A CLIP as the core's encoder for these sizes; EraseError when it is of another kind.
+    shift
+        The shift of the MODEL's noise schedule, None for none.
+    """
+
+    family: Family
+    owns: Callable[[Any], bool]
+    sizes: Callable[[Any], Any]
+    tree: Callable[[Any, Any], nn.Module]
+    text: Callable[[Any, Any], TextEncoder]
+    shift: Callable[[Any], float | None]
+
+    @property
+    def name(self) -> str:
+        """The family's."""
+        return self.family.name
+
+
+def base_file(model: Any) -> Path | None:
+    """The file that a MODEL was loaded from: as Load Flux says, else as far as the host does."""
+    loader = getattr(model, "cached_patcher_init", None)
+    path = model.get_attachment(BASE) or (loader[1][0] if loader and loader[1] else None)
+    return Path(path) if isinstance(path, str) and Path(path).is_file() else None
+
+
+def base_name(model: Any) -> str:
+    """The stem of the MODEL's file, "flux" if it is unknown."""
+    path = base_file(model)
+    return "flux" if path is None else path.stem

@@ -1,0 +1,309 @@
+"""Guards: what they take out, when, and what a file of theirs holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import CONCEPTS, make_model, same
+from torch import Tensor
+
+from erase_core.concepts.sets import Concept, ConceptSet
+from erase_core.erasers.guards.base import Guard, find_guard, guards
+from erase_core.erasers.guards.dve import DveSettings, lean, take_out
+from erase_core.erasers.guards.gate import (
+    Gated,
+    Opening,
+    VelocityGateSettings,
+    WordGateSettings,
+    word_gate,
+)
+from erase_core.erasers.guards.safree import MARGIN, SafreeSettings, Space, spaces
+from erase_core.erasers.lora import EraserLora
+from erase_core.errors import EraseError
+from erase_core.evaluate.judges.recogniser import RecogniserJudge
+from erase_core.miniatures import miniflux
+from erase_core.models.base import Conditioning
+from erase_core.models.flux1 import FAMILY
+from erase_core.models.sampling import sigmas
+
+PROMPTS = ["a tiger in the snow", "a rose and a house"]
+NOISE = FAMILY.latents.noise([1, 2], 32, 48)
+
+
+def guard(**settings: object) -> Guard:
+    return Guard(find_guard("dve"), CONCEPTS, DveSettings.from_dict({"anchor": "lion", **settings}))
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_what_is_taken_out_is_the_part_along_the_concept_measured_from_the_anchor() -> None:
+    concept, anchor = normal(0, 3, 4, 2, 2), normal(1, 3, 4, 2, 2)
+    across = normal(2, 3, 4, 2, 2)
+    across -= lean(across + anchor, concept, anchor).view(-1, 1, 1, 1) * (concept - anchor)
+    wanted = torch.tensor([0.8, -0.5, 0.2])
+    ours = anchor + across + wanted.view(-1, 1, 1, 1) * (concept - anchor)
+    torch.testing.assert_close(lean(ours, concept, anchor), wanted)
+    left, part = take_out(ours, concept, anchor, 1.0, threshold=0.25)
+    torch.testing.assert_close(part, torch.tensor([0.8, 0.0, 0.0]))
+    torch.testing.assert_close(left[0], (anchor + across)[0])
+    assert torch.equal(left[1:], ours[1:])
+
+
+def test_velocities_and_noise_free_predictions_lean_alike() -> None:
+    x, sigma = normal(3, 2, 4, 2, 2), 0.7
+    v, concept, anchor = normal(4, 2, 4, 2, 2), normal(5, 2, 4, 2, 2), normal(6, 2, 4, 2, 2)
+    clean = [x - sigma * each for each in (v, concept, anchor)]
+    torch.testing.assert_close(lean(v, concept, anchor), lean(*clean))
+    left, _ = take_out(v, concept, anchor, 0.6)
+    torch.testing.assert_close(x - sigma * left, take_out(*clean, 0.6)[0])
+
+
+def test_equal_ends_take_nothing() -> None:
+    v, same = normal(0, 2, 4), normal(1, 2, 4)
+    assert torch.equal(take_out(v, same, same, 1.0)[0], v)
+
+
+def test_orthogonal_directions_commute() -> None:
+    v, anchor = normal(0, 2, 4, 2, 2), torch.zeros(2, 4, 2, 2)
+    first, second = torch.zeros_like(anchor), torch.zeros_like(anchor)
+    first[:, :2], second[:, 2:] = normal(1, 2, 2, 2, 2), normal(2, 2, 2, 2, 2)
+    one = take_out(take_out(v, first, anchor, 1.0)[0], second, anchor, 1.0)[0]
+    other = take_out(take_out(v, second, anchor, 1.0)[0], first, anchor, 1.0)[0]
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+def test_strength_0_is_the_same_model() -> None:
+    model = make_model()
+    assert guard(strength=0.0).wrap(model) is model
+
+
+@pytest.mark.parametrize(("start", "end", "guarded"), [(0, 1, 4), (0, 0.5, 3), (0.6, 1, 1)])
+def test_a_guarded_picture_is_the_formula_step_by_step(
+    start: float, end: float, guarded: int
+) -> None:
+    model, steps = make_model(), 4
+    drawn = guard(strength=0.7, start=start, end=end).wrap(model)
+    cond = model.text.encode(PROMPTS)
+    concept, anchor = (model.text.encode([word] * 2) for word in ("tiger", "lion"))
+    levels, x, acted = sigmas(steps, model.shift_mu), NOISE.clone(), 0
+    for index, (sigma, after) in enumerate(zip(levels, levels[1:], strict=False)):
+        with torch.no_grad():
+            v, v_c, v_a = (model.velocity(x, sigma, c, 3.5) for c in (cond, concept, anchor))
+        if start <= index / steps <= end:
+            acted += 1
+            for row in range(2):
+                d = v_c[row] - v_a[row]
+                share = ((v[row] - v_a[row]) * d).sum() / (d * d).sum()
+                v[row] -= 0.7 * share.clamp_min(0) * d
+        x = x + (after - sigma) * v
+    assert acted == guarded
+    torch.testing.assert_close(drawn.sample(cond, NOISE, steps=steps), x)
+    assert not torch.allclose(model.sample(cond, NOISE, steps=steps), x, atol=1e-3)
+
+
+def test_a_batch_is_its_rows() -> None:
+    model = guard().wrap(make_model())
+    cond = model.text.encode(PROMPTS)
+    together = model.sample(cond, NOISE, steps=3)
+    apart = [model.sample(cond.select([i]), NOISE[i : i + 1], steps=3) for i in range(2)]
+    torch.testing.assert_close(together, torch.cat(apart), rtol=1e-4, atol=1e-5)
+
+
+def test_guards_act_from_first_to_last() -> None:
+    model = make_model()
+    cond = model.text.encode(PROMPTS)
+    x, sigma = NOISE, torch.tensor(0.8)
+    rose = replace(guard(), concepts=ConceptSet((Concept("rose"),)))
+    with torch.no_grad():
+        once = guard().wrap(model).velocity(x, sigma, cond, 3.5)
+        concept, anchor = (model.velocity(x, sigma, model.text.encode([w] * 2), 3.5)
+                           for w in ("rose", "lion"))  # fmt: skip
+        wanted, _ = take_out(once, concept, anchor, 1.0)
+        both = rose.wrap(guard().wrap(model)).velocity(x, sigma, cond, 3.5)
+    torch.testing.assert_close(both, wanted)
+
+
+@pytest.mark.parametrize("name", guards())
+def test_a_file_holds_all_of_a_guard(name: str, tmp_path: Path) -> None:
+    method = find_guard(name)
+    tensors = LORA.tensors() if method.eraser else {}
+    made = Guard(method, CONCEPTS, method.settings(strength=0.5, end=0.4), tensors)
+    made.save(tmp_path / "guard.json")
+    assert Guard.load(tmp_path / "guard.json") == made
+    value = json.loads((tmp_path / "guard.json").read_text())
+    assert value["version"] == 1 and value["guard"] == name
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"version": 2}, "no guard of version 1"),
+        ({"guard": "wall"}, "There is no guard wall; choose from"),
+        ({"settings": {"strenght": 1}}, "did you mean strength?"),
+        ({"settings": {"strength": -1}}, "from 0"),
+        ({"settings": []}, "must be an object"),
+        ({"concepts": {"version": 1, "concepts": []}}, "name at least one"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_a_sentence(
+    change: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "guard.json"
+    path.write_text(json.dumps(guard().to_json() | change))
+    with pytest.raises(EraseError, match=words) as error:
+        Guard.load(path)
+    assert str(path) in str(error.value)
+
+
+LORA = EraserLora.create(make_model().slots(("text.q", "text.k")), rank=2, seed=1)
+for _parameter in LORA.parameters():
+    _parameter.data = normal(5, *_parameter.shape)
+
+
+def gated(name: str, **settings: object) -> Guard:
+    method = find_guard(name)
+    return Guard(method, CONCEPTS, method.settings.from_dict(settings), LORA.tensors())
+
+
+def test_a_gate_without_an_eraser_is_refused() -> None:
+    with pytest.raises(EraseError, match="name the eraser's file"):
+        Guard(find_guard("word-gate"), CONCEPTS, WordGateSettings())
+
+
+def test_a_gates_file_has_its_eraser_beside_it(tmp_path: Path) -> None:
+    gated("word-gate").save(tmp_path / "gate.json")
+    tensors = Guard.load(tmp_path / "gate.json").tensors
+    assert same(dict(tensors), LORA.tensors())
+    (tmp_path / "gate.safetensors").unlink()
+    with pytest.raises(EraseError, match="name the eraser's file"):
+        Guard.load(tmp_path / "gate.json")
+
+
+def test_the_word_gate_erases_where_the_concept_is_named_and_nowhere_else() -> None:
+    model = make_model()
+    cond = model.text.encode(["a tiger in the snow", "a rose and a house", "a lion"])
+    x, sigma = NOISE[[0, 1, 0]], torch.tensor(0.8)
+    with torch.no_grad():
+        base, erased = (model.velocity(x, sigma, cond, 3.5, e) for e in (None, LORA))
+        found = gated("word-gate").wrap(model).velocity(x, sigma, cond, 3.5)
+        half = gated("word-gate", strength=0.5).wrap(model).velocity(x, sigma, cond, 3.5)
+        weaker = model.velocity(x, sigma, cond, 3.5, LORA.scaled(0.5))
+    assert (base - erased)[0].abs().max() > 1e-3
+    torch.testing.assert_close(found[0], erased[0])
+    torch.testing.assert_close(half[0], weaker[0], rtol=1e-4, atol=1e-5)
+    assert torch.equal(found[1:], base[1:])
+
+
+def test_one_strength_a_row() -> None:
+    model = make_model()
+    cond, x = model.text.encode(PROMPTS), NOISE
+    strength = torch.tensor([0.25, 1.0])
+    with torch.no_grad():
+        found = model.velocity(x, torch.tensor(0.8), cond, 3.5, Gated(LORA, strength))
+        for row, share in enumerate(strength.tolist()):
+            own = cond.select([row])
+            alone = model.velocity(
+                x[row : row + 1], torch.tensor(0.8), own, 3.5, LORA.scaled(share)
+            )
+            torch.testing.assert_close(found[row], alone[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_velocity_gate_opens_by_the_share_of_the_concepts_own_change() -> None:
+    settings = VelocityGateSettings(low=0.5, high=1.0)
+    base, erased = torch.zeros(3, 4), torch.tensor([[2.0] * 4, [3.0] * 4, [8.0] * 4])
+    ends = [(torch.zeros(3, 4), torch.full((3, 4), 4.0))]
+    opening = Opening(settings)
+    torch.testing.assert_close(opening.look(base, erased, ends), torch.tensor([0.0, 0.5, 1.0]))
+    opening.look(base, base, ends)  # the mean of two looks
+    torch.testing.assert_close(opening.strength(), torch.tensor([0.0, 0.0, 1.0]))
+
+
+def test_a_velocity_gate_decides_in_the_first_steps_and_holds_to_it() -> None:
+    model = make_model()
+    cond = model.text.encode(["tiger", "a rose and a house"])
+    open_, shut = (
+        gated("velocity-gate", low=0.0, high=0.0, look=0.3),
+        gated("velocity-gate", low=9, high=9),
+    )
+    erased = model.sample(cond, NOISE, LORA, steps=4)
+    drawn = open_.wrap(model)
+    for _ in range(2):  # a second picture begins anew
+        torch.testing.assert_close(drawn.sample(cond, NOISE, steps=4), erased, rtol=1e-4, atol=1e-5)
+    assert torch.equal(
+        shut.wrap(model).sample(cond, NOISE, steps=4), model.sample(cond, NOISE, steps=4)
+    )
+
+
+@pytest.mark.parametrize("name", ["tiger", "red"])
+def test_miniflux_encoder_tells_a_concept_from_its_kin(name: str) -> None:
+    text, judge = miniflux.load_text(), RecogniserJudge()
+    concept = judge.concept(name)
+    (gate,) = word_gate(text, ConceptSet((concept,)))
+    exam = judge.exam(ConceptSet((concept,)), 12)
+    for role, asked in exam.roles.items():
+        strength = gate.strength(text.encode([question.prompt for question in asked]).context)
+        if role in ("erased", "seen", "companion"):
+            assert strength.min() == 1, role
+        elif role in ("near", "other"):
+            assert strength.max() == 0, role
+
+
+def hat(vectors: Tensor) -> Tensor:
+    """The projector onto what the rows of vectors (N, D) span, as the paper writes it."""
+    return vectors.T @ torch.linalg.inv(vectors @ vectors.T) @ vectors
+
+
+def test_near_tokens_leave_the_concepts_subspace_and_stay_in_the_prompts_own() -> None:
+    names, kept = [normal(0, 1, 16), normal(1, 2, 16)], [normal(2, 5, 16), normal(3, 4, 16)]
+    pooled, pooled_kept = normal(4, 2, 8), normal(5, 3, 8)
+    space = Space(names, kept, pooled, pooled_kept)
+    mean = torch.cat(kept).mean(0)
+    concept = hat(torch.cat(names) - mean)
+    context = normal(6, 2, 6, 16)
+    context[0, 2] = names[0][0] + 0.2 * normal(7, 16)
+    shares = ((context - mean) @ concept).norm(dim=-1) / (context - mean).norm(dim=-1)
+    torch.testing.assert_close(space.share(context), shares**2)
+    ordinary = ((torch.cat(kept) - mean) @ concept).norm(dim=1) / (torch.cat(kept) - mean).norm(
+        dim=1
+    )
+    nearest = float((ordinary**2).max())
+    assert space.limit == pytest.approx(nearest + MARGIN * (1 - nearest), abs=1e-5)
+    both = normal(8, 2, 8)
+    found = space.clean(context, both, SafreeSettings())
+    assert found.near.nonzero().tolist() == [[0, 2]]
+    off = (context[0] - mean) @ (torch.eye(16) - concept)
+    own = hat(off[[0, 1, 3, 4, 5]])
+    torch.testing.assert_close(found.context[0, 2], off[2] @ own + mean, rtol=1e-4, atol=1e-4)
+    assert found.pooled is not None
+    middle = pooled_kept.mean(0)
+    left = both[0] - (both[0] - middle) @ hat(pooled - middle)
+    torch.testing.assert_close(found.pooled[0], left, rtol=1e-4, atol=1e-4)
+    assert torch.equal(found.context[1], context[1]) and torch.equal(found.pooled[1], both[1])
+    assert torch.equal(found.context[0, 3:], context[0, 3:])
+    moved = torch.cosine_similarity(context[0].mean(0), found.context[0].mean(0), dim=0)
+    torch.testing.assert_close(found.share[0], (2 * torch.sigmoid(1 - moved)).clamp(max=1))
+    assert found.share[1] == 0
+
+
+def test_safree_moves_a_prompt_for_its_share_of_the_steps() -> None:
+    model, method = make_model(), find_guard("safree")
+    cond = model.text.encode(PROMPTS)
+    settings = SafreeSettings(reach=0.6)  # so that some of four steps are left
+    (space,) = spaces(model.text, CONCEPTS)
+    found = space.clean(cond.context, cond.pooled, settings)
+    assert found.pooled is not None and found.share[1] == 0
+    drawn = Guard(method, CONCEPTS, settings).wrap(model).sample(cond, NOISE, steps=4)
+    clean, levels, x = Conditioning(found.context, found.pooled), sigmas(4, model.shift_mu), NOISE
+    for index, (sigma, after) in enumerate(zip(levels, levels[1:], strict=False)):
+        with torch.no_grad():
+            v = model.velocity(x, sigma, clean if index / 4 <= found.share[0] else cond, 3.5)
+        x = x + (after - sigma) * v
+    torch.testing.assert_close(drawn, x)
+    plain = model.sample(cond, NOISE, steps=4)
+    assert torch.equal(drawn[1], plain[1]) and not torch.equal(drawn[0], plain[0])
