@@ -135,9 +135,8 @@ def erase(
         kept = place(run)
         on_ready(Ready(run, estimate(run, kept.weights), kept.how))
 
-    task = Task(
-        model, concepts, order.seed, on_step, ready, on_encode, order.pictures, order.folders
-    )
+    given = (order.pictures, order.folders)
+    task = Task(model, concepts, order.seed, on_step, ready, on_encode, *given)
     try:
         result = method.erase(task, order.preset, changes)
     except BrokenError as broken:

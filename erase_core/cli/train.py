@@ -179,7 +179,7 @@ def _order(args: argparse.Namespace, model: Model, method: Method, folder: Path)
         changes,
         seed,
         pictures,
-        Folders(folder, replaces=args.overwrite and not args.checkpoints, states=cache_folder()),
+        Folders(folder, args.overwrite and not args.checkpoints, states=cache_folder()),
     )
 
 

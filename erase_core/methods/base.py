@@ -57,7 +57,7 @@ class Task:
     pictures
         Stand for what must stay, where a method takes any.
     folders
-        Where a run's checkpoints go and come from, and where encoded prompts are kept.
+        Where a run's checkpoints go, and come from; where encoded prompts are kept.
     """
 
     model: Model

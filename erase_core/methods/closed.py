@@ -139,9 +139,11 @@ def read(task: Task, settings: ClosedSettings, roles: Sequence[str] = ROLES) -> 
     kept = kept_prompts(task, settings.kept, generator)
     states = encode(task, [*_texts(prompts), *kept, ""])
     found = {}
-    for role in (role for role in roles if role in task.model.family.roles):
-        reader = _tokens if role == "text_in" else _pooled
-        found[task.model.modules([role])[0]] = reader(task, prompts, kept, states)
+    for role in roles:
+        if role == "text_in":
+            found[first(task.model, role)] = _tokens(task, prompts, kept, states)
+        elif role in task.model.family.roles:
+            found[first(task.model, role)] = _pooled(task, prompts, kept, states)
     return found
 
 
@@ -184,6 +186,11 @@ def _texts(prompts: Sequence[ErasePrompt]) -> list[str]:
     return [text for prompt in prompts for text in (prompt.sentence.text, prompt.null)]
 
 
+def first(model: Model, role: str) -> str:
+    """The Linear of a role that reads first."""
+    return model.modules([role])[0]
+
+
 def _tokens(
     task: Task, prompts: Sequence[ErasePrompt], kept: Sequence[str], states: Mapping[str, State]
 ) -> Inputs:
@@ -206,19 +213,11 @@ def _tokens(
 def _pooled(
     task: Task, prompts: Sequence[ErasePrompt], kept: Sequence[str], states: Mapping[str, State]
 ) -> Inputs:
-    """Pooled vectors: a sentence's goes to that of the same with the anchor."""
-
-    def pooled(texts: Iterable[str]) -> Tensor:
-        found = [states[text].pooled for text in texts]
-        return torch.stack([vector for vector in found if vector is not None])
-
-    return Inputs(
-        pooled(prompt.sentence.text for prompt in prompts),
-        pooled(prompt.null for prompt in prompts),
-        pooled(kept),
-        pooled([""]),
-        torch.tensor([prompt.concept for prompt in prompts]),
-    )
+    """CLIP's pooled vectors: a sentence's goes to that of the same with the anchor."""
+    texts = ([p.sentence.text for p in prompts], [p.null for p in prompts], kept, [""])
+    pooled = [[states[text].pooled for text in part] for part in texts]
+    old, new, stay, empty = (torch.stack([v for v in part if v is not None]) for part in pooled)
+    return Inputs(old, new, stay, empty, torch.tensor([prompt.concept for prompt in prompts]))
 
 
 def _rows(task: Task, states: Mapping[str, State], placed: Placed) -> Tensor:

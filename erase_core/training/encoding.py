@@ -37,7 +37,7 @@ def cache_folder() -> Path:
 class State(NamedTuple):
     """What the encoders say of a prompt, float32 in main memory: ``tokens`` (n, D), those of its
     own words, its end and one of padding (all rows of the empty prompt), and ``pooled`` (P,), None
-    where the family has none."""
+    where the family reads none."""
 
     tokens: Tensor
     pooled: Tensor | None
@@ -120,8 +120,7 @@ class Encoder:
         path = self._path(text)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            told = state._asdict().items()
-            save_tensors(path, {name: tensor for name, tensor in told if tensor is not None})
+            save_tensors(path, {n: t for n, t in state._asdict().items() if t is not None})
 
     def _path(self, text: str) -> Path | None:
         if self.folder is None:
@@ -133,8 +132,9 @@ def _fingerprint(text: TextEncoder) -> str:
     """A name of the encoders: a hash of what they make of PROBE, and of its length."""
     cond = text.encode([PROBE]).to("cpu")
     digest = hashlib.sha256(f"{text.length}".encode())
-    for tensor in (cond.context, *(() if cond.pooled is None else (cond.pooled,))):
-        digest.update(tensor.float().contiguous().numpy().tobytes())
+    for tensor in (cond.context, cond.pooled):
+        if tensor is not None:
+            digest.update(tensor.float().contiguous().numpy().tobytes())
     return digest.hexdigest()[:32]
 
 

@@ -198,7 +198,7 @@ def test_pisces_finds_what_tells_a_concept_from_its_anchor() -> None:
     for word in ("tiger", "dog"):
         recorder = loop.Recorder([module], edit)
         cond = WordText().encode([f"a photo of a {word}"])
-        x = task.model.noise([0], (32, 48))
+        x = task.model.noise([0])
         with torch.no_grad():
             task.model.velocity(x, torch.tensor(1.0), cond, 3.5, recorder)
         found.append(recorder.outputs[module][0, 4])
@@ -215,7 +215,7 @@ def test_no_pass_through_the_transformer_is_needed(
 ) -> None:
     task = make_task(TIGER, RED, HUG)
     tree = task.model.tree
-    edited = [task.model.modules([role])[0] for role in closed.ROLES]
+    edited = [closed.first(task.model, role) for role in closed.ROLES]
     for module in list(tree.modules()):
         for name_, parameter in list(module.named_parameters(recurse=False)):
             if not any(parameter is p for m in edited for p in tree.get_submodule(m).parameters()):

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from erase_core.concepts.sets import Bands, Concept, ConceptSet
 from erase_core.concepts.spans import word_spans
 from erase_core.machine import peak_memory
-from erase_core.methods.base import Task, find_method, methods
+from erase_core.methods.base import Folders, Task, find_method, methods
 from erase_core.methods.closed import ClosedSettings, read, spared
 from erase_core.models.base import Conditioning, Model
 from erase_core.models.flux1 import FAMILY
@@ -82,7 +82,7 @@ def make_task(count: int, states: Path) -> Task:
     kept = Bands(mid=tuple(f"kept {_word(1000 + n)}" for n in range(KEPT)))
     named = [f"thing {_word(n)}" for n in range(count)]
     concepts = ConceptSet(tuple(Concept(name, irrelevant=kept) for name in named))
-    return Task(model, concepts, states=states)
+    return Task(model, concepts, folders=Folders(states=states))
 
 
 def _word(number: int) -> str:

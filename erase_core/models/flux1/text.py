@@ -56,6 +56,11 @@ class TextEncoders:
         return self.t5_length
 
     @property
+    def flop(self) -> float:
+        """Of both encoders on one prompt."""
+        return linear_flop(self.t5, self.t5_length) + linear_flop(self.clip, CLIP_LENGTH)
+
+    @property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """T5's, whose tokens the context has."""
         return self.t5_tokenizer
@@ -72,11 +77,6 @@ class TextEncoders:
     def states(self, embeddings: Tensor) -> Tensor:
         """The context (B, t5_length, D) of prompts as T5 embeddings, with gradients."""
         return self.t5(inputs_embeds=embeddings).last_hidden_state
-
-    @property
-    def flop(self) -> float:
-        """Of both encoders on one prompt."""
-        return linear_flop(self.t5, self.t5_length) + linear_flop(self.clip, CLIP_LENGTH)
 
     def to(self, device: torch.device | str) -> TextEncoders:
         """Compute on ``device``; the matrices stay in the file and go over one at a time."""
