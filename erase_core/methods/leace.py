@@ -88,7 +88,6 @@ METHODS = (
         erase,
         LeaceSettings,
         made="closed form",
-        product=True,
         several=spared,
         forward=False,
     ),

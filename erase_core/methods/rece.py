@@ -84,7 +84,6 @@ METHODS = (
         erase,
         ReceSettings,
         made="closed form",
-        product=True,
         several=spared,
         forward=False,
     ),
