@@ -23,6 +23,7 @@ from .methods.base import Folders, Task, find_method
 from .miniatures import miniflux
 from .models.base import Adapter, Model
 from .models.files import Files, open_files
+from .training.encoding import Work
 from .training.estimate import Estimate, Run, estimate
 from .training.memory import Kept, settle
 from .training.progress import NewBar, Progress
@@ -108,6 +109,7 @@ def erase(
     *,
     place: Callable[[Run], Kept] = settle,
     on_ready: Callable[[Ready], None] = lambda ready: None,
+    on_encode: Callable[[Work], None] = lambda work: None,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Erased:
     """Make the eraser that is ordered and write it to ``out``, or beside it if it ends early.
@@ -133,7 +135,8 @@ def erase(
         kept = place(run)
         on_ready(Ready(run, estimate(run, kept.weights), kept.how))
 
-    task = Task(model, concepts, order.seed, on_step, ready, order.pictures, order.folders)
+    given = (order.pictures, order.folders)
+    task = Task(model, concepts, order.seed, on_step, ready, on_encode, *given)
     try:
         result = method.erase(task, order.preset, changes)
     except BrokenError as broken:

@@ -11,6 +11,7 @@ from .concepts_file import EraseConceptSetIO
 from .concepts_llm import EraseConceptSetLLM
 from .guard import Guard
 from .guard_prompt import GuardPrompt
+from .instant import Instant
 from .load import LoadFlux
 from .preview import ErasurePreview
 from .report import Report
@@ -28,6 +29,7 @@ class EraseAnything(ComfyExtension):
             EraseConceptSetIO,
             AttentionMap,
             Train,
+            Instant,
             Settings,
             ErasurePreview,
             Report,

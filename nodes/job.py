@@ -65,6 +65,7 @@ class Job:
                 path,
                 place=self._place,
                 on_ready=self._ready,
+                on_encode=lambda work: self.live.expect(str(work)),
                 on_step=self._on_step,
             )
         except api.UnfinishedError as error:

@@ -40,6 +40,9 @@ was reloaded starts from it and goes on with the events.
 ``eraseanything_train`` (Erase Concept)
     ``{"file", "path", "stopped": "done" | "diverged", "steps", "seconds": {phase: s}, "estimate",
     "losses": {name: mean of the last 20}, "history": [[esd, attn, lora, rsc, adv]], "stride"}``
+``eraseanything_instant`` (Erase Concept (instant))
+    ``{"file", "path", "seconds": {phase: s}, "missed": {Linear: share of its change that a LoRA of
+    the wanted rank lacks}}``
 ``eraseanything_concepts`` (the three Concept Set nodes)
     ``{"set": <concept-set JSON>, "own": [names made by this node], "source": "MiniFlux" | "lists" |
     "WordNet" | "by hand" | "file" | "LLM", "senses": [{"name", "definition", "examples"}],
@@ -183,10 +186,17 @@ class Live:
         PromptServer.instance.send_sync(EVENT, event, PromptServer.instance.client_id)
 
     def _text(self, text: str) -> None:
-        """The oldest host's front end shows it as HTML, so that a name must not hold any."""
-        safe = text.translate({ord("<"): "‹", ord(">"): "›"})
-        server = PromptServer.instance
-        server.send_progress_text(safe, self.node, server.client_id)
+        say(self.node, text)
+
+
+def say(node: str, text: str) -> None:
+    """Put a line of text on a node.
+
+    The oldest host's front end shows it as HTML, so that a name must not hold any.
+    """
+    safe = text.translate({ord("<"): "‹", ord(">"): "›"})
+    server = PromptServer.instance
+    server.send_progress_text(safe, node, server.client_id)
 
 
 def _finite(value: float | None) -> float | None:

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import folder_paths
 
+from ..erase_core.concepts.sets import ConceptSet
 from ..erase_core.errors import EraseError
 
 MODELS, OUTPUT = "models/loras", "output/loras"
@@ -28,6 +29,12 @@ def inside(folder: Path, name: str) -> Path:
             "without .. and without a drive."
         )
     return folder.joinpath(*parts)
+
+
+def named_after(concepts: ConceptSet) -> str:
+    """The concepts in a file name."""
+    text = "_".join(concept.name for concept in concepts.concepts)
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in text)[:60]
 
 
 def free_name(folder: Path, prefix: str) -> Path:

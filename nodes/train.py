@@ -69,7 +69,7 @@ class Train(io.ComfyNode):
         image_prompts: str = "",
         method: str = DEFAULT,
     ) -> io.NodeOutput:
-        prefix = filename_prefix.replace("%concept%", _names(concepts))
+        prefix = filename_prefix.replace("%concept%", places.named_after(concepts))
         path = places.free_name(places.lora_folder(folder), prefix)
         workflow = ((cls.hidden.extra_pnginfo or {}).get("workflow") or {}).get("id") or ""
         live = Live(cls.hidden.unique_id, f"Erasing {_quoted(concepts)}", workflow)
@@ -261,12 +261,6 @@ def _checkpoints(prefix: str) -> Path:
     """Where a run of this name keeps what it can be resumed from."""
     root = Path(folder_paths.get_output_directory()) / "eraseanything" / "checkpoints"
     return places.inside(root, f"{prefix}.steps")
-
-
-def _names(concepts: ConceptSet) -> str:
-    """The concepts in a file name."""
-    text = "_".join(concept.name for concept in concepts.concepts)
-    return "".join(c if c.isalnum() or c in "-_" else "-" for c in text)[:60]
 
 
 def _quoted(concepts: ConceptSet) -> str:

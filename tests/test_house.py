@@ -37,7 +37,8 @@ DOORS: dict[str, set[str]] = {
         "erasers.base", "erasers.guards", "erasers.load",
         "methods.base", "methods.eraseanything.settings",
         "models.attention", "models.base", "models.files",
-        "training.estimate", "training.memory", "training.progress", "training.result",
+        "training.encoding", "training.estimate", "training.memory",
+        "training.progress", "training.result",
         "training.run_folder", "training.states",
     },
     "nodes": {
@@ -45,8 +46,9 @@ DOORS: dict[str, set[str]] = {
         "erasers.combine", "erasers.guards", "erasers.load", "erasers.lora", "erasers.metadata",
         "methods.base", "methods.eraseanything.settings",
         "models.attention", "models.base", "models.offload",
-        "training.estimate", "training.memory", "training.preview", "training.progress",
-        "training.result", "training.run_folder", "training.states",
+        "training.encoding", "training.estimate", "training.memory",
+        "training.preview", "training.progress", "training.result",
+        "training.run_folder", "training.states",
     },
     "nodes/hosts": {"miniatures", "models"},
 }  # fmt: skip

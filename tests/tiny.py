@@ -59,6 +59,7 @@ class WordText:
     """Encodes a prompt as one seeded random vector per word, until it is released."""
 
     length = LENGTH
+    flop = 1e6
 
     def __init__(self) -> None:
         self.calls = 0

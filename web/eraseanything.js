@@ -19,6 +19,9 @@ const PANELS = {
   EraseAnythingGuardPrompt: (node) => new GuardPromptPanel(node),
 };
 
+/** Nodes without a panel that write a file. */
+const SAVING = ["EraseAnythingSave", "EraseAnythingInstant"];
+
 /** The panel of a node. */
 const panels = new WeakMap();
 /** Last outputs by workflow and node: switching tabs makes all nodes anew. */
@@ -39,7 +42,7 @@ app.registerExtension({
     calmTexts(node);
     const make = PANELS[node.comfyClass];
     if (make && node.addDOMWidget) panels.set(node, make(node));
-    if (make || node.comfyClass === "EraseAnythingSave") {
+    if (make || SAVING.includes(node.comfyClass)) {
       chain(node, "onExecuted", (output) => executed(node, output ?? {}));
     }
   },
@@ -54,7 +57,7 @@ app.registerExtension({
 });
 
 function executed(node, output) {
-  if (output.eraseanything_save) refreshLists();
+  if (output.eraseanything_save || output.eraseanything_instant) refreshLists();
   const panel = panels.get(node);
   if (!panel || panel.restore) return; // a training tells its own story
   panel.show(output);

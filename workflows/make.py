@@ -176,6 +176,43 @@ def erase_and_compare(base: Base, info: dict[str, Any]) -> Workflow:
     return flow
 
 
+def erase_in_a_second(base: Base, info: dict[str, Any]) -> Workflow:
+    flow = Workflow(f"{base.name} erase in a second", info)
+    here, other = HALF[base.name]
+    model = load(flow, base)
+    words = concept(flow, base, "tiger", (400, 0))
+    flow.group("2 · What to forget", "train", words)
+    made = flow.add(
+        "EraseAnythingInstant",
+        (880, 0),
+        (440, 330),
+        model=model["model"],
+        clip=model["clip"],
+        concepts=words["concepts"],
+    )
+    flow.group("3 · Solve for the eraser", "train", made)
+    models = {"untouched": model["model"], "erased": made["model"]}
+    flow.group(
+        "4 · Draw the same seeds without and with it",
+        "draw",
+        *draw(flow, base, model, here, (1380, 0), models),
+    )
+    sheet = preview(flow, base, model, [here, other], (2500, 0), lora=made["lora"])
+    flow.group("5 · Side by side: what went, what stayed", "compare", sheet)
+    flow.note(
+        f"**Press Run.** {base.note}\n\n**Erase Concept (instant)** trains nothing: it solves for "
+        "a change of the two layers where text enters the model. Its prompts are encoded once and "
+        "kept; then every other method or strength takes a second. The eraser is saved to your "
+        "LoRA list.\n\n"
+        "**Erase Concept (train)** takes longer and keeps more of the rest.\n\n"
+        "中文：点击运行即可。该节点不训练，而是直接求解文本入口两层的改动。"
+        "提示词只编码一次，之后更换方法或强度只需一秒。擦除器会保存到 LoRA 列表中。",
+        (0, 280),
+        (340, 460),
+    )
+    return flow
+
+
 def attention_maps(base: Base, info: dict[str, Any]) -> Workflow:
     flow = Workflow(f"{base.name} attention maps", info)
     model = load(flow, base)
@@ -329,7 +366,7 @@ def main() -> None:
         info = json.load(reply)
     (FOLDER / "api").mkdir(exist_ok=True)
     for base in (MINI, DEV):
-        for plan in (erase_and_compare, attention_maps, two_concepts):
+        for plan in (erase_and_compare, erase_in_a_second, attention_maps, two_concepts):
             plan(base, info).save()
     style_erasure(MINI, info).save()
     saved_eraser(MINI, info, "eraser_tiger_00001.safetensors").save()

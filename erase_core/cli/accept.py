@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..api import Order, Ready
     from ..methods.eraseanything.settings import TrainSettings
     from ..models.base import Model
+    from ..training.estimate import Run
     from ..training.result import Result
 
 HELP = "check your own Flux files end to end; one folder to attach to a bug report"
@@ -74,9 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draw-steps",
         type=whole(1, STEPS),
-        default=28,
         metavar="N",
-        help="steps of a picture (default 28)",
+        help="steps of a picture (default: the model's, of FLUX.1 28)",
     )
     add_memory(parser)
     parser.add_argument(
@@ -127,19 +127,25 @@ def _try_out(args: argparse.Namespace, evidence: Evidence) -> Result:
         content["velocity"] = compare(model, args.seed)
     with evidence.stage("training"):
         order, whole = _order(args, model)
-        kept: list[Ready] = []
+        runs: list[Run] = []
         laps = Laps(Bar())
+
+        def ready(found: Ready) -> None:
+            runs.append(found.run)
+            content["predicted"] = {"kept": found.kept, **asdict(found.expected)}
+
         out = args.out / LORA
-        result = erase_and_save(args, model, order, out, on_step=laps, on_ready=kept.append).result
-        run, expected, how = kept[0]
-        content["predicted"] = {"kept": how, **asdict(expected)}
+        result = erase_and_save(args, model, order, out, on_step=laps, on_ready=ready).result
         content |= {"settings": dict(result.settings), "stopped": result.stopped}
         content["history"] = list(result.history)
         content["measured"] = measured(result, laps.last(), model.device)
         content["whole_run"] = extrapolated(result, whole, laps.last())
-    with evidence.stage("drawing"):
-        drawn = before_after(run, result.eraser, args.seed, args.size, args.draw_steps, Bar().phase)
-        save_picture(args.out / PICTURES, drawn)
+    for run in runs:  # none when it was cancelled before its prompts were read
+        with evidence.stage("drawing"):
+            drawn = before_after(
+                run, result.eraser, args.seed, args.size, args.draw_steps, Bar().phase
+            )
+            save_picture(args.out / PICTURES, drawn)
     return result
 
 

@@ -71,8 +71,8 @@ def maps(
     eraser: Adapter | None,
     *,
     size: tuple[int, int] | None = None,
-    steps: int = 28,
-    guidance: float = 3.5,
+    steps: int | None = None,
+    guidance: float | None = None,
     blocks: Sequence[int] | None = None,
 ) -> WordMaps:
     """Attention maps of ``words`` for one prompt, encoded as ``cond``, and one seed."""
@@ -80,13 +80,15 @@ def maps(
 
     from ..models.attention import word_maps
 
+    family = model.family
+    steps = family.steps if steps is None else steps
     return word_maps(
         model,
         model.noise([seed], size),
         model.sigmas(steps),
         cond,
         torch.stack([model.text.token_mask(prompt, word) for word in words]),
-        guidance,
+        family.guidance if guidance is None else guidance,
         eraser=eraser,
         blocks=blocks,
         on_step=Bar().phase("drawing", steps),

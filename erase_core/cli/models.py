@@ -128,9 +128,9 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         "--seed", type=whole(0, HIGHEST_SEED), default=0, help="seed of the noise (default 0)"
     )
     parser.add_argument(
-        "--steps", type=whole(1, STEPS), default=28, help="Euler steps (default 28)"
+        "--steps", type=whole(1, STEPS), help="Euler steps (default: the model's, of FLUX.1 28)"
     )
-    parser.add_argument("--guidance", type=real(0, 100), default=3.5, help="default 3.5")
+    parser.add_argument("--guidance", type=real(0, 100), help="default: the model's, of FLUX.1 3.5")
     parser.add_argument(
         "--size", type=size, metavar="WxH", help="pixels, multiples of 16 (default: the model's)"
     )

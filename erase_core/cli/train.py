@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..concepts.sets import ConceptSet
     from ..methods.base import Method
     from ..models.base import Model
+    from ..training.encoding import Work
     from ..training.estimate import Run
     from ..training.memory import Kept
     from ..training.progress import Progress
@@ -45,6 +46,7 @@ USAGE = (
     "                           --out FILE.safetensors [options]"
 )
 CANCELLED, FAILED = 130, 1
+LONG = 300  # seconds of encoding that a person may want to shorten
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     if method.made == "as it is":
         raise EraseError(f"{method.name} changes nothing, so there is no file; choose another.")
     folder = _run_folder(args)
-    model = open_model(args, placed=not method.is_run)
+    model = open_model(args, placed=method.forward and not method.is_run)
     erased = erase_and_save(args, model, _order(args, model, method, folder), args.out)
     if args.chart and erased.result.history:
         from ..pictures import loss_chart
@@ -157,6 +159,7 @@ def _order(args: argparse.Namespace, model: Model, method: Method, folder: Path)
     """What the command line asks for."""
     from ..api import Order
     from ..methods.base import Folders
+    from ..training.encoding import cache_folder
 
     if args.resume:
         steps = {} if args.steps is None else {"steps": args.steps}
@@ -176,7 +179,7 @@ def _order(args: argparse.Namespace, model: Model, method: Method, folder: Path)
         changes,
         seed,
         pictures,
-        Folders(folder, replaces=args.overwrite and not args.checkpoints),
+        Folders(folder, args.overwrite and not args.checkpoints, states=cache_folder()),
     )
 
 
@@ -228,6 +231,11 @@ def erase_and_save(
     from ..methods.base import find_method
     from ..training.memory import settle
 
+    def encoding(work: Work) -> None:
+        if not args.json:
+            fewer = "; fewer with --set prompts=12 kept=1" if work.seconds > LONG else ""
+            tell(f"{str(work)[0].upper()}{str(work)[1:]}{fewer}.")
+
     runs: list[Run] = []
 
     def ready(found: Ready) -> None:
@@ -245,6 +253,7 @@ def erase_and_save(
                 out,
                 place=place or partial(settle, budget=budget(args)),
                 on_ready=ready,
+                on_encode=encoding,
                 on_step=stop.listening(on_step or Bar()),
             )
         except api.UnfinishedError as error:
@@ -280,8 +289,13 @@ def _report(args: argparse.Namespace, erased: Erased, folder: Path) -> int:
             "steps": len(result.history),
             "losses": result.history[-1] if result.history else {},
             "seconds": {name: round(value, 2) for name, value in result.seconds.items()},
+            "measured": dict(result.measured),
         },
         stopped_sentence(result, erased.path, seconds),
+        *(
+            f"The LoRA misses {100 * missed:.2g} % of the change of {name}."
+            for name, missed in result.measured.items()
+        ),
         *([f"Checkpoints are in {folder}; --resume {folder} goes on."] if kept else []),
     )
     return exit_code(result)

@@ -12,20 +12,23 @@ from torch import Tensor, nn
 from ..errors import EraseError
 from ..tensors import read_tensors, refuse_unfinite, save_tensors
 
-PREFIX, SUFFIX = "diffusion_model.", ".diff"  # ComfyUI's names for a weight's change in a LoRA file
+# ComfyUI's names for the change of a weight and of a bias in a LoRA file
+PREFIX, SUFFIX, BIAS = "diffusion_model.", ".diff", ".diff_b"
 
 
 class WeightEdit:
-    """Float32 changes to the weights of Linear modules; a
+    """Float32 changes to the weights and biases of Linear modules; a
     :class:`~erase_core.models.base.Adapter`.
 
-    ``changes`` maps a module name to what is added to its weight (out_features, in_features).
+    ``changes`` maps a module name to what is added to its weight (out_features, in_features),
+    ``biases`` to what is added to its bias (out_features,).
     """
 
-    def __init__(self, changes: Mapping[str, Tensor]) -> None:
-        self.changes = {
-            name: nn.Parameter(change.detach().float().clone()) for name, change in changes.items()
-        }
+    def __init__(
+        self, changes: Mapping[str, Tensor], biases: Mapping[str, Tensor] | None = None
+    ) -> None:
+        self.changes = {name: _parameter(change) for name, change in changes.items()}
+        self.biases = {name: _parameter(change) for name, change in (biases or {}).items()}
 
     @classmethod
     def zeros(cls, tree: nn.Module, modules: Iterable[str]) -> WeightEdit:
@@ -41,15 +44,21 @@ class WeightEdit:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], origin: str) -> WeightEdit:
         """As :meth:`load`, from tensors under a file's names; ``origin`` is named in errors."""
-        if not all(key.startswith(PREFIX) and key.endswith(SUFFIX) for key in tensors):
+        if not all(key.startswith(PREFIX) and key.endswith((SUFFIX, BIAS)) for key in tensors):
             raise EraseError(f"{origin} is no weight edit; choose a file with {SUFFIX} tensors.")
         refuse_unfinite(tensors, origin)
-        return cls({k.removeprefix(PREFIX).removesuffix(SUFFIX): t for k, t in tensors.items()})
+        found: dict[str, dict[str, Tensor]] = {SUFFIX: {}, BIAS: {}}
+        for key, tensor in tensors.items():
+            end = BIAS if key.endswith(BIAS) else SUFFIX
+            found[end][key.removeprefix(PREFIX).removesuffix(end)] = tensor
+        return cls(found[SUFFIX], found[BIAS])
 
     def __call__(self, name: str, x: Tensor, y: Tensor) -> Tensor:
         """``y`` plus the change at module ``name`` for its input ``x``, in ``y``'s dtype."""
-        change = self.changes.get(name)
-        return y if change is None else (y + F.linear(x.float(), change)).to(y.dtype)
+        change, bias = self.changes.get(name), self.biases.get(name)
+        if change is not None:
+            return (y + F.linear(x.float(), change, bias)).to(y.dtype)
+        return y if bias is None else (y + bias).to(y.dtype)
 
     def to(self, device: torch.device | str) -> WeightEdit:
         """Move the changes (in place) and return self; make optimisers afterwards."""
@@ -59,16 +68,22 @@ class WeightEdit:
 
     def scaled(self, strength: float) -> WeightEdit:
         """An edit with ``strength`` times the changes."""
-        return WeightEdit({name: strength * change for name, change in self.changes.items()})
+        parts = (self.changes, self.biases)
+        return WeightEdit(*({n: strength * change for n, change in part.items()} for part in parts))
 
     def parameters(self) -> list[nn.Parameter]:
         """The changes, in a fixed order."""
-        return list(self.changes.values())
+        return [*self.changes.values(), *self.biases.values()]
 
     def tensors(self) -> dict[str, Tensor]:
-        """What the file holds: ``diffusion_model.<module>.diff``."""
-        return {f"{PREFIX}{name}{SUFFIX}": c.detach() for name, c in self.changes.items()}
+        """What the file holds: ``diffusion_model.<module>.diff`` and ``.diff_b``."""
+        weights = {f"{PREFIX}{name}{SUFFIX}": c.detach() for name, c in self.changes.items()}
+        return weights | {f"{PREFIX}{name}{BIAS}": c.detach() for name, c in self.biases.items()}
 
     def save(self, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
         """Write the file that ComfyUI's LoRA loader takes, whole or not at all."""
         save_tensors(path, self.tensors(), metadata)
+
+
+def _parameter(change: Tensor) -> nn.Parameter:
+    return nn.Parameter(change.detach().float().clone())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from ..errors import EraseError
 from ..models.base import Model, Slot
 from ..tensors import read_tensors
-from .edit import SUFFIX, WeightEdit
+from .edit import BIAS, SUFFIX, WeightEdit
 from .lora import EraserLora, bake, change_norms
 from .several import Several
 
@@ -45,7 +46,7 @@ def from_tensors(
 
 def parts(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What a file holds of a LoRA and of a weight edit."""
-    edit = {name: tensor for name, tensor in tensors.items() if name.endswith(SUFFIX)}
+    edit = {name: tensor for name, tensor in tensors.items() if name.endswith((SUFFIX, BIAS))}
     return {name: tensor for name, tensor in tensors.items() if name not in edit}, edit
 
 
@@ -69,17 +70,21 @@ def change_sizes(tensors: Mapping[str, Tensor], origin: str) -> dict[str, float]
     lora, edit = parts(tensors)
     sizes = change_norms(lora, origin) if lora or not edit else {}
     if edit:
-        changes = WeightEdit.from_tensors(edit, origin).changes
-        sizes |= {name: change.norm().item() for name, change in changes.items()}
+        found = WeightEdit.from_tensors(edit, origin)
+        for name in dict.fromkeys([*found.changes, *found.biases]):
+            both = (found.changes.get(name), found.biases.get(name))
+            sizes[name] = math.hypot(*(part.norm().item() for part in both if part is not None))
     return sizes
 
 
 def _edit(tensors: Mapping[str, Tensor], linears: Mapping[str, Slot], origin: str) -> WeightEdit:
     edit = WeightEdit.from_tensors(tensors, origin)
-    shapes: dict[str, tuple[int, int]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for slot in linears.values():
         rows = max(slot.rows.stop, shapes.get(slot.module, (0, 0))[0])
         shapes[slot.module] = (rows, slot.in_features)
-    if any(shapes.get(name) != tuple(c.shape) for name, c in edit.changes.items()):
+    weights = all(shapes.get(name) == tuple(c.shape) for name, c in edit.changes.items())
+    biases = all(shapes.get(n, ())[:1] == tuple(c.shape) for n, c in edit.biases.items())
+    if not (weights and biases):
         raise EraseError(f"{origin} does not fit this base model; choose the one it was made for.")
     return edit

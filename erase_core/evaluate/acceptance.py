@@ -183,12 +183,13 @@ def before_after(
     eraser: Adapter | None,
     seed: int,
     size: tuple[int, int] | None,
-    steps: int,
+    steps: int | None,
     phase: Callable[[str, int], Callable[[int], None]],
 ) -> Picture:
     """A few prompts of a run from the same seeds, without and with its eraser.
 
-    ``size`` is (height, width) in pixels; ``phase`` starts a progress line.
+    ``size`` is (height, width) in pixels, ``steps`` those of a picture, None for the model's;
+    ``phase`` starts a progress line.
     """
     encoded = run.encode()
     prompts = _prompts(encoded.plan)

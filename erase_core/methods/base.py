@@ -20,6 +20,7 @@ from ..errors import EraseError
 from ..models.base import Model
 from ..registry import collect, find
 from ..settings import Settings, read_pairs
+from ..training.encoding import Work
 from ..training.estimate import Run
 from ..training.progress import Progress
 from ..training.result import Result
@@ -32,11 +33,12 @@ ALIASES = {"ours": "eraseanything"}  # of methods, in published tables and on co
 
 class Folders(NamedTuple):
     """The folder of a run's ``checkpoints``, where it ``replaces`` older ones, and a checkpoint to
-    ``resume`` from, or a folder of them."""
+    ``resume`` from, or a folder of them. Closed forms keep encoded prompts in ``states``."""
 
     checkpoints: Path | None = None
     replaces: bool = False
     resume: Path | None = None
+    states: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,12 @@ class Task:
     on_ready
         Hears of a run whose prompts are encoded, before it needs its model in place. Methods that
         are no such run want it in place from the start.
+    on_encode
+        Hears what encoding the prompts takes, of methods that run no transformer.
     pictures
         Stand for what must stay, where a method takes any.
     folders
-        Where a run's checkpoints go, and come from.
+        Where a run's checkpoints go, and come from; where encoded prompts are kept.
     """
 
     model: Model
@@ -61,6 +65,7 @@ class Task:
     seed: int = 0
     on_step: Callable[[Progress], None] = lambda progress: None
     on_ready: Callable[[Run], None] = lambda run: None
+    on_encode: Callable[[Work], None] = lambda work: None
     pictures: KeepPictures | None = None
     folders: Folders = Folders()
 
@@ -124,6 +129,9 @@ class Method:
     is_run
         Whether it is a run that can be resumed. It says when its model must be in place
         (``on_ready``), so that text encoders can go before.
+    forward
+        Whether it runs the transformer; one that does not reads a few of its matrices, which may
+        stay where they are.
     """
 
     name: str
@@ -142,6 +150,7 @@ class Method:
     added: bool = False
     cost: Cost | None = None
     is_run: bool = False
+    forward: bool = True
 
     def erase(
         self, task: Task, preset: str = "", changes: Mapping[str, Any] | None = None

@@ -23,43 +23,29 @@ tiger, car, bicycle, chicken and tractor, 0.2 and 0.5 are best (Ho 0.96 both).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from ..erasers.base import Eraser
-from ..erasers.edit import WeightEdit
-from ..models.base import Conditioning
-from ..settings import Settings, setting
-from ..training.prompts import ErasePrompt, Placed, anchor_word
+from ..settings import setting
+from ..training.result import Result
+from .algebra import ridged, solve_right
 from .base import Cost, Method, Task
-from .loop import Teacher
+from .closed import ClosedSettings, Inputs, edit, spared
 
 SOURCE = "Gandikota et al., UCE, WACV 2024"
-KEPT = 4  # sentences an irrelevant word
-
-
-class Inputs(NamedTuple):
-    """What a Linear reads: ``old`` (N, in) to be answered as ``new`` (N, in), ``kept`` (M, in)."""
-
-    old: Tensor
-    new: Tensor
-    kept: Tensor
 
 
 def solve(weight: Tensor, inputs: Inputs, preserve: float, ridge: float) -> Tensor:
     """D (out, in) for a ``weight`` (out, in), computed in float64; ``ridge`` is a share of the mean
     second moment."""
-    old, new, kept = (x.double() for x in inputs)
-    moved = (new - old).T @ old / len(old)
+    old, new, kept = (rows.double() for rows in inputs[:3])
     moments = old.T @ old / len(old) + preserve * kept.T @ kept / len(kept)
-    least = ridge * moments.diagonal().mean() * torch.eye(len(moments)).to(moments)
-    return torch.linalg.solve(moments + least, weight.double() @ moved, left=False)
+    wanted = weight.double() @ (new - old).T / len(old)
+    return solve_right(wanted, old, ridged(moments, ridge))
 
 
 @dataclass(frozen=True)
-class UceSettings(Settings):
+class UceSettings(ClosedSettings):
     """What weighs how much in the least squares."""
 
     preserve: float = setting(0.05, "weight of what stays", low=0, high=1e6, step=0.01)
@@ -70,49 +56,15 @@ class UceSettings(Settings):
         1e-2, "weight of the old matrix, a share of the mean second moment", low=1e-9, high=1e6
     )
 
+    def keeping(self, concepts: int) -> float:
+        """The weight of what stays where so many concepts go."""
+        return self.several if concepts > 1 else self.preserve
 
-def erase(task: Task, settings: UceSettings) -> Eraser:
+
+def erase(task: Task, settings: UceSettings) -> Result:
     """Edit both Linears."""
-    teacher = Teacher(task)
-    several = len(task.concepts.concepts) > 1
-    weight = settings.several if several else settings.preserve
-    prompts = teacher.prompts("replace")
-    concept = teacher.encode([prompt.sentence.text for prompt in prompts])
-    anchor = teacher.encode([prompt.null for prompt in prompts])
-    kept = teacher.encode([text for texts in teacher.kept(KEPT).values() for text in texts])
-    inputs = {_first(task, "text_in"): tokens(teacher, prompts, concept, anchor, kept)}
-    pooled = [cond.pooled for cond in (concept, anchor, kept) if cond.pooled is not None]
-    if pooled:
-        inputs[_first(task, "pooled_in")] = Inputs(*pooled)
-    changes = {
-        name: solve(task.model.tree.get_parameter(f"{name}.weight"), read, weight, settings.ridge)
-        for name, read in inputs.items()
-    }
-    task.steps(1)(1)
-    return WeightEdit(changes)
-
-
-def _first(task: Task, role: str) -> str:
-    """The Linear of a role that reads first."""
-    return task.model.modules([role])[0]
-
-
-def tokens(
-    teacher: Teacher,
-    prompts: tuple[ErasePrompt, ...],
-    concept: Conditioning,
-    anchor: Conditioning,
-    kept: Conditioning,
-) -> Inputs:
-    """T5's tokens: each of a concept goes to the mean of the anchor's in the same sentence."""
-    old, new = [], []
-    for row, prompt in enumerate(prompts):
-        name = anchor_word(teacher.concepts.concepts[prompt.concept])
-        words = concept.context[row][teacher.mask(prompt.sentence)]
-        goal = anchor.context[row][teacher.mask(Placed(prompt.null, name))].mean(0)
-        old.append(words)
-        new.append(goal.expand_as(words))
-    return Inputs(torch.cat(old), torch.cat(new), kept.context.flatten(0, 1))
+    preserve = settings.keeping(len(task.concepts.concepts))
+    return edit(task, settings, lambda w, rows: solve(w, rows, preserve, settings.ridge))
 
 
 METHODS = (
@@ -124,6 +76,8 @@ METHODS = (
         UceSettings,
         made="closed form",
         product=True,
+        several=spared,
+        forward=False,
         cost=Cost(1, 0.83),
     ),
 )

@@ -111,6 +111,11 @@ class TextEncoder(Protocol):
         """Tokens of every prompt, the padding among them."""
         ...
 
+    @property
+    def flop(self) -> float:
+        """Floating point operations that encoding a prompt takes, those of Linears."""
+        ...
+
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Encoded prompts, one row each, float32 in main memory."""
         ...
@@ -299,7 +304,7 @@ class Model:
         all batches are done, as pictures times steps; what it raises ends the sampling. EraseError
         when a picture is no number.
         """
-        steps = steps or self.family.steps
+        steps = self.family.steps if steps is None else steps
         guidance = self.family.guidance if guidance is None else guidance
         levels = self.sigmas(steps).to(self.device)
         parts = []
@@ -368,6 +373,12 @@ class Model:
     ) -> Tensor:
         """Pictures (N, H, W, 3) uint8; parameters as in :meth:`draw`."""
         return self.decode(self.draw(prompts, seeds, eraser, **options))
+
+
+def linear_flop(encoder: nn.Module, tokens: int) -> float:
+    """Floating point operations of an encoder's Linears on a prompt of so many tokens."""
+    linears = (m for m in encoder.modules() if isinstance(m, nn.Linear))
+    return 2.0 * tokens * sum(m.in_features * m.out_features for m in linears)
 
 
 def tree_device(tree: nn.Module) -> torch.device:

@@ -18,7 +18,7 @@ class Result:
 
     ``method`` is its name, and ``settings`` are its own, as plain JSON values. ``history`` has the
     unweighted losses of every iteration; ``seconds`` counts per phase; ``stopped`` says why the run
-    ended.
+    ended; ``measured`` holds numbers that tell how good the eraser's file is.
     """
 
     eraser: Eraser | None
@@ -27,6 +27,7 @@ class Result:
     seconds: Mapping[str, float] = field(default_factory=dict)
     stopped: Stopped = "done"
     method: str = ""
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 class BrokenError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from ..concepts.sets import ConceptSet
@@ -34,11 +35,10 @@ def save_result(result: Result, concepts: ConceptSet, base: Base, path: Path) ->
 def file_metadata(result: Result, concepts: ConceptSet, base: Base) -> dict[str, str]:
     """What the file of a run's eraser says about itself."""
     about = metadata(base, concepts, result.settings, result.history, result.stopped)
-    return (
-        about
-        | {"erase.method": result.method}
-        | network(result.eraser.tensors() if result.eraser else {})
-    )
+    about["erase.method"] = result.method
+    if result.measured:
+        about["erase.measured"] = json.dumps(dict(result.measured), sort_keys=True)
+    return about | network(result.eraser.tensors() if result.eraser else {})
 
 
 def rescue(result: Result, concepts: ConceptSet, base: Base, path: Path) -> Path | None:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...erase_core.errors import EraseError
-from ...erase_core.models.base import Conditioning
+from ...erase_core.models.base import Conditioning, linear_flop
 from ...erase_core.models.flux1 import FAMILY
 from ...erase_core.models.flux1.config import FluxConfig
 from ...erase_core.models.flux1.names import skeleton
@@ -25,6 +25,7 @@ from ...erase_core.models.tokens import token_mask
 from .base import Host, base_name
 
 ADVICE = "connect a FLUX.1-dev or FLUX.1-schnell text-to-image model"
+CLIP_LENGTH = 77
 _OFFLOADABLE = "offloadable" in inspect.signature(comfy.ops.cast_bias_weight).parameters
 
 
@@ -97,6 +98,13 @@ class _Linear(nn.Module):
         like = torch.empty(0, device=comfy.model_management.get_torch_device())
         with torch.no_grad(), _weight(self._inner[0], like) as held:
             return nn.Parameter(held.detach().float().clone(), requires_grad=False)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The host's, as it is kept."""
+        bias = self._inner[0].bias
+        assert not isinstance(bias, nn.Module)
+        return bias
 
     def forward(self, x: Tensor) -> Tensor:
         return _Frozen.apply(x, self._inner[0])
@@ -177,6 +185,8 @@ class Text:
         self.clip, self.config = clip, config
         self.tokenizer = t5.tokenizer
         self.length = len(clip.tokenize("")["t5xxl"][0])
+        both = clip.cond_stage_model
+        self.flop = linear_flop(both.t5xxl, self.length) + linear_flop(both.clip_l, CLIP_LENGTH)
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Context (B, length, context_in_dim) and pooled (B, vec_in_dim), float32 on the CPU."""

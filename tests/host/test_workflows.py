@@ -49,7 +49,12 @@ def info(server: Client) -> dict[str, Any]:
 
 
 def test_all_that_was_promised_is_there() -> None:
-    first = ("erase and compare", "attention maps", "two concepts combined")
+    first = (
+        "erase and compare",
+        "erase in a second",
+        "attention maps",
+        "two concepts combined",
+    )
     wanted = {f"{base} {what}" for base in ("MiniFlux", "Flux.1-dev") for what in first}
     assert wanted | {"MiniFlux style erasure", SAVED} == set(NAMES)
     assert {path.stem for path in (FOLDER / "api").glob("*.json")} == set(NAMES)

@@ -82,8 +82,8 @@ def test_a_method_changes_something_and_repeats_itself(name: str, tmp_path: Path
     before = {key: tensor.clone() for key, tensor in tree.state_dict().items()}
 
     def on_step(progress: Progress) -> None:
-        assert progress.phase == "training"
-        steps.append((progress.step, progress.steps))
+        if progress.phase == "training":  # a closed form reads prompts before
+            steps.append((progress.step, progress.steps))
 
     task = make_task(tree=tree, on_step=on_step)
     eraser = erase(name, task)
@@ -106,7 +106,7 @@ def test_a_method_changes_something_and_repeats_itself(name: str, tmp_path: Path
     lora = isinstance(eraser, EraserLora)
     start, ends = ("transformer.", (".lora_A.weight", ".lora_B.weight"))
     if not lora:
-        start, ends = "diffusion_model.", (".diff",)
+        start, ends = "diffusion_model.", (".diff", ".diff_b")
     assert keys and all(key.startswith(start) and key.endswith(ends) for key in keys)
     loaded = load(tmp_path / "eraser.safetensors", task.model)
     assert type(loaded) is type(eraser)

@@ -101,9 +101,9 @@ def test_roles_at_full_size() -> None:
         3072,
     )
     counts = {"text.v": 19, "text.out": 19, "single.attention": 3 * 38, "pooled_in": 2}
-    counts |= {"image.attention": 19 * 4, "text_in": 1}
+    counts |= {"image.attention": 19 * 4, "text_in": 1, "text.mlp_out": 19}
     assert {name: len(slots_of(name)) for name in counts} == counts
-    assert len(slots_of(*ROLES)) == 19 * 8 + 3 * 38 + 2 + 1
+    assert len(slots_of(*ROLES)) == 19 * 9 + 3 * 38 + 2 + 1
     value = slots_of("single.attention")["single_transformer_blocks.37.attn.to_v"]
     assert value == ("single_blocks.37.linear1", slice(6144, 9216), 3072, 3072)
     first = slots_of("pooled_in")["time_text_embed.text_embedder.linear_1"]
@@ -114,7 +114,7 @@ def test_roles_at_full_size() -> None:
 def test_targets_of_older_files_are_the_same_roles() -> None:
     old = "add_q_proj add_k_proj add_v_proj to_add_out image_attention single_blocks vector_in"
     assert set(ALIASES) == set(old.split())
-    assert set(ALIASES.values()) == set(ROLES) - {"text_in"}
+    assert set(ALIASES.values()) == set(ROLES) - {"text_in", "text.mlp_out"}
     for alias, role in ALIASES.items():
         assert slots_of(alias) == slots_of(role)
     assert len(slots_of(*ALIASES)) == 19 * 8 + 3 * 38 + 2

@@ -187,7 +187,7 @@ def test_metadata_says_what_was_done_and_keeps_the_bytes_equal(
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     result = run()
-    metadata = file_metadata(result, CONCEPTS, Base("tiny", "ab" * 32))
+    metadata = file_metadata(result, CONCEPTS, Base("tiny", "ab" * 32, "flux1"))
     assert ConceptSet.from_json(json.loads(metadata["erase.concepts"])) == CONCEPTS
     assert TrainSettings.from_dict(json.loads(metadata["erase.settings"])) == SETTINGS
     assert metadata["erase.date"] == "2023-11-14"

@@ -63,6 +63,7 @@ ROLES: dict[str, str] = {
     "text.k": r"transformer_blocks\.\d+\.attn\.add_k_proj",
     "text.v": r"transformer_blocks\.\d+\.attn\.add_v_proj",
     "text.out": r"transformer_blocks\.\d+\.attn\.to_add_out",
+    "text.mlp_out": r"transformer_blocks\.\d+\.ff_context\.net\.2",
     "image.attention": r"transformer_blocks\.\d+\.attn\.to_(q|k|v|out\.0)",
     "single.attention": r"single_transformer_blocks\.\d+\.attn\.to_[qkv]",
     "text_in": "context_embedder",

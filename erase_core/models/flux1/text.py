@@ -26,7 +26,7 @@ from transformers import (
 
 from ...errors import EraseError
 from ...tensors import read_weights
-from ..base import Conditioning
+from ..base import Conditioning, linear_flop
 from ..frozen import FrozenLinear, put, unscale
 from ..tokens import token_mask
 
@@ -54,6 +54,11 @@ class TextEncoders:
     def length(self) -> int:
         """T5 tokens of every prompt."""
         return self.t5_length
+
+    @property
+    def flop(self) -> float:
+        """Of both encoders on one prompt."""
+        return linear_flop(self.t5, self.t5_length) + linear_flop(self.clip, CLIP_LENGTH)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast:

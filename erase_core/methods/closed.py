@@ -1,0 +1,227 @@
+"""What closed forms share: what the text's Linears read of a task's prompts, and one edit of them.
+
+They need the text encoders and a few of the transformer's matrices, never a pass through it. They
+solve on the CPU in float64, wherever the model computes: the same file from every machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from ..concepts.sentences import build, sides
+from ..concepts.sentences import replace as put
+from ..concepts.spans import word_spans
+from ..erasers.base import Eraser
+from ..erasers.edit import WeightEdit
+from ..erasers.shrink import as_lora
+from ..models.base import Model
+from ..models.frozen import FrozenLinear
+from ..settings import Settings, setting
+from ..training.encoding import Encoder, State
+from ..training.progress import Progress
+from ..training.prompts import ErasePrompt, Placed, Wanted, anchor_word, orders, plan_prompts
+from ..training.result import Result
+from .base import Task
+
+ROLES = ("text_in", "pooled_in")  # where text enters: its tokens, and its pooled vector
+TOGETHER = 480  # sentences of several concepts, all of them counted
+KEPT_PROMPTS, KEPT_ROWS = 1000, 4096  # at most
+
+
+@dataclass(frozen=True)
+class ClosedSettings(Settings):
+    """How many prompts a closed form reads, and what its file holds."""
+
+    prompts: int = setting(48, "sentences with each concept", low=1, high=10_000)
+    kept: int = setting(4, "sentences with each word that stays", low=1, high=1000)
+    rank: int = setting(0, "rank of a LoRA instead of the edit; 0: the edit", low=0, high=4096)
+
+
+S = TypeVar("S", bound=ClosedSettings)
+
+
+class Inputs(NamedTuple):
+    """What a Linear reads: ``old`` (N, in) to be answered as ``new`` (N, in), ``kept`` (M, in), and
+    ``empty`` (E, in) of the empty prompt; ``concept`` (N,) says whose the old rows are."""
+
+    old: Tensor
+    new: Tensor
+    kept: Tensor
+    empty: Tensor = torch.zeros(0)
+    concept: Tensor = torch.zeros(0)
+
+    def double(self) -> Inputs:
+        """All in float64, but for ``concept``."""
+        old, new, kept, empty = (rows.double() for rows in self[:4])
+        return Inputs(old, new, kept, empty, self.concept)
+
+
+class Change(NamedTuple):
+    """What is added to a Linear's weight (out, in) and, where one is, to its bias (out,)."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+
+def spared(settings: S, count: int) -> S:
+    """Fewer sentences of each of ``count`` concepts, TOGETHER of all."""
+    return replace(settings, prompts=max(8, min(settings.prompts, TOGETHER // count)))
+
+
+def edit(
+    task: Task,
+    settings: ClosedSettings,
+    solve: Callable[[Tensor, Inputs], Change | Tensor],
+    roles: Sequence[str] = ROLES,
+) -> Result:
+    """Change the first Linear of each role by what ``solve`` makes of its weight (out, in) and of
+    what it reads; all in float64 in main memory."""
+    began = time.monotonic()
+    inputs = read(task, settings, roles)
+    encoded = time.monotonic()
+    changes, done = {}, task.steps(len(inputs))
+    for count, (module, rows) in enumerate(inputs.items(), 1):
+        found = solve(weight_of(task.model, module).cpu().double(), rows.double())
+        change = found if isinstance(found, Change) else Change(found)
+        changes[module] = change if biased(task.model, module) else Change(change.weight)
+        done(count)
+    eraser, measured = finish(task, changes, settings.rank)
+    seconds = {"text": encoded - began, "training": time.monotonic() - encoded}
+    told = settings.to_dict() | {"seed": task.seed}
+    return Result(eraser, told, seconds=seconds, measured=measured)
+
+
+def finish(
+    task: Task, changes: Mapping[str, Change], rank: int
+) -> tuple[Eraser, Mapping[str, float]]:
+    """The edit, or a LoRA of this rank that stands for it with what it misses."""
+    weights = {name: change.weight for name, change in changes.items()}
+    biases = {name: change.bias for name, change in changes.items() if change.bias is not None}
+    whole = WeightEdit(weights, biases)
+    if not rank:
+        return whole.to(task.model.device), {}
+    lora, missed = as_lora(whole, task.model.family.linears(task.model.config), rank)
+    return lora.to(task.model.device), missed
+
+
+def weight_of(model: Model, module: str) -> Tensor:
+    """A Linear's weight (out, in) as it computes, in float32."""
+    layer = model.tree.get_submodule(module)
+    if isinstance(layer, FrozenLinear):
+        return layer.used(torch.zeros(0, device=layer.weight.device))[0].detach()
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight.detach().float()
+
+
+def bias_of(model: Model, module: str) -> Tensor | None:
+    """A Linear's bias (out,) in float32, if it has one."""
+    bias = getattr(model.tree.get_submodule(module), "bias", None)
+    return None if bias is None else bias.detach().float()
+
+
+def biased(model: Model, module: str) -> bool:
+    """Whether a Linear has a bias; an edit cannot give it one."""
+    return bias_of(model, module) is not None
+
+
+def read(task: Task, settings: ClosedSettings, roles: Sequence[str] = ROLES) -> dict[str, Inputs]:
+    """What the first Linear of each role reads, by its module, in main memory."""
+    generator = torch.Generator().manual_seed(task.seed)
+    count = settings.prompts * len(task.concepts.concepts)
+    prompts = plan_prompts(task.concepts, Wanted(count, null="replace"), generator).erase
+    kept = kept_prompts(task, settings.kept, generator)
+    states = encode(task, [*_texts(prompts), *kept, ""])
+    found = {}
+    for role in roles:
+        if role == "text_in":
+            found[first(task.model, role)] = _tokens(task, prompts, kept, states)
+        elif role in task.model.family.roles:
+            found[first(task.model, role)] = _pooled(task, prompts, kept, states)
+    return found
+
+
+def encode(task: Task, texts: Sequence[str]) -> dict[str, State]:
+    """The states of prompts; the task hears beforehand what they take, and then of every chunk."""
+    encoder = Encoder(task.model.text, task.folders.states)
+    task.on_encode(encoder.work(texts))
+    began = time.monotonic()
+
+    def on_chunk(done: int, total: int) -> None:
+        left = (time.monotonic() - began) / done * (total - done)
+        task.on_step(Progress("text", done, total, {}, left))
+
+    return encoder.encode(texts, on_chunk)
+
+
+def kept_prompts(task: Task, each: int, generator: torch.Generator) -> list[str]:
+    """Up to ``each`` sentences with every word that stays, shared by all concepts; of a
+    relationship as many of its sides alone. None names what is to be erased."""
+    concepts = task.concepts.concepts
+    erased = [word for concept in concepts for word in concept.erased()]
+    words = {word for concept in concepts for word in concept.irrelevant_words()}
+    each = max(1, min(each, KEPT_PROMPTS // max(1, len(words))))
+    found: dict[str, list[str]] = {}
+    for concept in concepts:
+        for word in concept.irrelevant_words():
+            if len(found.get(word, ())) >= each:
+                continue
+            sentences = build(concept, each, orders(generator))
+            texts = [put(sentence, word).text for sentence in sentences]
+            if concept.kind == "relationship":
+                parts = (sides(sentence) for sentence in sentences)
+                texts += [two[n % len(two)] for n, two in enumerate(parts) if two]
+            clean = [t for t in texts if not any(word_spans(t, name) for name in erased)]
+            found.setdefault(word, []).extend(clean)
+    return [text for texts in found.values() for text in texts]
+
+
+def _texts(prompts: Sequence[ErasePrompt]) -> list[str]:
+    return [text for prompt in prompts for text in (prompt.sentence.text, prompt.null)]
+
+
+def first(model: Model, role: str) -> str:
+    """The Linear of a role that reads first."""
+    return model.modules([role])[0]
+
+
+def _tokens(
+    task: Task, prompts: Sequence[ErasePrompt], kept: Sequence[str], states: Mapping[str, State]
+) -> Inputs:
+    """T5's tokens: each of a concept goes to the mean of the anchor's in the same sentence."""
+    old, new, owner = [], [], []
+    for prompt in prompts:
+        name = anchor_word(task.concepts.concepts[prompt.concept])
+        words = _rows(task, states, prompt.sentence)
+        goal = _rows(task, states, Placed(prompt.null, name)).mean(0)
+        old.append(words)
+        new.append(goal.expand_as(words))
+        owner += [prompt.concept] * len(words)
+    rows = torch.cat([states[text].tokens for text in kept])
+    if len(rows) > KEPT_ROWS:  # evenly apart, so that every prompt has its share
+        rows = rows[torch.arange(KEPT_ROWS) * len(rows) // KEPT_ROWS]
+    empty = states[""].tokens
+    return Inputs(torch.cat(old), torch.cat(new), rows, empty, torch.tensor(owner))
+
+
+def _pooled(
+    task: Task, prompts: Sequence[ErasePrompt], kept: Sequence[str], states: Mapping[str, State]
+) -> Inputs:
+    """CLIP's pooled vectors: a sentence's goes to that of the same with the anchor."""
+    texts = ([p.sentence.text for p in prompts], [p.null for p in prompts], kept, [""])
+    pooled = [[states[text].pooled for text in part] for part in texts]
+    old, new, stay, empty = (torch.stack([v for v in part if v is not None]) for part in pooled)
+    return Inputs(old, new, stay, empty, torch.tensor([prompt.concept for prompt in prompts]))
+
+
+def _rows(task: Task, states: Mapping[str, State], placed: Placed) -> Tensor:
+    """The tokens (n, D) that spell a word in a prompt."""
+    mask = task.model.text.token_mask(placed.text, placed.word).bool()
+    tokens = states[placed.text].tokens
+    return tokens[mask[: len(tokens)]]

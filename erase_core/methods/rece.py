@@ -1,0 +1,90 @@
+"""RECE (Gong et al., ECCV 2024, arXiv 2407.12383): what still brings a concept back goes, too.
+
+After UCE's edit W' of a matrix W, the input that W' answers most nearly as W answered a concept's
+token c is the minimum of ``|W' c' - W c|^2 + l |c'|^2``,
+
+    c' = (W'^T W' + l I)^-1 W'^T W c.
+
+It joins the inputs that are sent to the anchor, W' is solved anew, and so on for some rounds. l
+(``bound``, a share of the mean eigenvalue of W'^T W') holds c' small and so spares the rest.
+The paper sums over the cross-attention's matrices, and each round edits the edited matrix; here
+each text Linear has inputs of its own, and every round solves UCE's least squares from the
+untouched W for all inputs found so far, so that no round forgets what must stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..settings import setting
+from ..training.result import Result
+from . import uce
+from .algebra import TINY, ridged
+from .base import Method, Task
+from .closed import Inputs, edit, spared
+
+SOURCE = "Gong et al., RECE, ECCV 2024"
+ROWS = 256  # of a concept's tokens that a round looks for, evenly apart where there are more
+
+
+@dataclass(frozen=True)
+class ReceSettings(uce.UceSettings):
+    """UCE's, and the rounds over it."""
+
+    rounds: int = setting(3, "rounds after UCE's own", low=1, high=100)
+    bound: float = setting(
+        0.1, "weight that holds found inputs small, a share of the mean eigenvalue", low=1e-9
+    )
+
+
+def derive(weight: Tensor, edited: Tensor, rows: Tensor, bound: float) -> Tensor:
+    """The inputs (n, in) that ``edited`` (out, in) answers most nearly as ``weight`` answers rows.
+
+    By the smaller side: ``(W'^T W' + l I)^-1 W'^T = W'^T (W' W'^T + l I)^-1``.
+    """
+    answers = weight @ rows.T
+    out, width = edited.shape
+    if out >= width:
+        factor = torch.linalg.cholesky(ridged(edited.T @ edited, bound))
+        return torch.cholesky_solve(edited.T @ answers, factor).T
+    gram = edited @ edited.T
+    level = bound * gram.diagonal().sum() / width + TINY
+    factor = torch.linalg.cholesky(gram + level * torch.eye(out).to(gram))
+    return (edited.T @ torch.cholesky_solve(answers, factor)).T
+
+
+def solve(weight: Tensor, inputs: Inputs, settings: ReceSettings, preserve: float) -> Tensor:
+    """D (out, in) for a weight (out, in) in float64."""
+    count = min(ROWS, len(inputs.old))
+    looked = torch.arange(count) * len(inputs.old) // count
+    old, new = inputs.old[looked], inputs.new[looked]
+    found = inputs
+    change = uce.solve(weight, found, preserve, settings.ridge)
+    for _ in range(settings.rounds):
+        back = derive(weight, weight + change, old, settings.bound)
+        found = found._replace(old=torch.cat([found.old, back]), new=torch.cat([found.new, new]))
+        change = uce.solve(weight, found, preserve, settings.ridge)
+    return change
+
+
+def erase(task: Task, settings: ReceSettings) -> Result:
+    """Edit both Linears."""
+    preserve = settings.keeping(len(task.concepts.concepts))
+    return edit(task, settings, lambda w, rows: solve(w, rows, settings, preserve))
+
+
+METHODS = (
+    Method(
+        "rece",
+        "RECE",
+        SOURCE,
+        erase,
+        ReceSettings,
+        made="closed form",
+        several=spared,
+        forward=False,
+    ),
+)
