@@ -185,8 +185,12 @@ class Text:
         self.clip, self.config = clip, config
         self.tokenizer = t5.tokenizer
         self.length = len(clip.tokenize("")["t5xxl"][0])
-        both = clip.cond_stage_model
-        self.flop = linear_flop(both.t5xxl, self.length) + linear_flop(both.clip_l, CLIP_LENGTH)
+
+    @property
+    def flop(self) -> float:
+        """Of both encoders on one prompt."""
+        both = self.clip.cond_stage_model
+        return linear_flop(both.t5xxl, self.length) + linear_flop(both.clip_l, CLIP_LENGTH)
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Context (B, length, context_in_dim) and pooled (B, vec_in_dim), float32 on the CPU."""
