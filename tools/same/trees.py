@@ -16,10 +16,12 @@ from cases import Case
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-# Runs before torch is used, in both trees: products of bfloat16 matrices by way of float32.
+# Runs before torch is used, in both trees: products of bfloat16 matrices by way of float32. A newer
+# tree would compute in float32 throughout on a CPU without AVX-512, so the CPU says that it has it.
 WIDEN = """
 import warnings
 import torch
+torch.cpu._is_avx512_supported = lambda: True
 library = torch.library.Library("aten", "IMPL")
 keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 def widen(name):
