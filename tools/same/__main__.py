@@ -19,7 +19,8 @@ copies of the ``bench-...`` cases the miniature keeps one double and one single 
 A CPU without AVX-512 multiplies bfloat16 matrices up to sixty times more slowly than float32 ones.
 There both sides multiply in float32 and round to bfloat16; ``--native`` leaves torch as it is.
 
-Set aside, by name: seconds, memory, dates, versions, paths (ASIDE; ``--aside KEY`` adds to it).
+Set aside, by name: seconds, memory, dates, versions, paths, a file's method, the base's hash
+(ASIDE; ``--aside KEY`` adds to it).
 Exit code 1 when anything differs or fails.
 """
 
@@ -41,6 +42,9 @@ ASIDE = {
     *("seconds", "peak_bytes", "peak_memory_bytes"),
     *("versions", "erase.versions", "erase.date"),
     *("file", "lora", "picture"),  # paths
+    # New since the old revision, in commits that say so: a file names its method; MiniFlux's own
+    # file carries presets, so its hash is another.
+    *("erase.method", "erase.base_sha256", "ss_new_sd_model_hash"),
 }
 
 
