@@ -289,7 +289,7 @@ def _report(args: argparse.Namespace, erased: Erased, folder: Path) -> int:
             "steps": len(result.history),
             "losses": result.history[-1] if result.history else {},
             "seconds": {name: round(value, 2) for name, value in result.seconds.items()},
-            "measured": dict(result.measured),
+            **({"measured": dict(result.measured)} if result.measured else {}),
         },
         stopped_sentence(result, erased.path, seconds),
         *(
