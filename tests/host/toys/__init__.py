@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import comfy.samplers
 import comfy.supported_models as supported
 import folder_paths
 import torch
+from comfy.ldm.chroma.model import ChromaParams
+from comfy.ldm.flux.model import FluxParams
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -80,6 +83,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "sd15": ("SD15", SD15),
 }
 FAMILIES = {name: row for name, row in FAMILIES.items() if hasattr(supported, row[0])}
+PARAMS = {"flux1": FluxParams, "flux2": FluxParams, "chroma": ChromaParams}
 POOLED = ("flux1", "sd3")
 
 
@@ -90,6 +94,9 @@ def normal(seed: int, *shape: int) -> Tensor:
 def build(family: str) -> Any:
     """A MODEL of random weights."""
     name, sizes = FAMILIES[family]
+    if family in PARAMS:  # older hosts have fewer
+        known = {"image_model", *(field.name for field in fields(PARAMS[family]))}
+        sizes = {key: value for key, value in sizes.items() if key in known}
     config = getattr(supported, name)(dict(sizes))
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}, "", device=torch.device("cpu"))
