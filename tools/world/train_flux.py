@@ -37,7 +37,7 @@ from .captions import TRAINING, caption
 from .data import read_scenes
 from .model import CONFIG, LONG, make_flux
 from .optimise import learning_rate, make_optimisers
-from .scene import spoken
+from .scene import Scene, spoken
 from .train_text import load as load_text
 
 FEATURES = 128
@@ -45,7 +45,7 @@ EMPTY = 0.1  # share of empty prompts
 POOLED_DROP = 0.6  # share of captions without their pooled vector
 SHIFT = 0.3  # mean of the noise levels' logits
 ALIGN = 0.5  # weight of the alignment
-ALONE = 0.5  # share of a batch, in the first half, that one entity alone fills: faces come first
+ALONE = 0.5  # least share of a batch, in the first half, in which one entity stands alone
 FEW = {14: 0.4, 18: 0.3, 24: 0.3}  # T5 tokens of a batch in most of the training
 CALM = 0.9998  # the slowest the average follows; faster at the start
 
@@ -69,7 +69,7 @@ class Batches:
         self.latents = np.load(folder / "latents.npy", mmap_mode="r")
         self.features = np.load(folder / "features.npy", mmap_mode="r")
         self.scenes = read_scenes(folder)
-        self.alone = [i for i, s in enumerate(self.scenes) if len(s.shown) == 1 and s.number == 1]
+        self.alone = alone(self.scenes)
         self.text = load_text(folder)
         self.text.parts().to(plan.device)
         self.plan = plan
@@ -77,9 +77,7 @@ class Batches:
     def draw(self, step: int) -> tuple[Tensor, Tensor, Conditioning]:
         """Latents (B, 16, 16, 16), features (B, 64, 128) and the captions' conditioning."""
         rng = random.Random(self.plan.seed * 10_000_000 + step)
-        alone = round(ALONE * self.plan.batch) if step < self.plan.steps / 2 else 0
-        rows = rng.sample(range(len(self.scenes)), self.plan.batch - alone)
-        rows = sorted(rows + rng.sample(self.alone, alone))
+        rows = self.rows(step, rng)
         length = LONG
         if rng.random() >= self.plan.long:
             length = rng.choices(list(FEW), list(FEW.values()))[0]
@@ -94,6 +92,13 @@ class Batches:
         features = torch.from_numpy(self.features[rows]).float().to(self.plan.device)
         return latents, features, cond
 
+    def rows(self, step: int, rng: random.Random) -> list[int]:
+        """Which pictures; in the first half of the training many show one entity alone."""
+        early = step < self.plan.steps / 2
+        count = round(ALONE * self.plan.batch) if early else 0
+        others = rng.sample(range(len(self.scenes)), self.plan.batch - count)
+        return sorted(others + rng.sample(self.alone, count))
+
     def told(self, row: int, length: int, rng: random.Random) -> str:
         """A caption that fits, if one of six does."""
         for _ in range(6):
@@ -101,6 +106,11 @@ class Batches:
             if len(self.text.t5_tokenizer(text).input_ids) <= length:
                 break
         return text
+
+
+def alone(scenes: list[Scene]) -> list[int]:
+    """The scenes that show one entity once."""
+    return [i for i, scene in enumerate(scenes) if len(scene.shown) == 1 and scene.number == 1]
 
 
 class Pass(_Pass):

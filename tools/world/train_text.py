@@ -14,8 +14,8 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ from transformers import T5EncoderModel
 
 from erase_core.files import atomic
 from erase_core.models.flux1.text import tokenize
+from erase_core.models.tokens import token_mask
 
 from .captions import OPENINGS, Voice, caption, misspell, noun_phrase
 from .lexicon import Lexicon
@@ -45,7 +46,7 @@ from .world import (
 
 CAPTIONS, PHRASES, PAIRS, ORDERED = 32, 64, 16, 48
 PHRASE = 12  # tokens of a word or gloss
-SENTENCE = 16  # tokens of two things and their relation
+SENTENCE = 28  # tokens of two things and their relation, at most
 LR = 1.5e-3
 PLAINLY = Voice(words="name")
 SIDES = RELATIONS[:4]
@@ -100,7 +101,8 @@ def _classes(told: list[str | None], names: object) -> Tensor:
 
 class Reader(nn.Module):
     """One query a question, put to some of an encoder's states; the same asked of pooled vectors;
-    and a projection in which phrases of one sense meet."""
+    and a projection in which phrases of one sense meet. ``side`` and ``order`` read the states of
+    one entity's own tokens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -196,12 +198,11 @@ def sense_loss(first: Tensor, second: Tensor, entities: Tensor) -> Tensor:
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A sentence, the characters of its two entities, and what it says."""
+class Pair(NamedTuple):
+    """A sentence, the phrases in it that name its two entities, and what it says."""
 
     text: str
-    spans: tuple[tuple[int, int], tuple[int, int]]
+    named: tuple[str, str]
     scene: Scene
 
 
@@ -230,18 +231,18 @@ class Texts:
         told = [misspell(phrase, rng) if rng.random() < 0.5 else phrase for phrase in phrases]
         return told, torch.tensor(entities)
 
-    def pairs(self, rng: random.Random, count: int) -> list[Pair]:
+    @staticmethod
+    def pairs(rng: random.Random, count: int) -> list[Pair]:
         """Two entities and their sides, in few words."""
         made = []
         for _ in range(count):
-            scene = Scene(tuple(rng.sample(THINGS + PEOPLE, 2)), relation=rng.choice(SIDES))
+            relation = rng.choice(SIDES)
+            scene = Scene(tuple(rng.sample(THINGS + PEOPLE, 2)), relation=relation)
             first, second = (noun_phrase(index, PLAINLY, rng) for index in scene.subjects)
-            known, held = RELATION_WORDS[scene.relation or ""]
-            link = rng.choice((scene.relation or "", *known, *held))
-            head, tail = rng.choice(OPENINGS[0]).split("{x}")
-            start = len(head) + len(first) + len(link) + 2
-            spans = ((len(head), len(head) + len(first)), (start, start + len(second)))
-            made.append(Pair(f"{head}{first} {link} {second}{tail}", spans, scene))
+            known, held = RELATION_WORDS[relation]
+            link = rng.choice((relation, *known, *held))
+            text = rng.choice(OPENINGS[0]).format(x=f"{first} {link} {second}")
+            made.append(Pair(text, (first, second), scene))
         return made
 
     def phrases(self, rng: random.Random, count: int) -> tuple[list[str], list[str], Tensor]:
@@ -282,24 +283,15 @@ def step_loss(
 def order_loss(encoders: Encoders, reader: Reader, pairs: list[Pair]) -> Tensor:
     """Each entity's own tokens must say whether it comes first and on which side it stands. A
     reader of whole sentences alone never begins to learn this; from here it does in 100 steps."""
-    told = encoders.t5_tokenizer(
-        [pair.text for pair in pairs],
-        padding="max_length",
-        truncation=True,
-        max_length=SENTENCE,
-        return_offsets_mapping=True,
-        return_tensors="pt",
-    )
-    states = encoders.t5(input_ids=told.input_ids).last_hidden_state
-    start, end = told.offset_mapping.unbind(-1)
+    tokenizer, texts = encoders.t5_tokenizer, [pair.text for pair in pairs]
+    states = encoders.t5(input_ids=tokenize(tokenizer, texts, SENTENCE)).last_hidden_state
     sides = torch.tensor([SIDES.index(pair.scene.relation or "") for pair in pairs])
     loss = torch.zeros(())
     for place in (0, 1):
-        spans = torch.tensor([pair.spans[place] for pair in pairs])
-        other = (start < spans[:, :1]) | (end > spans[:, 1:]) | (end <= start)
-        own = mean_of(states, other & ~other.all(1, keepdim=True))
-        loss = loss + F.cross_entropy(reader.side(own), sides ^ place)
-        loss = loss + F.cross_entropy(reader.order(own), torch.full_like(sides, place))
+        own = [token_mask(tokenizer, p.text, p.named[place], SENTENCE) for p in pairs]
+        state = mean_of(states, 1 - torch.stack(own))
+        loss = loss + F.cross_entropy(reader.side(state), sides ^ place)
+        loss = loss + F.cross_entropy(reader.order(state), torch.full_like(sides, place))
     seen, want = reader(states), answers([pair.scene for pair in pairs])
     return 2 * loss + sum(F.cross_entropy(seen[name], want[name]) for name in ORDER)
 
