@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from .places import MODELS, OUTPUT
 
 CATEGORY = "EraseAnything"
+ENCODERS = "Its text encoders: CLIP-L and T5, of Chroma T5 alone."  # a tooltip
 
 
 def aliases(*words: str) -> dict[str, list[str]]:
@@ -37,8 +38,8 @@ def steps_input() -> Any:
 
 
 def guidance_input() -> Any:
-    """The guidance input of distilled models."""
-    tooltip = "Flux guidance (dev only)."
+    """The guidance input of distilled models, or the scale of a negative prompt."""
+    tooltip = "FLUX.1-dev's guidance; of Chroma the CFG scale, with an empty negative prompt."
     return io.Float.Input("guidance", default=3.5, min=0.0, max=100.0, step=0.1, tooltip=tooltip)
 
 

@@ -32,8 +32,9 @@ class Instant(io.ComfyNode):
             display_name="Erase Concept (instant)",
             category=inputs.CATEGORY,
             description=(
-                "Makes a Flux model forget what the concept set names, without training: a second "
-                "once the prompts are encoded. The eraser is saved to the LoRA list."
+                "Makes a FLUX.1 or Chroma model forget what the concept set names, without "
+                "training: a second once the prompts are encoded. The eraser is saved to the LoRA "
+                "list."
             ),
             inputs=_inputs(),
             outputs=_outputs(),
@@ -118,10 +119,10 @@ def _inputs() -> list[Any]:
     return [
         io.Model.Input(
             "model",
-            tooltip="The Flux model that is to forget. It may carry LoRAs, and comes back exactly "
-            "as it was.",
+            tooltip="The FLUX.1 or Chroma model that is to forget. It may carry LoRAs, and comes "
+            "back exactly as it was.",
         ),
-        io.Clip.Input("clip", tooltip="Its text encoders, CLIP-L and T5."),
+        io.Clip.Input("clip", tooltip=inputs.ENCODERS),
         io.Custom("ERASE_CONCEPTS").Input(
             "concepts", tooltip="What to forget and what to keep, from a Concept Set."
         ),

@@ -37,8 +37,9 @@ class Train(io.ComfyNode):
             display_name="Erase Concept (train)",
             category=inputs.CATEGORY,
             description=(
-                "Trains a LoRA that makes a Flux model forget what the concept set names and keep "
-                "the rest. It is saved to the LoRA list; cancelling keeps the work done so far."
+                "Trains a LoRA that makes a FLUX.1 or Chroma model forget what the concept set "
+                "names and keep the rest. It is saved to the LoRA list; cancelling keeps the work "
+                "done so far."
             ),
             inputs=_inputs(),
             outputs=_outputs(),
@@ -138,10 +139,10 @@ def _inputs() -> list[Any]:
     return [
         io.Model.Input(
             "model",
-            tooltip="The Flux model that is to forget. It may carry "
+            tooltip="The FLUX.1 or Chroma model that is to forget. It may carry "
             "LoRAs, and comes back exactly as it was.",
         ),
-        io.Clip.Input("clip", tooltip="Its text encoders, CLIP-L and T5."),
+        io.Clip.Input("clip", tooltip=inputs.ENCODERS),
         io.Custom("ERASE_CONCEPTS").Input(
             "concepts", tooltip="What to forget and what to keep, from a Concept Set."
         ),

@@ -55,15 +55,21 @@ class WordGate:
         self.names = [self._unit(name) for name in names]
         self.kept = max(float(self.score(prompt[None])) for prompt in kept)
 
-    def score(self, context: Tensor) -> Tensor:
-        """How far prompts (B, T, D) hold one of the names, (B,), at most 1."""
+    def score(self, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """How far prompts (B, T, D) hold one of the names, (B,), at most 1; ``mask`` (B, T) says
+        which of their tokens count, None for all."""
         tokens = self._unit(context).transpose(1, 2)
-        found = [(name.to(tokens) @ tokens).amax(2).mean(1) for name in self.names]
+        found = []
+        for name in self.names:
+            near = name.to(tokens) @ tokens
+            if mask is not None:
+                near = near.masked_fill(~mask[:, None], -1.0)
+            found.append(near.amax(2).mean(1))
         return torch.stack(found).amax(0)
 
-    def strength(self, context: Tensor) -> Tensor:
+    def strength(self, context: Tensor, mask: Tensor | None = None) -> Tensor:
         """How far the gate opens for prompts (B, T, D): (B,) in [0, 1]."""
-        way = (self.score(context) - self.kept) / max(1 - self.kept, 1e-6)
+        way = (self.score(context, mask) - self.kept) / max(1 - self.kept, 1e-6)
         return ramp(way, LOW, HIGH)
 
     def _unit(self, states: Tensor) -> Tensor:
@@ -99,7 +105,7 @@ def _gate(text: TextEncoder, concept: Concept, erased: Iterable[str]) -> WordGat
     names = []
     for row, (prompt, name) in zip(states, placed, strict=True):
         names.append(row[text.token_mask(prompt, name).bool()])
-    return WordGate(names, list(text.encode(kept).context))
+    return WordGate(names, text.encode(kept).rows())
 
 
 class Gated:
@@ -141,7 +147,8 @@ def act_on_words(model: Model, guard: Guard) -> Act:
         guidance: float | None,
         more: Adapter | None,
     ) -> Tensor:
-        strength = torch.stack([gate.strength(cond.context) for gate in gates]).amax(0)
+        found = [gate.strength(cond.context, cond.mask) for gate in gates]
+        strength = torch.stack(found).amax(0)
         if not strength.any() or not inside(window, sigma):
             return model.velocity(x, sigma, cond, guidance, more)
         gated = Gated(eraser, settings.strength * strength)

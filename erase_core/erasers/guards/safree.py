@@ -25,7 +25,7 @@ Fourier space, has no place here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -81,8 +81,21 @@ class Space:
         tokens = F.normalize(context.float() - self.mean.to(context.device), dim=-1)
         return (tokens @ self.basis.to(tokens)).square().sum(-1)
 
-    def clean(self, context: Tensor, pooled: Tensor | None, settings: SafreeSettings) -> Cleaned:
-        """A prompt off the concept; rows without near tokens come back bit for bit."""
+    def clean(
+        self,
+        context: Tensor,
+        pooled: Tensor | None,
+        settings: SafreeSettings,
+        mask: Tensor | None = None,
+    ) -> Cleaned:
+        """A prompt off the concept; rows without near tokens come back bit for bit. Tokens that
+        ``mask`` (B, T) leaves out are not looked at, None for none."""
+        if mask is not None:
+            parts = [
+                self.clean(context[None, row, read], _one(pooled, row), settings)
+                for row, read in enumerate(mask)
+            ]
+            return _put_back(parts, context, mask)
         share = self.share(context)
         near = (share > self.nearest) & (share > self.limit).any(1, keepdim=True)
         rows = [self._row(*row, settings.strength) for row in zip(context, near, strict=True)]
@@ -106,6 +119,21 @@ class Space:
         back = off @ others @ others.T
         moved = torch.lerp(tokens.float(), back + mean, strength).to(tokens.dtype)
         return torch.where(near[:, None], moved, tokens)
+
+
+def _one(pooled: Tensor | None, row: int) -> Tensor | None:
+    """The pooled vector of one row, still in a batch."""
+    return None if pooled is None else pooled[row : row + 1]
+
+
+def _put_back(parts: Sequence[Cleaned], context: Tensor, mask: Tensor) -> Cleaned:
+    """Prompts that were cleaned without the tokens that ``mask`` leaves out, with them."""
+    cleaned, near = context.clone(), torch.zeros_like(mask)
+    cleaned[mask] = torch.cat([part.context[0] for part in parts])
+    near[mask] = torch.cat([part.near[0] for part in parts])
+    pooled = [part.pooled for part in parts if part.pooled is not None]
+    share = torch.cat([part.share for part in parts])
+    return Cleaned(cleaned, torch.cat(pooled) if pooled else None, near, share)
 
 
 def basis(vectors: Tensor) -> Tensor:
@@ -143,7 +171,7 @@ def _space(text: TextEncoder, concept: Concept, erased: tuple[str, ...]) -> Spac
         row[text.token_mask(prompt, name).bool()]
         for row, (prompt, name) in zip(named.context, placed, strict=True)
     ]
-    return Space(names, list(kept.context), named.pooled, kept.pooled)
+    return Space(names, kept.rows(), named.pooled, kept.pooled)
 
 
 def act(model: Model, guard: Guard) -> Act:
@@ -161,7 +189,7 @@ def act(model: Model, guard: Guard) -> Act:
     ) -> Tensor:
         if inside(window, sigma):
             for space in known:
-                cleaned = space.clean(cond.context, cond.pooled, settings)
+                cleaned = space.clean(cond.context, cond.pooled, settings, cond.mask)
                 ends = [SafreeSettings(end=float(s)).levels(model.shift_mu) for s in cleaned.share]
                 held = [inside((2.0, low), sigma) for _, low in ends]
                 rows = torch.tensor(held, device=x.device) & cleaned.near.any(1)
@@ -169,7 +197,7 @@ def act(model: Model, guard: Guard) -> Act:
                 if pooled is not None and cleaned.pooled is not None:
                     pooled = torch.where(rows[:, None], cleaned.pooled, pooled)
                 context = torch.where(rows[:, None, None], cleaned.context, cond.context)
-                cond = Conditioning(context, pooled)
+                cond = replace(cond, context=context, pooled=pooled)
         return model.velocity(x, sigma, cond, guidance, eraser)
 
     return acted
