@@ -145,10 +145,10 @@ def make_model(tree: nn.Module | None = None, **options: Any) -> Model:
 
 
 def make_chroma(seed: int = 0, **options: Any) -> Model:
-    """A model of a tiny Chroma."""
+    """A model of a tiny Chroma, or of another ``tree``."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        tree = Chroma(CHROMA)
+        tree = options.pop("tree", None) or Chroma(CHROMA)
     told = {"family": CHROMA_FAMILY, "config": CHROMA, "text": MaskedText()}
     return make_model(tree, **told | {"shift_mu": CHROMA.shift} | options)
 

@@ -28,7 +28,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         default=MINIFLUX,
         metavar="miniflux|FILE",
         help="the bundled MiniFlux (default), a FLUX.1 or Chroma transformer (.safetensors, bf16 "
-        "or fp8), or diffusers' folder of one, which has all that is asked for below",
+        "or fp8), or diffusers' folder of one, which has the files below",
     )
     files = {
         "--clip-l": "CLIP-L text encoder for a FILE, or its folder; Chroma has none",

@@ -64,7 +64,9 @@ class Text:
     """
 
     def __init__(self, clip: Any, config: ChromaConfig) -> None:
-        t5 = getattr(clip.tokenizer, "t5xxl", None)
+        names = ("clip_t5xxl", "t5xxl")  # the host's own, and perhaps another's
+        found = (getattr(clip.tokenizer, name, None) for name in names)
+        t5 = next((each for each in found if each is not None), None)
         if t5 is None or set(clip.tokenize("")) != {"t5xxl"}:
             raise EraseError(
                 "This CLIP is not Chroma's T5; load t5xxl with CLIPLoader (Load CLIP), type chroma."

@@ -36,7 +36,7 @@ def chroma_forward(
     run = ChromaPass(tree, eraser, probe, checkpoint, mask)
     dtype = compute_dtype(tree, latents)
     vec = run.modulations(sigma.expand(len(latents)), dtype)
-    return run.predict(latents, cond.context.to(dtype), vec)
+    return run.predict(latents, cond.context, vec, dtype)
 
 
 def trimmed(cond: Conditioning, probe: Probe | None) -> tuple[Conditioning, Probe | None]:

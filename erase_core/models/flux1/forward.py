@@ -78,7 +78,7 @@ def flux_forward(
     dtype = compute_dtype(tree, latents)
     assert cond.pooled is not None, "FLUX.1 reads CLIP's pooled vector"
     vec = run.vector(sigma.expand(len(latents)), guidance, cond.pooled.to(dtype))
-    return run.predict(latents, cond.context.to(dtype), vec)
+    return run.predict(latents, cond.context, vec, dtype)
 
 
 def patchify(latents: Tensor) -> tuple[Tensor, int, int]:
@@ -201,13 +201,13 @@ class Pass:
         self.checkpoint = checkpoint and torch.is_grad_enabled()
         self.mask = mask
 
-    def predict(self, latents: Tensor, context: Tensor, vec: Tensor) -> Output:
-        """The pass at latents (B, 16, h, w) with text states (B, L, D) in the dtype that the tree
-        computes in, and what modulates its blocks."""
+    def predict(self, latents: Tensor, context: Tensor, vec: Tensor, dtype: torch.dtype) -> Output:
+        """The pass at latents (B, 16, h, w) with text states (B, L, D) and what modulates the
+        blocks, computed in ``dtype``."""
         height, width = latents.shape[2:]
-        img, rows, columns = patchify(latents.to(context.dtype))
+        img, rows, columns = patchify(latents.to(dtype))
         img = self.linear("img_in", img)
-        txt = self.linear("txt_in", context)
+        txt = self.linear("txt_in", context.to(dtype))
         rope = rope_table(txt.shape[1], rows, columns, latents.device)
         img, txt, attention = self.double_blocks(img, txt, vec, rope)
         if self.probe is not None and self.probe.stop:
