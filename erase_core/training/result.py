@@ -29,6 +29,13 @@ class Result:
     method: str = ""
     measured: Mapping[str, float] = field(default_factory=dict)
 
+    def diverged(self, file: object) -> str:
+        """How such a run ended, for the person; its last good weights are in ``file``."""
+        return (
+            f"The losses diverged after {len(self.history)} iterations; the last good weights are "
+            f"in {file}. Try a lower lr_low."
+        )
+
 
 class BrokenError(Exception):
     """A run that ``cause`` broke off, and what it has so far."""
