@@ -356,6 +356,7 @@ def chroma_refusals() -> dict[str, str]:
         "wide": said(lambda: chroma.Text(make_clip(), wide).encode(["a tiger"])),
         "long": said(lambda: make_text().encode(["a tiger " * 200])),
         "half": said(lambda: hosts.open_model(half, make_clip())),
+        "judge": said(lambda: inside.judging.clip_words(make_clip(), PROMPTS)),
         "load_flux": said(lambda: load.load_transformer(str(PATH), {})),
     }
 

@@ -78,6 +78,7 @@ def test_the_schedule_is_the_models_own(measured: dict[str, Any]) -> None:
         ("wide", "belongs to another MODEL"),
         ("long", "longer than 256 T5 tokens"),
         ("half", "--bf16-unet"),
+        ("judge", "has no CLIP-L to judge with; connect one"),
         ("load_flux", "chroma.safetensors is Chroma, which this node does not load; take Load"),
     ],
 )

@@ -16,6 +16,7 @@ from erase_core.erasers.load import load
 from erase_core.errors import EraseError
 from erase_core.methods.base import Task, find_method, methods
 from erase_core.methods.closed import read
+from erase_core.methods.eraseanything.adversary import TOKENS, Adversaries
 from erase_core.methods.eraseanything.trainer import Trainer
 from erase_core.models.base import Model
 from erase_core.models.chroma.parity import diffusers_velocity
@@ -101,6 +102,17 @@ def test_a_run_ends_repeats_itself_and_goes_on(tmp_path: Path) -> None:
     trainer = Trainer.resume(checkpoints(tmp_path)[0], make_chroma())
     assert trainer.step == 2
     assert same(trainer.run().eraser.tensors(), first.eraser.tensors())
+
+
+def test_adversaries_are_read() -> None:
+    """Where the prompt's own padding is not."""
+    cond = make_chroma().text.encode(["a tiger", "a tiger in the snow"])
+    words, mask = cond.context[:, 1], cond.mask
+    joined = Adversaries(words, cond, 2, 0, torch.device("cpu")).join(cond)
+    assert mask is not None and joined.mask is not None
+    assert joined.mask[:, -TOKENS:].all() and not mask[:, -TOKENS:].any()
+    assert torch.equal(joined.mask[:, :-TOKENS], mask[:, :-TOKENS])
+    assert joined.negative is cond.negative and joined.pooled is None
 
 
 def test_its_presets_are_said_to_be_unmeasured() -> None:
