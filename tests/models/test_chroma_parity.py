@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers import ChromaTransformer2DModel, FluxPipeline
 from diffusers.models.transformers import transformer_flux
 from finite import randomise
@@ -203,3 +204,17 @@ def test_what_nobody_reads_changes_nothing() -> None:
             alone = chroma_forward(tree, latents[row : row + 1], SIGMA[row : row + 1], cond)
             assert alone.velocity is not None
             assert difference(alone.velocity[0], plain[row]) < 1e-6
+
+
+def test_words_are_probed_where_padding_is_left_out() -> None:
+    tree, (latents, context) = pair(SMALL)[1], inputs()
+    words = torch.zeros(BATCH, 1, TEXT)
+    words[:, :, 1:3] = 1
+    found = []
+    for more in (0, 4):  # tokens that nobody reads
+        padded = (F.pad(context, (0, 0, 0, more)), F.pad(MASK, (0, more)), F.pad(words, (0, more)))
+        cond, probe = Conditioning(padded[0], mask=padded[1]), Probe((0, 1), padded[2])
+        with torch.no_grad():
+            found.append(chroma_forward(tree, latents, SIGMA, cond, probe=probe).attention)
+    assert found[0] is not None and found[1] is not None
+    assert torch.equal(found[0], found[1])
