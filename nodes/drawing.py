@@ -18,7 +18,7 @@ from . import hosts
 def conditioning(cond: Conditioning, guidance: float | None = None) -> list[list[Any]]:
     """Encoded prompts, all of as many tokens, as the host's CONDITIONING; ``guidance`` where it is
     an input of the model."""
-    more = {} if cond.pooled is None else {"pooled_output": cond.pooled}
+    more: dict[str, Any] = {"pooled_output": cond.pooled}  # older hosts ask for it if it is None
     told = {} if guidance is None else {"guidance": guidance}
     return [[torch.stack(cond.rows()), more | told]]
 

@@ -102,8 +102,8 @@ def test_a_failing_preview_is_one_warning_and_the_training_goes_on(
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("sd15", "SD15, not FLUX.1"),
-        ("wan", "WAN21_T2V, not FLUX.1"),
+        ("sd15", "SD15, not Chroma or FLUX.1"),
+        ("wan", "WAN21_T2V, not Chroma or FLUX.1"),
         ("gguf", "integer weights (GGUF"),
         ("hidden", "Nunchaku"),
         ("kontext", "Kontext, which edits pictures"),
