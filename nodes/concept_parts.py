@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..erase_core.concepts.find import describe
+from ..erase_core.concepts.names import plain
 from ..erase_core.concepts.sets import Concept, ConceptSet
 from ..erase_core.errors import EraseError
 
@@ -64,8 +65,8 @@ def _text(concepts: ConceptSet) -> str:
 
 
 def named(text: str) -> str:
-    """A concept's name without spare blanks; EraseError for none."""
-    name = " ".join(text.split())
+    """A concept's name without emoji and spare blanks; EraseError for none."""
+    name = plain(text)
     if not name:
         raise EraseError("There is no concept; write what is to be erased.")
     return name

@@ -14,6 +14,8 @@ const LISTS = {
 };
 /** The text of a list that is to stay empty; the same in nodes/concepts.py. */
 const NO_WORDS = "-";
+/** Inputs whose texts are a person's own words for one concept. */
+const OWN = [...Object.keys(LISTS), "sense", "sentences"];
 /** Inputs that decide which words are found. */
 const ASKED = ["concept", "kind", "source", "sense", "per_band", "seed"];
 
@@ -40,12 +42,33 @@ export class ConceptPanel {
       const widget = widgetOf(this.node, name);
       if (widget) hide(widget);
     }
+    this.own = new Map(); // concept -> its own words, set aside
+    this.named = this.name();
+    const concept = widgetOf(this.node, "concept");
+    if (concept) chain(concept, "callback", () => this.follow());
     for (const name of ASKED) {
       const widget = widgetOf(this.node, name);
       if (widget) chain(widget, "callback", () => this.render());
     }
-    chain(this.node, "onConfigure", () => this.render());
+    chain(this.node, "onConfigure", () => {
+      this.named = this.name();
+      this.render();
+    });
     chain(this.node, "onConnectionsChange", () => this.render());
+  }
+
+  /** The concept, as two spellings of it have in common. */
+  name() {
+    return String(widgetOf(this.node, "concept")?.value ?? "").trim().toLowerCase();
+  }
+
+  /** Another concept has other words: those of the last are set aside until it comes back. */
+  follow() {
+    if (this.name() === this.named) return;
+    const widgets = OWN.map((name) => widgetOf(this.node, name)).filter(Boolean);
+    this.own.set(this.named, new Map(widgets.map((widget) => [widget.name, widget.value])));
+    this.named = this.name();
+    for (const widget of widgets) widget.value = this.own.get(this.named)?.get(widget.name) ?? "";
   }
 
   /** Show the words that a run found when it was `asked` for them, see nodes/live.py. */
