@@ -6,6 +6,7 @@ import pytest
 
 from erase_core.concepts.find import find_concept
 from erase_core.concepts.names import bare, match, plain, suggestion
+from erase_core.concepts.spans import word_spans
 from erase_core.errors import EraseError
 from erase_core.miniatures.miniflux.concepts import concept
 
@@ -55,3 +56,27 @@ def test_what_is_near_is_told() -> None:
     with pytest.raises(EraseError, match='does not know "tigre". Did you mean "tiger"') as told:
         concept("tigre")
     assert len(str(told.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("prompt", "word", "seen"),
+    [
+        ("a photo of İstanbul at night", "İstanbul", "İstanbul"),
+        ("a photo of istanbul", "İstanbul", "istanbul"),
+        ("a ｔｉｇｅｒ in snow", "tiger", "ｔｉｇｅｒ"),
+        ("two ti\u200bgers", "tiger", "ti\u200bgers"),
+        ("STRASSE in Berlin", "straße", "STRASSE"),
+        ("a cafe\u0301 in Paris", "café", "cafe\u0301"),
+        ("一只老虎在草地上", "老虎", "老虎"),
+        ("トラの写真", "トラ", "トラ"),
+        ("호랑이가 있다", "호랑이", "호랑이"),
+    ],
+)
+def test_a_word_is_found_however_it_is_written(prompt: str, word: str, seen: str) -> None:
+    ((start, end),) = word_spans(prompt, word)
+    assert prompt[start:end] == seen
+
+
+def test_borders_of_words_hold_in_other_scripts_that_have_them() -> None:
+    assert word_spans("Löwenzahn", "Löwe") == [] and word_spans("лисичка", "лис") == []
+    assert word_spans("naïve", "naive") == []  # an accent is another letter

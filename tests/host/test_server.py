@@ -509,6 +509,19 @@ def test_concept_sets_are_filled_edited_merged_saved_and_loaded(server: Client) 
     assert len(changed["set"]["concepts"]) == 1  # a file that changed is read again
 
 
+def test_words_are_found_without_a_run(server: Client) -> None:
+    inputs = dict(graphs.concept()["concept"]["inputs"], concept="Tigers", sense="", seed=0)
+    inputs = dict.fromkeys(("synonyms", "sentences"), "") | {"per_band": 3} | inputs
+    inputs |= {f"irrelevant_{band}": "" for band in ("none", "far", "mid", "near")}
+    told = server.post("/eraseanything/words", inputs)
+    assert told["own"] == ["tiger"] and told["source"] == "MiniFlux"
+    run = server.run({"concept": node("EraseAnythingConceptSet", **inputs)})
+    (shown,) = run.ui("concept")["eraseanything_concepts"]
+    assert told == shown
+    unknown = server.post("/eraseanything/words", inputs | {"concept": "tigre"})
+    assert unknown["error"].startswith('MiniFlux does not know "tigre". Did you mean "tiger"?')
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
