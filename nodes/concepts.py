@@ -114,9 +114,10 @@ async def _found(request: web.Request) -> web.Response:
 def _tell(inputs: Mapping[str, Any]) -> dict[str, Any]:
     bands = {band: str(inputs[f"irrelevant_{band}"]) for band in BANDS}
     words = _Words(str(inputs["synonyms"]), bands, str(inputs["sentences"]))
-    asked = (str(inputs[name]) for name in ("concept", "kind", "source"))
+    names = ("concept", "kind", "source", "sense")
+    concept, kind, source, sense = (str(inputs[name]).strip() for name in names)
     count, seed = min(50, max(1, int(inputs["per_band"]))), int(inputs["seed"])
-    made, origin = _make(*asked, str(inputs["sense"]).strip(), words, count, seed)
+    made, origin = _make(concept, kind, source, sense, words, count, seed)
     return panel(ConceptSet((made,)), [made], origin, _senses(made, origin))
 
 
