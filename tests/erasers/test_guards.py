@@ -136,13 +136,14 @@ def test_a_file_holds_all_of_a_guard(name: str, tmp_path: Path) -> None:
     made.save(tmp_path / "guard.json")
     assert Guard.load(tmp_path / "guard.json") == made
     value = json.loads((tmp_path / "guard.json").read_text())
-    assert value["version"] == 1 and value["guard"] == name
+    assert value["version"] == 2 and value["guard"] == name
+    assert value.get("eraser") == ("guard.guard.safetensors" if method.eraser else None)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"version": 2}, "no guard of version 1"),
+        ({"version": 3}, "no guard of version 2"),
         ({"guard": "wall"}, "There is no guard wall; choose from"),
         ({"settings": {"strenght": 1}}, "did you mean strength?"),
         ({"settings": {"strength": -1}}, "from 0"),
@@ -176,12 +177,39 @@ def test_a_gate_without_an_eraser_is_refused() -> None:
 
 
 def test_a_gates_file_has_its_eraser_beside_it(tmp_path: Path) -> None:
-    gated("word-gate").save(tmp_path / "gate.json")
-    tensors = Guard.load(tmp_path / "gate.json").tensors
-    assert same(dict(tensors), LORA.tensors())
-    (tmp_path / "gate.safetensors").unlink()
-    with pytest.raises(EraseError, match="name the eraser's file"):
+    replace(gated("word-gate"), metadata={"erase.base": "tiny"}).save(tmp_path / "gate.json")
+    found = Guard.load(tmp_path / "gate.json")
+    assert same(dict(found.tensors), LORA.tensors()) and found.metadata == {"erase.base": "tiny"}
+    (tmp_path / "gate.guard.safetensors").unlink()
+    with pytest.raises(
+        EraseError, match=r"gate\.json: There is no file .*gate\.guard\.safetensors"
+    ):
         Guard.load(tmp_path / "gate.json")
+
+
+def test_a_guards_file_takes_no_eraser_that_it_does_not_name(tmp_path: Path) -> None:
+    for name in ("guard.safetensors", "guard.guard.safetensors"):
+        LORA.save(tmp_path / name)
+    guard().save(tmp_path / "guard.json")
+    assert not Guard.load(tmp_path / "guard.json").tensors
+    (tmp_path / "guard.json").write_text(json.dumps(gated("word-gate").to_json()))
+    with pytest.raises(EraseError, match="name the eraser's file"):
+        Guard.load(tmp_path / "guard.json")
+
+
+@pytest.mark.parametrize("name", ["../gate.guard.safetensors", "tiger.safetensors", 3])
+def test_a_guards_eraser_lies_beside_it(name: object, tmp_path: Path) -> None:
+    (tmp_path / "gate.json").write_text(json.dumps(gated("word-gate").to_json() | {"eraser": name}))
+    with pytest.raises(EraseError, match="eraser must be the name of a file beside it"):
+        Guard.load(tmp_path / "gate.json")
+
+
+def test_files_of_the_first_version_still_load(tmp_path: Path) -> None:
+    LORA.save(tmp_path / "old.safetensors")
+    for made in (guard(), gated("word-gate")):
+        (tmp_path / "old.json").write_text(json.dumps(made.to_json() | {"version": 1}))
+        found = Guard.load(tmp_path / "old.json")
+        assert found == made and bool(found.tensors) == made.method.eraser
 
 
 def test_the_word_gate_erases_where_the_concept_is_named_and_nowhere_else() -> None:

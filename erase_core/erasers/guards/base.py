@@ -24,9 +24,9 @@ from ...settings import Settings, setting
 from ...tensors import read_tensors, save_tensors
 from ..load import AnyEraser, from_tensors
 
-VERSION = 1
+VERSION = 2  # of the file; one of version 1 does not name its eraser, OLD_WEIGHTS instead of .json
 EDGE = 1e-3  # of a window: hosts round the levels of their schedules
-WEIGHTS = ".safetensors"  # of the file beside a guard's, where it has an eraser
+WEIGHTS, OLD_WEIGHTS = ".guard.safetensors", ".safetensors"  # of the eraser's copy beside a guard
 
 
 # What a guard does instead of ``model.velocity(x, sigma, cond, guidance, eraser)``: the same of a
@@ -119,14 +119,15 @@ class GuardMethod:
 class Guard:
     """A concept set that a method keeps out of pictures.
 
-    ``tensors`` are those of an eraser's file, for methods that want one. EraseError where it is
-    missing.
+    ``tensors`` and ``metadata`` are those of an eraser's file, for methods that want one.
+    EraseError where it is missing.
     """
 
     method: GuardMethod
     concepts: ConceptSet
     settings: Any
     tensors: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
+    metadata: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if self.method.eraser and not self.tensors:
@@ -156,15 +157,24 @@ class Guard:
         return made.to(model.device)
 
     def save(self, path: Path | str) -> None:
-        """Write the JSON file, and the eraser's tensors beside it; each whole or not at all."""
+        """Write the JSON file, and a copy of the eraser beside it (:func:`weights_of`), which it
+        names; each whole or not at all."""
+        value = self.to_json()
         if self.tensors:
-            save_tensors(Path(path).with_suffix(WEIGHTS), self.tensors)
-        write_json(path, self.to_json())
+            weights = weights_of(path)
+            save_tensors(weights, self.tensors, self.metadata)
+            value["eraser"] = weights.name
+        write_json(path, value)
 
     @classmethod
-    def from_json(cls, value: object, tensors: Mapping[str, Tensor] | None = None) -> Guard:
+    def from_json(
+        cls,
+        value: object,
+        tensors: Mapping[str, Tensor] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Guard:
         """Read plain JSON values; EraseError names what is wrong."""
-        if not isinstance(value, dict) or value.get("version") != VERSION:
+        if not isinstance(value, dict) or value.get("version") not in (1, VERSION):
             raise EraseError(
                 f"This is no guard of version {VERSION}; make one with the command guard."
             )
@@ -173,16 +183,40 @@ class Guard:
         if not isinstance(told, dict):
             raise EraseError("settings must be an object.")
         concepts = ConceptSet.from_json(value.get("concepts"))
-        return cls(method, concepts, method.settings.from_dict(told), tensors or {})
+        settings = method.settings.from_dict(told)
+        return cls(method, concepts, settings, tensors or {}, metadata or {})
 
     @classmethod
     def load(cls, path: Path | str) -> Guard:
-        """Read a JSON file; EraseError names the file and what is wrong in it."""
-        value, weights = read_json(path), Path(path).with_suffix(WEIGHTS)
+        """Read a JSON file and the eraser that it names; EraseError names the file and what is
+        wrong in it."""
+        value = read_json(path)
         try:
-            return cls.from_json(value, read_tensors(weights)[0] if weights.is_file() else {})
+            weights = _named(value, Path(path))
+            tensors, metadata = read_tensors(weights) if weights else ({}, {})
+            return cls.from_json(value, tensors, metadata)
         except EraseError as error:
             raise EraseError(f"{path}: {error}") from error
+
+
+def weights_of(path: Path | str) -> Path:
+    """Where the guard in the file ``path`` keeps a copy of its eraser."""
+    return Path(path).with_suffix(WEIGHTS)
+
+
+def _named(value: object, path: Path) -> Path | None:
+    """The eraser's file that the guard ``value`` in the file ``path`` names; None without any."""
+    if not isinstance(value, dict):
+        return None
+    if value.get("version") == 1:
+        old = path.with_suffix(OLD_WEIGHTS)
+        return old if find_guard(str(value.get("guard"))).eraser and old.is_file() else None
+    name = value.get("eraser")
+    if name is None:
+        return None
+    if not isinstance(name, str) or not name.endswith(WEIGHTS) or Path(name).name != name:
+        raise EraseError(f"eraser must be the name of a file beside it that ends in {WEIGHTS}.")
+    return path.with_name(name)
 
 
 def guards() -> dict[str, GuardMethod]:
