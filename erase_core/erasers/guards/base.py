@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from ...models.base import Adapter, Conditioning, Model
 from ...registry import collect, find
 from ...settings import Settings, setting
 from ...tensors import read_tensors, save_tensors
+from ..base import Both
 from ..load import AnyEraser, from_tensors
 
 VERSION = 2  # of the file; one of version 1 does not name its eraser, OLD_WEIGHTS instead of .json
@@ -29,23 +30,49 @@ EDGE = 1e-3  # of a window: hosts round the levels of their schedules
 WEIGHTS, OLD_WEIGHTS = ".guard.safetensors", ".safetensors"  # of the eraser's copy beside a guard
 
 
-# What a guard does instead of ``model.velocity(x, sigma, cond, guidance, eraser)``: the same of a
-# ``model`` that the guards before it guard; ``plain(model)`` is without them.
-Act = Callable[[Model, Tensor, Tensor, Conditioning, float | None, Adapter | None], Tensor]
+class Call(NamedTuple):
+    """What is asked of a model: the arguments of :meth:`.Model.velocity`."""
+
+    x: Tensor
+    sigma: Tensor
+    cond: Conditioning
+    guidance: float | None
+    eraser: Adapter | None
+
+    def of(self, model: Model) -> Tensor:
+        """What ``model`` answers."""
+        return model.velocity(*self)
+
+    def gated(self, more: Adapter) -> Call:
+        """The same with one more eraser."""
+        return self._replace(eraser=more if self.eraser is None else Both(self.eraser, more))
+
+
+def at(call: Call, prompt: Conditioning, eraser: Adapter | None = None) -> Call:
+    """The call with one prompt for all its pictures, and with no eraser but this one."""
+    cond = prompt.select([0] * len(call.x)).to(call.x.device)
+    return call._replace(cond=cond, eraser=eraser)
+
+
+# What a guard answers instead of ``call.of(model)``, where ``model`` has the guards before it;
+# ``plain(model)`` is without them.
+Act = Callable[[Model, Call], Tensor]
 
 
 @dataclass(frozen=True)
 class Guarded(Model):
-    """A model whose velocities are those of ``inner`` as ``act`` changes them."""
+    """A model whose velocities are those of ``inner``, changed by ``act`` at the noise levels of a
+    ``window``, from high to low."""
 
     inner: Model | None = None
     act: Act | None = None
+    window: tuple[float, float] = (1.0, 0.0)
 
     @classmethod
-    def around(cls, model: Model, act: Act) -> Guarded:
+    def around(cls, model: Model, act: Act, window: tuple[float, float]) -> Guarded:
         """``model`` with one more guard, which acts after those that it has."""
         own = {item.name: getattr(model, item.name) for item in fields(Model)}
-        return cls(**own, inner=model, act=act)
+        return cls(**own, inner=model, act=act, window=window)
 
     def velocity(
         self,
@@ -57,7 +84,8 @@ class Guarded(Model):
     ) -> Tensor:
         """As :meth:`.Model.velocity`, guarded."""
         assert self.inner is not None and self.act is not None
-        return self.act(self.inner, x, sigma, cond, guidance, eraser)
+        call = Call(x, sigma, cond, guidance, eraser)
+        return self.act(self.inner, call) if inside(self.window, sigma) else call.of(self.inner)
 
 
 def plain(model: Model) -> Model:
@@ -102,7 +130,7 @@ class GuardMethod:
     settings
         All that it can be told.
     act
-        What it does to a model that it guards.
+        What it does to a model that it guards, inside the settings' window.
     eraser
         Whether it needs an eraser's file, whose strength it then decides.
     """
@@ -139,7 +167,8 @@ class Guard:
         """``model``, guarded; encodes what the guard needs to know. At strength 0 the same one."""
         if self.settings.strength == 0:
             return model
-        return Guarded.around(model, self.method.act(model, self))
+        window = self.settings.levels(model.shift_mu)
+        return Guarded.around(model, self.method.act(model, self), window)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -26,9 +26,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...models.base import Adapter, Conditioning, Model
+from ...models.base import Conditioning, Model
 from ...settings import setting
-from .base import Act, Guard, GuardMethod, GuardSettings, inside, plain
+from .base import Act, Call, Guard, GuardMethod, GuardSettings, at, plain
 
 
 @dataclass(frozen=True)
@@ -73,37 +73,19 @@ def act(model: Model, guard: Guard) -> Act:
     settings: DveSettings = guard.settings
     prompts = [(concept.name, settings.anchor) for concept in guard.concepts.concepts]
     ends = [[model.text.encode([text]) for text in pair] for pair in prompts]
-    window = settings.levels(model.shift_mu)
 
-    def acted(
-        model: Model,
-        x: Tensor,
-        sigma: Tensor,
-        cond: Conditioning,
-        guidance: float | None,
-        eraser: Adapter | None,
-    ) -> Tensor:
-        v = model.velocity(x, sigma, cond, guidance, eraser)
-        if not inside(window, sigma):
-            return v
-        for concept, anchor in (_predict(model, x, sigma, pair, guidance) for pair in ends):
+    def acted(model: Model, call: Call) -> Tensor:
+        v = call.of(model)
+        for concept, anchor in (_predict(model, call, pair) for pair in ends):
             v, _ = take_out(v, concept, anchor, settings.strength, settings.threshold)
         return v
 
     return acted
 
 
-def _predict(
-    model: Model,
-    x: Tensor,
-    sigma: Tensor,
-    prompts: Sequence[Conditioning],
-    guidance: float | None,
-) -> list[Tensor]:
-    """Velocities of the untouched model for prompts of one row each, at every picture's state."""
-    rows = [0] * len(x)
-    conds = [prompt.select(rows).to(x.device) for prompt in prompts]
-    return [plain(model).velocity(x, sigma, cond, guidance) for cond in conds]
+def _predict(model: Model, call: Call, prompts: Sequence[Conditioning]) -> list[Tensor]:
+    """What the untouched model answers for prompts of one row each, at every picture's state."""
+    return [at(call, prompt).of(plain(model)) for prompt in prompts]
 
 
 GUARDS = (GuardMethod("dve", "DVE", "Zhang et al. 2026, arXiv 2602.01089", DveSettings, act),)

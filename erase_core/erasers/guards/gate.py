@@ -33,10 +33,9 @@ from torch import Tensor
 from ...concepts.sets import Concept, ConceptSet
 from ...concepts.sources.lists import pool
 from ...errors import EraseError
-from ...models.base import Adapter, Conditioning, Model, TextEncoder
+from ...models.base import Adapter, Model, TextEncoder
 from ...settings import setting
-from ..base import Both
-from .base import Act, Guard, GuardMethod, GuardSettings, inside, plain
+from .base import Act, Call, Guard, GuardMethod, GuardSettings, at, plain
 
 LOW, HIGH = 0.2, 0.4  # shares of the way from what must stay to the name itself
 FRAMES = ("", "a photo of ", "a picture of ")  # a word comes last: the tokens before it stay
@@ -117,11 +116,6 @@ class Gated:
         return torch.where(rows == 0, y, torch.lerp(y, changed, rows))
 
 
-def joined(eraser: Adapter | None, more: Adapter) -> Adapter:
-    """Both adapters, where there are two."""
-    return more if eraser is None else Both(eraser, more)
-
-
 @dataclass(frozen=True)
 class WordGateSettings(GuardSettings):
     """How strongly the eraser acts where the words say so, and when."""
@@ -131,21 +125,12 @@ def act_on_words(model: Model, guard: Guard) -> Act:
     """The eraser, as far as a prompt's words hold one of the concepts."""
     eraser, gates = guard.eraser(model), word_gate(model.text, guard.concepts)
     settings: WordGateSettings = guard.settings
-    window = settings.levels(model.shift_mu)
 
-    def acted(
-        model: Model,
-        x: Tensor,
-        sigma: Tensor,
-        cond: Conditioning,
-        guidance: float | None,
-        more: Adapter | None,
-    ) -> Tensor:
-        strength = torch.stack([gate.strength(cond.context) for gate in gates]).amax(0)
-        if not strength.any() or not inside(window, sigma):
-            return model.velocity(x, sigma, cond, guidance, more)
-        gated = Gated(eraser, settings.strength * strength)
-        return model.velocity(x, sigma, cond, guidance, joined(more, gated))
+    def acted(model: Model, call: Call) -> Tensor:
+        strength = torch.stack([gate.strength(call.cond.context) for gate in gates]).amax(0)
+        if strength.any():
+            call = call.gated(Gated(eraser, settings.strength * strength))
+        return call.of(model)
 
     return acted
 
@@ -198,38 +183,23 @@ def act_on_velocities(model: Model, guard: Guard) -> Act:
     """The eraser, as far as it changes the first steps as it changes the concept's own."""
     eraser, settings = guard.eraser(model), guard.settings
     names = [model.text.encode([concept.name]) for concept in guard.concepts.concepts]
-    window = settings.levels(model.shift_mu)
     looked, _ = VelocityGateSettings(start=settings.look).levels(model.shift_mu)
     last, opening = 0.0, Opening(settings)
 
-    def acted(
-        model: Model,
-        x: Tensor,
-        sigma: Tensor,
-        cond: Conditioning,
-        guidance: float | None,
-        more: Adapter | None,
-    ) -> Tensor:
+    def acted(model: Model, call: Call) -> Tensor:
         nonlocal last, opening
-        level = float(sigma.max())
+        level = float(call.sigma.max())
         if level >= last:  # another picture begins
             opening = Opening(settings)
         last = level
-        if not inside(window, sigma):
-            return model.velocity(x, sigma, cond, guidance, more)
         if opening.shares and level < looked:
             strength = settings.strength * opening.strength()
-            if not strength.any():
-                return model.velocity(x, sigma, cond, guidance, more)
-            gated = joined(more, Gated(eraser, strength))
-            return model.velocity(x, sigma, cond, guidance, gated)
-        base = model.velocity(x, sigma, cond, guidance, more)
-        erased = model.velocity(x, sigma, cond, guidance, joined(more, eraser))
-        ends = []
-        for name in names:
-            own = name.select([0] * len(x)).to(x.device)
-            pair = (plain(model).velocity(x, sigma, own, guidance, e) for e in (None, eraser))
-            ends.append((next(pair), next(pair)))
+            return (call.gated(Gated(eraser, strength)) if strength.any() else call).of(model)
+        base, erased = call.of(model), call.gated(eraser).of(model)
+        ends = [
+            (at(call, name).of(plain(model)), at(call, name, eraser).of(plain(model)))
+            for name in names
+        ]
         return mixed(base, erased, settings.strength * opening.look(base, erased, ends))
 
     return acted

@@ -33,9 +33,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...concepts.sets import Concept, ConceptSet
-from ...models.base import Adapter, Conditioning, Model, TextEncoder
+from ...models.base import Conditioning, Model, TextEncoder
 from ...settings import setting
-from .base import Act, Guard, GuardMethod, GuardSettings, inside
+from .base import Act, Call, Guard, GuardMethod, GuardSettings, inside
 from .gate import FRAMES, kept_words
 
 MARGIN = 0.3
@@ -149,30 +149,25 @@ def _space(text: TextEncoder, concept: Concept, erased: tuple[str, ...]) -> Spac
 def act(model: Model, guard: Guard) -> Act:
     """Prompts off the concepts, one after another, for the first share of the steps."""
     known, settings = spaces(model.text, guard.concepts), guard.settings
-    window = settings.levels(model.shift_mu)
 
-    def acted(
-        model: Model,
-        x: Tensor,
-        sigma: Tensor,
-        cond: Conditioning,
-        guidance: float | None,
-        eraser: Adapter | None,
-    ) -> Tensor:
-        if inside(window, sigma):
-            for space in known:
-                cleaned = space.clean(cond.context, cond.pooled, settings)
-                ends = [SafreeSettings(end=float(s)).levels(model.shift_mu) for s in cleaned.share]
-                held = [inside((2.0, low), sigma) for _, low in ends]
-                rows = torch.tensor(held, device=x.device) & cleaned.near.any(1)
-                pooled = cond.pooled
-                if pooled is not None and cleaned.pooled is not None:
-                    pooled = torch.where(rows[:, None], cleaned.pooled, pooled)
-                context = torch.where(rows[:, None, None], cleaned.context, cond.context)
-                cond = Conditioning(context, pooled)
-        return model.velocity(x, sigma, cond, guidance, eraser)
+    def acted(model: Model, call: Call) -> Tensor:
+        cond = call.cond
+        for space in known:
+            cleaned = space.clean(cond.context, cond.pooled, settings)
+            lowest = [SafreeSettings(end=float(s)).levels(model.shift_mu)[1] for s in cleaned.share]
+            held = torch.tensor([inside((2.0, low), call.sigma) for low in lowest])
+            cond = _where(held.to(call.x.device) & cleaned.near.any(1), cleaned, cond)
+        return call._replace(cond=cond).of(model)
 
     return acted
+
+
+def _where(rows: Tensor, cleaned: Cleaned, cond: Conditioning) -> Conditioning:
+    """Some rows (B,) of a prompt off the concept, the others as they are."""
+    pooled = cond.pooled
+    if pooled is not None and cleaned.pooled is not None:
+        pooled = torch.where(rows[:, None], cleaned.pooled, pooled)
+    return Conditioning(torch.where(rows[:, None, None], cleaned.context, cond.context), pooled)
 
 
 GUARDS = (
