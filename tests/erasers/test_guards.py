@@ -21,11 +21,12 @@ from erase_core.erasers.guards.gate import (
     WordGateSettings,
     word_gate,
 )
-from erase_core.erasers.guards.safree import MARGIN, SafreeSettings, Space, spaces
+from erase_core.erasers.guards.safree import SafreeSettings, Space, spaces
 from erase_core.erasers.lora import EraserLora
 from erase_core.errors import EraseError
 from erase_core.evaluate.judges.recogniser import RecogniserJudge
 from erase_core.miniatures import miniflux
+from erase_core.miniatures.miniflux.cases import CHOICES
 from erase_core.models.base import Conditioning
 from erase_core.models.sampling import sigmas
 
@@ -267,18 +268,20 @@ def test_a_velocity_gate_decides_in_the_first_steps_and_holds_to_it() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["tiger", "red"])
+@pytest.mark.parametrize("name", ["fox", "dog", "snail", "umbrella", "helicopter", "pizza"])
 def test_miniflux_encoder_tells_a_concept_from_its_kin(name: str) -> None:
+    """Things of the half that the gate's limits were not chosen on (tools/bench/wordgate.py)."""
     text, judge = miniflux.load_text(), RecogniserJudge()
+    assert CHOICES["thing"].index(name) % 2 == 1
     concept = judge.concept(name)
     (gate,) = word_gate(text, ConceptSet((concept,)))
-    exam = judge.exam(ConceptSet((concept,)), 12)
-    for role, asked in exam.roles.items():
-        strength = gate.strength(text.encode([question.prompt for question in asked]).context)
-        if role in ("erased", "seen", "companion"):
-            assert strength.min() == 1, role
-        elif role in ("near", "other"):
-            assert strength.max() == 0, role
+    found = {
+        role: gate.strength(text.encode([question.prompt for question in asked]).context)
+        for role, asked in judge.exam(ConceptSet((concept,)), 12).roles.items()
+    }
+    assert not torch.cat([found["near"], found["other"]]).any()
+    named = torch.cat([found[role] for role in ("erased", "seen", "held_out", "companion")])
+    assert named.mean() > 0.95
 
 
 def hat(vectors: Tensor) -> Tensor:
@@ -300,7 +303,7 @@ def test_near_tokens_leave_the_concepts_subspace_and_stay_in_the_prompts_own() -
         dim=1
     )
     nearest = float((ordinary**2).max())
-    assert space.limit == pytest.approx(nearest + MARGIN * (1 - nearest), abs=1e-5)
+    torch.testing.assert_close(space.way(context), (shares**2 - nearest) / (1 - nearest))
     both = normal(8, 2, 8)
     found = space.clean(context, both, SafreeSettings())
     assert found.near.nonzero().tolist() == [[0, 2]]
