@@ -56,3 +56,27 @@ def folder_input() -> Any:
         default=MODELS,
         tooltip="Where the file goes. The LoRA list shows both folders.",
     )
+
+
+def erased_inputs() -> list[Any]:
+    """What a node that makes an eraser begins with: the model, its text encoders, the concepts."""
+    return [
+        io.Model.Input(
+            "model",
+            tooltip="The Flux model that is to forget. It may carry LoRAs, and comes back exactly "
+            "as it was.",
+        ),
+        io.Clip.Input("clip", tooltip="Its text encoders, CLIP-L and T5."),
+        io.Custom("ERASE_CONCEPTS").Input(
+            "concepts", tooltip="What to forget and what to keep, from a Concept Set."
+        ),
+    ]
+
+
+def eraser_inputs() -> list[Any]:
+    """What decides an eraser's draws, and where its file goes."""
+    return [
+        seed(2**63 - 1, "Seed of every draw. The same seed gives the same file."),
+        name_input("eraser_%concept%", " %concept% is what is erased."),
+        folder_input(),
+    ]

@@ -116,15 +116,7 @@ def _ending(about: Mapping[str, Any]) -> str:
 
 def _inputs() -> list[Any]:
     return [
-        io.Model.Input(
-            "model",
-            tooltip="The Flux model that is to forget. It may carry LoRAs, and comes back exactly "
-            "as it was.",
-        ),
-        io.Clip.Input("clip", tooltip="Its text encoders, CLIP-L and T5."),
-        io.Custom("ERASE_CONCEPTS").Input(
-            "concepts", tooltip="What to forget and what to keep, from a Concept Set."
-        ),
+        *inputs.erased_inputs(),
         io.Combo.Input(
             "method",
             options=[name for name, m in methods().items() if m.product and not m.forward],
@@ -155,9 +147,7 @@ def _inputs() -> list[Any]:
             tooltip="Sentences with each concept. 0: 48, fewer of many concepts. T5-XXL takes "
             "seconds for each without a card: fewer are faster, and less exact.",
         ),
-        inputs.seed(2**63 - 1, "Seed of the sentences. The same seed gives the same file."),
-        inputs.name_input("eraser_%concept%", " %concept% is what is erased."),
-        inputs.folder_input(),
+        *inputs.eraser_inputs(),
     ]
 
 

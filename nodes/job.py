@@ -219,10 +219,7 @@ def _advice(memory: int, weights: int, model: Any) -> str:
 def _ending(result: Result, name: str) -> str:
     steps = len(result.history)
     if result.stopped == "diverged":
-        return (
-            f"The losses diverged after {steps} iterations; the last good weights are in {name}. "
-            "Try a lower lr_low."
-        )
+        return result.diverged(name)
     return f"{name}: {steps} iterations." if steps else f"saved as {name}"
 
 

@@ -136,15 +136,7 @@ def _resumed(order: api.Order, job: Job) -> api.Order:
 
 def _inputs() -> list[Any]:
     return [
-        io.Model.Input(
-            "model",
-            tooltip="The Flux model that is to forget. It may carry "
-            "LoRAs, and comes back exactly as it was.",
-        ),
-        io.Clip.Input("clip", tooltip="Its text encoders, CLIP-L and T5."),
-        io.Custom("ERASE_CONCEPTS").Input(
-            "concepts", tooltip="What to forget and what to keep, from a Concept Set."
-        ),
+        *inputs.erased_inputs(),
         io.Int.Input(
             "steps",
             default=0,
@@ -155,9 +147,7 @@ def _inputs() -> list[Any]:
         ),
         _pixels("width"),
         _pixels("height"),
-        inputs.seed(2**63 - 1, "Seed of every draw. The same seed gives the same file."),
-        inputs.name_input("eraser_%concept%", " %concept% is what is erased."),
-        inputs.folder_input(),
+        *inputs.eraser_inputs(),
         io.Int.Input(
             "preview_every",
             default=50,
@@ -175,6 +165,12 @@ def _inputs() -> list[Any]:
             "checkpoint, with its concepts and settings; where there is none, the node says so "
             "and starts anew.",
         ),
+        *_optional(),
+    ]
+
+
+def _optional() -> list[Any]:
+    return [
         io.Custom("ERASE_SETTINGS").Input(
             "settings", optional=True, tooltip="Everything else, from Erase Settings."
         ),

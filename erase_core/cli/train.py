@@ -318,9 +318,6 @@ def stopped_sentence(result: Result, path: Path | None, seconds: float) -> str:
     if result.stopped == "cancelled":
         return f"Cancelled after {steps} iterations; the partial LoRA is in {path}."
     if result.stopped == "diverged":
-        return (
-            f"The losses diverged after {steps} iterations; the last good weights are in {path}. "
-            "Try a lower --lr-low."
-        )
+        return result.diverged(path)
     done = f"{steps} iterations" if steps else "made"
     return f"{path}: {done} in {clock(seconds)}."

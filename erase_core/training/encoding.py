@@ -11,6 +11,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -71,7 +72,8 @@ class Encoder:
 
     Files there are named by what the encoders make of PROBE and by the prompt, so that other
     encoders, other lengths or an encoder with a LoRA find nothing of each other's. Small encoders
-    keep nothing: they are as fast as a disk.
+    keep nothing: they are as fast as a disk. What cannot be read is encoded anew, and what cannot
+    be written is not kept.
     """
 
     def __init__(self, text: TextEncoder, folder: Path | None = None) -> None:
@@ -92,7 +94,8 @@ class Encoder:
         wanted = list(dict.fromkeys(texts))
         for text in wanted:
             if self._known(text) and text not in self._states:
-                self._states[text] = self._read(text)
+                with suppress(EraseError, KeyError):
+                    self._states[text] = self._read(text)
         missing = [text for text in wanted if text not in self._states]
         for start in range(0, len(missing), CHUNK):
             part = missing[start : start + CHUNK]
@@ -119,8 +122,9 @@ class Encoder:
         self._states[text] = state
         path = self._path(text)
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_tensors(path, {n: t for n, t in state._asdict().items() if t is not None})
+            with suppress(EraseError, OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_tensors(path, {n: t for n, t in state._asdict().items() if t is not None})
 
     def _path(self, text: str) -> Path | None:
         if self.folder is None:

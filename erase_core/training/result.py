@@ -32,6 +32,13 @@ class Result:
     measured: Mapping[str, float] = field(default_factory=dict)
     guard: Guard | None = None
 
+    def diverged(self, file: object) -> str:
+        """How such a run ended, for the person; its last good weights are in ``file``."""
+        return (
+            f"The losses diverged after {len(self.history)} iterations; the last good weights are "
+            f"in {file}. Try a lower lr_low."
+        )
+
 
 class BrokenError(Exception):
     """A run that ``cause`` broke off, and what it has so far."""

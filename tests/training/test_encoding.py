@@ -53,6 +53,23 @@ def test_other_encoders_find_nothing_of_each_others(tmp_path: Path) -> None:
     assert Encoder(Big(1e-3), tmp_path).work(PROMPTS).known == 0
 
 
+def test_damaged_states_are_made_anew(tmp_path: Path) -> None:
+    first = Encoder(Big(), tmp_path).encode(PROMPTS)
+    for path in tmp_path.glob("*/*.safetensors"):
+        path.write_bytes(path.read_bytes()[:40])
+    again = Encoder(Big(), tmp_path).encode(PROMPTS)
+    assert all(torch.equal(again[p].tokens, first[p].tokens) for p in PROMPTS)
+    last = Big()
+    Encoder(last, tmp_path).encode(PROMPTS)
+    assert last.encoded == [encoding.PROBE]  # written again, whole
+
+
+def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    blocked = tmp_path / "states"
+    blocked.write_text("a file, not a folder")
+    assert set(Encoder(Big(), blocked).encode(PROMPTS)) == set(PROMPTS)
+
+
 def test_small_encoders_keep_nothing(tmp_path: Path) -> None:
     Encoder(WordText(), tmp_path).encode(PROMPTS)
     assert not list(tmp_path.iterdir())

@@ -1,7 +1,8 @@
 """Muon for matrices inside blocks, AdamW for everything else, and how fast they learn.
 
 Muon here computes in float32: torch's own takes bfloat16, which a CPU without instructions for it
-multiplies sixty times more slowly (33 s a step were measured).
+multiplies sixty times more slowly (33 s a step were measured). One that has them multiplies it
+three times faster than float32.
 """
 
 from __future__ import annotations
@@ -63,6 +64,13 @@ class Muon(torch.optim.Optimizer):
                 scale = 0.2 * max(p.shape) ** 0.5
                 p.mul_(1 - group["lr"] * group["weight_decay"])
                 p.add_(update, alpha=-group["lr"] * scale)
+
+
+def mixed(device: str = "cpu") -> torch.autocast:
+    """bfloat16 products wherever the device has instructions for them."""
+    kind = torch.device(device).type
+    able = kind != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(kind, torch.bfloat16, enabled=able)
 
 
 def make_optimisers(model: nn.Module, lr: float) -> dict[str, torch.optim.Optimizer]:

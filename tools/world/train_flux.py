@@ -36,7 +36,7 @@ from erase_core.training.checkpoint import pack_optimiser, unpack_optimiser
 from .captions import TRAINING, caption
 from .data import read_scenes
 from .model import CONFIG, LONG, make_flux
-from .optimise import learning_rate, make_optimisers
+from .optimise import learning_rate, make_optimisers, mixed
 from .scene import Scene, spoken
 from .train_text import load as load_text
 
@@ -213,8 +213,7 @@ class Run:
     def descend(self, batches: Batches) -> tuple[float, float]:
         """One step; its losses."""
         torch.manual_seed(self.plan.seed * 10_000_000 + self.step)
-        device = torch.device(self.plan.device).type
-        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+        with mixed(self.plan.device):
             flow, aligned = losses(self.student, *batches.draw(self.step))
             loss = flow + ALIGN * aligned
         self.student.zero_grad()

@@ -30,7 +30,7 @@ from erase_core.models.tokens import token_mask
 from .captions import OPENINGS, Voice, caption, misspell, noun_phrase
 from .lexicon import Lexicon
 from .model import CONFIG, LONG, Encoders
-from .optimise import learning_rate, make_optimisers
+from .optimise import learning_rate, make_optimisers, mixed
 from .scene import Scene, random_scene, spoken
 from .world import (
     ARTISTS,
@@ -326,7 +326,8 @@ def train(folder: Path, wordnet: Path, steps: int, seed: int = 1) -> None:
     for step in range(first, steps):
         rng = random.Random(seed * 1_000_000 + step)
         length = 26 if step < 0.85 * steps else LONG
-        loss = step_loss(encoders, reader, texts, rng, length)
+        with mixed():
+            loss = step_loss(encoders, reader, texts, rng, length)
         every.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(every.parameters(), 1.0)
