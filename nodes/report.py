@@ -77,6 +77,12 @@ class Report(io.ComfyNode):
                     "other than MiniFlux.",
                 ),
                 *eraser.inputs(),
+                io.Clip.Input(
+                    "clip_l",
+                    optional=True,
+                    tooltip="A CLIP with CLIP-L, which judges together with CLIP vision, for "
+                    "models that have none of their own (Chroma).",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="table", tooltip="The scores for reading."),
@@ -102,12 +108,14 @@ class Report(io.ComfyNode):
         clip_vision: Any = None,
         lora: Mapping[str, Tensor] | None = None,
         lora_file: str = eraser.NONE,
+        clip_l: Any = None,
     ) -> io.NodeOutput:
         found = eraser.require(lora, lora_file)
         models = [model, eraser.apply(model, found, strength)]
         size = hosts.picture_size(model, 0, 0)
         text = hosts.text_encoder(model, clip)
-        examined = [_exam(model, clip, clip_vision, c, count, seed) for c in concepts.concepts]
+        words = clip if clip_l is None else clip_l
+        examined = [_exam(model, words, clip_vision, c, count, seed) for c in concepts.concepts]
         total = 2 * steps * sum(len(exam.questions()) for exam, _ in examined)
         bar = comfy.utils.ProgressBar(total)
         results = []
