@@ -21,7 +21,7 @@ from erase_core.errors import EraseError
 from erase_core.evaluate.exam import Exam
 from erase_core.evaluate.judges.recogniser import RecogniserJudge
 from erase_core.evaluate.report.sheets import HEIGHT, SHOWN, strip, write_sheets
-from erase_core.evaluate.report.summary import ahead, summarise
+from erase_core.evaluate.report.summary import ahead, summarise, table
 from erase_core.evaluate.report.tables import results
 from erase_core.evaluate.scores import Rate
 from erase_core.evaluate.suites.cell import MADE, Bench, Cell
