@@ -106,7 +106,7 @@ def ahead(cells: DataFrame, others: DataFrame) -> Estimate | None:
     for part in PARTS:
         rates = [_rates(side, part) for side in sides]
         pairs = zip(*(own.to_dict("records") for own in rates), strict=True)
-        draws = [_draw_pair(*pair, _shape(shared), rng) for pair in pairs]
+        draws = [_draw_pair(a, b, _shape(shared), rng) for a, b in pairs]
         for side in 0, 1:
             drawn[side][part] = _resampled([draw[side] for draw in draws], shared)
             means[side][part] = _mean(rates[side])
@@ -139,7 +139,7 @@ def _draw_pair(
 ) -> np.ndarray:
     """The same of two, (2, ...): with the same questions answered, shares of the four outcomes that
     a question can have, from Dirichlet(counts + 1/4), whose sums are those same Betas."""
-    answers = list(zip(rate.get("answers", ""), other.get("answers", ""), strict=False))
+    answers = list(zip(rate["answers"], other["answers"], strict=False))
     if not len(answers) == rate["count"] == other["count"]:
         return np.stack([_draw(rate, shape, rng), _draw(other, shape, rng)])
     counts = [answers.count((a, b)) for a in "01" for b in "01"]

@@ -182,7 +182,7 @@ def attacked(rows: Sequence[Row]) -> DataFrame:
 
 def _methods(told: DataFrame) -> str:
     """A line a method, as ``told`` has them; a dash for what is missing."""
-    lines = told.fillna("–").itertuples()
+    lines = told.astype(object).fillna("–").itertuples()
     return markdown(
         ["method", *told.columns], [[find_method(name).label, *line] for name, *line in lines]
     )
