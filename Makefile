@@ -23,7 +23,7 @@ test: .venv/dev.stamp
 	$(BIN)/mypy
 	mkdir -p build/types && ln -sfn ../.. build/types/eraseanything
 	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p eraseanything.nodes
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 browser: .venv/dev.stamp
 	$(BIN)/pytest -m browser tests/browser

@@ -1,9 +1,8 @@
 """What the nodes tell the front end: everything that ``web/`` may rely on.
 
-While "Erase Concept (train)" runs, the websocket carries, next to the host's own ``progress`` (bar
-and before/after preview) and progress text (one line on the node), the event
-``eraseanything.progress`` with this JSON, at most some four times a second and always at the first
-and the last step of a phase::
+While "Erase Concept (train)" runs, the websocket carries the event ``eraseanything.progress`` with
+this JSON: at most some four times a second, always at the first and the last step of a phase. The
+host's own ``progress`` (bar, before/after preview) and progress text (a line on the node) go on::
 
     {
       "node": "12", "prompt_id": "...",      # the node's id as in "executing"

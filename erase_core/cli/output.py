@@ -41,8 +41,9 @@ def check_out(args: argparse.Namespace, paths: Iterable[Path], suffix: str | Non
     Raises
     ------
     EraseError
-        When a file exists and is not to be overwritten, is a link to nowhere, is being written by
-        another process, its name does not end in ``suffix``, or its folder cannot be written to.
+        When a file exists and is not to be overwritten, is a link to nowhere, or is being written
+        by another process. When its name does not end in ``suffix``, or its folder cannot be
+        written to.
     """
     from ..writing import claim, landing
 

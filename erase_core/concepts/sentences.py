@@ -1,7 +1,7 @@
 """Sentences about a concept: built from templates, another word put in, taken out, shuffled.
 
-The breadth of the sentences decides how far an erasure reaches, so templates vary the number, the
-company, the scene and the style (Algorithm 1, step 1).
+How varied the sentences are decides how far an erasure reaches. So the templates vary the number,
+the company, the scene and the style (Algorithm 1, step 1).
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class Sentence:
 def build(concept: Concept, count: int, order: Order) -> list[Sentence]:
     """`count` sentences that contain the concept, varied, the same for the same ``order``.
 
-    The concept's own sentences come first when it has any, a synonym in them giving way to the name
-    (EraseError for one that has neither), else the templates of its kind; all of them are used
-    before any is used twice.
+    They are the concept's own, where it has any, else from the templates of its kind. In its own
+    the name replaces a synonym; EraseError for one that has neither. All of them are used before
+    any is used twice.
     """
     own = tuple(_about(concept, text) for text in concept.sentences)
     texts = own or tuple(_templates()["templates"][group(concept)])

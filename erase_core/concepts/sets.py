@@ -56,8 +56,9 @@ class Concept:
 
     `sense` is a WordNet synset name ("tiger.n.02") or a few words that say which meaning is meant;
     `sentences` are prompts that contain the name, and replace the shipped templates when given.
-    Raises EraseError, naming the field, for an empty or repeated word, an unknown kind, or a word
-    to keep that names what is to be erased: an inflection, a known synonym, or a phrase with it.
+    Raises EraseError, naming the field, for an empty or repeated word and for an unknown kind. Also
+    for a word to keep that names what is to be erased: an inflection, a known synonym, or a phrase
+    with it.
     """
 
     name: str
@@ -133,8 +134,8 @@ class ConceptSet:
     def merge(self, other: ConceptSet) -> ConceptSet:
         """Both sets as one; a concept in both gets the words of both.
 
-        A word that names what either set erases leaves the irrelevant words of the other, and of a
-        word in two bands the first set's band stays. EraseError when a concept has two kinds.
+        A word that names what either set erases leaves the irrelevant words of the other. A word
+        in two bands stays in the first set's. EraseError when a concept has two kinds.
         """
         merged = {concept.name.casefold(): concept for concept in self.concepts}
         for concept in other.concepts:

@@ -1,8 +1,8 @@
 """Concept Ablation (Kumari et al., ICCV 2023, arXiv 2303.13516).
 
-Pictures x_0 of an anchor prompt c*, the concept's sentence with a relative in its place, are drawn
-by the frozen model and noised, ``x_t = (1 - t) x_0 + t eps``. There the student is taught to answer
-the concept's prompt c as if it were the anchor's:
+The anchor prompt c* is the concept's sentence with a relative in its place. The frozen model draws
+pictures x_0 of it, which are noised, ``x_t = (1 - t) x_0 + t eps``. There the student is taught to
+answer the concept's prompt c as if it were the anchor's:
 
 - ``ca-teacher``: ``|| v_D(x_t, c) - v_o(x_t, c*) ||^2``;
 - ``ca-noise``: ``|| v_D(x_t, c) - (eps - x_0) ||^2``, the pictures given the concept's name.

@@ -1,15 +1,15 @@
 """RECE (Gong et al., ECCV 2024, arXiv 2407.12383): what still brings a concept back goes, too.
 
-After UCE's edit W' of a matrix W, the input that W' answers most nearly as W answered a concept's
+UCE has edited a matrix W to W'. The input c' that W' answers most nearly as W answered a concept's
 token c is the minimum of ``|W' c' - W c|^2 + l |c'|^2``,
 
     c' = (W'^T W' + l I)^-1 W'^T W c.
 
 It joins the inputs that are sent to the anchor, W' is solved anew, and so on for some rounds. l
 (``bound``, a share of the mean eigenvalue of W'^T W') holds c' small and so spares the rest.
-The paper sums over the cross-attention's matrices, and each round edits the edited matrix; here
-each text Linear has inputs of its own, and every round solves UCE's least squares from the
-untouched W for all inputs found so far, so that no round forgets what must stay.
+The paper sums over the cross-attention's matrices, and each round edits the edited matrix. Here
+each text Linear has inputs of its own. Every round solves UCE's least squares from the untouched W
+for all inputs found so far, so that no round forgets what must stay.
 """
 
 from __future__ import annotations

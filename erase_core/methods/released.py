@@ -3,7 +3,7 @@
 Written from what the released code does, not from its lines. Odd and even steps of one optimiser
 take turns with ``l1 L_esd + l2 L_attn`` and ``l3 L_lora + l4 L_rsc``. A comment says FAULT where it
 differs from the paper. Kinder than the release: the concept set's words stand for the answers of
-an LLM, pictures of the concept are drawn by the model, the LoRA is float32, gradients are clipped,
+an LLM, and the model draws the pictures of the concept. The LoRA is float32, gradients are clipped,
 there is a seed, and models without guidance run. Settings are those of the release's files, batch 1
 included: 200 steps and a relative for the anchor, 300 for a style and "hug", the style's anchor
 being the sentence without it. Its weight of L_attn, a sum over queries, counts for less in a small
@@ -180,7 +180,7 @@ class Released:
     def _attend(
         self, x: Tensor, sigma: Tensor, cond: Conditioning, guidance: float, tokens: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The student's velocity, and in the last double block the attention (B, heads, L + Q, n)
+        """The student's velocity, and the attention (B, heads, L + Q, n) of the last double block:
         of all queries, text and image, to ``tokens`` (n,)."""
         recorder = Recorder([f"{name}.qkv" for name in self.streams], self.lora)
         found = self._velocity(x, sigma, cond, guidance, recorder)

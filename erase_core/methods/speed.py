@@ -18,8 +18,8 @@ and those of 3; a thin QR joins them.
 
 The paper edits the cross-attention's values; Flux has ``txt_in`` and ``vector_in.in_layer``
 instead. Its threshold is absolute and its ridge 1, which suits CLIP's lengths: here both are
-relative. It takes k-means centres of the empty prompt (an exact constraint knows their span alone)
-and CLIP's start token (T5 has none), and noise along W's one weakest direction.
+relative. It takes k-means centres of the empty prompt, but an exact constraint knows their span
+alone. It takes CLIP's start token, too (T5 has none), and noise along W's one weakest direction.
 """
 
 from __future__ import annotations

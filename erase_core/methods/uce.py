@@ -1,8 +1,9 @@
 """Unified Concept Editing (Gandikota et al., WACV 2024, arXiv 2308.14761), in closed form.
 
 The edited Linears are where text enters Flux: ``txt_in``, which reads T5's tokens, and
-``vector_in.in_layer``, which reads CLIP's pooled vector. With pairs (c, a) of an input that names a
-concept and the same input with the anchor, and inputs p that must stay, the new weight W' minimises
+``vector_in.in_layer``, which reads CLIP's pooled vector. There are pairs (c, a) of an input that
+names a concept and the same input with the anchor, and inputs p that must stay. The new weight W'
+minimises
 
     mean |W' c - W a|^2 + preserve mean |W' p - W p|^2 + ridge |W' - W|^2
 

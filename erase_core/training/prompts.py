@@ -248,7 +248,7 @@ def _keep_prompts(
 
 def _kept(sentence: Sentence, word: str, number: int) -> str:
     """The sentence with an irrelevant word. Every other one of a relationship is one of its sides
-    alone, since what could stand in the relation would else only be kept in others."""
+    alone: what stands in the relation would else be kept in other relations only."""
     parts = sides(sentence) if number % 2 and sentence.kind == "relationship" else ()
     return parts[number // 2 % len(parts)] if parts else replace(sentence, word).text
 

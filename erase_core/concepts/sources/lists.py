@@ -1,8 +1,8 @@
 """The shipped lists: concepts that WordNet cannot know, and everyday ones that need no WordNet.
 
-A list file is either a concept set (see sets.py) or words in groups: a group's other members are a
-word's *near* band, and the groups stand in order of kinship, so that neighbouring groups give *mid*
-and distant ones *far* and *none*, unless the file gives such a band itself.
+A list file is either a concept set (see sets.py) or words in groups. The other members of its
+group are a word's *near* band. The groups stand in order of kinship: neighbouring groups give the
+band *mid*, distant ones *far* and *none*, unless the file gives such a band itself.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def invert(
     """The noise from which Euler steps along ``sigmas`` lead to ``x``.
 
     A step ``y = x + (s' - s) v(x, s)`` is undone by iterating ``x <- y + (s - s') v(x, s)`` from
-    ``x = y`` (Garibi et al., *ReNoise*, ECCV 2024); one iteration is Euler's method run backwards.
+    ``x = y``; one iteration is Euler's method run backwards. Garibi et al., *ReNoise*, ECCV 2024.
     """
     for low, high in pairwise(sigmas.flip(0)):
         guess = x

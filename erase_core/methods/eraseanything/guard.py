@@ -18,10 +18,10 @@ WORSE = 3.0  # times as far off as an eraser that does nothing: given up
 class Guard:
     """Watches the losses of a run.
 
-    A loss that is not finite ends the run. So does a smoothed velocity loss (Eq. 2, and Eq. 4
-    where its target is the base model's) above ``WORSE`` times ``idle``, the mean of Eq. 2 for a
-    LoRA that does nothing: then what is to stay is farther off than the concept ever had to go.
-    With ``idle`` None only what is not finite counts.
+    A loss that is not finite ends the run. So does a velocity loss whose smoothed value is above
+    ``WORSE`` times ``idle``, the mean of Eq. 2 for a LoRA that does nothing. Then what is to stay
+    is farther off than the concept ever had to go. Velocity losses are Eq. 2, and Eq. 4 where its
+    target is the base model's. With ``idle`` None only what is not finite counts.
     """
 
     def __init__(self, lora: EraserLora, idle: float | None, watched: Iterable[str]) -> None:

@@ -20,8 +20,8 @@ LossTensors = dict[str, Tensor]
 
 
 class Levels:
-    """Computes the four losses. Every method yields the losses of one graph at a time, so that the
-    caller can run its backward pass before the next graph is built.
+    """Computes the four losses. Every method yields the losses of one graph at a time: the caller
+    runs its backward pass before the next graph is built.
 
     ``blocks`` are the probed double blocks; ``guidance`` the guidance input, None without one.
     ``adversaries`` are those of every concept, none with ``l_adv`` 0.
