@@ -24,7 +24,10 @@ from .words import word_gates
 
 
 class Dve:
-    """The concept's direction out of every step's prediction."""
+    """The concept's direction out of every step's prediction.
+
+    The direction comes from the MODEL as it is, its LoRAs included: they are in its weights.
+    """
 
     def __init__(self, clip: Any, concepts: ConceptSet, settings: DveSettings) -> None:
         self.settings = settings

@@ -19,7 +19,7 @@ from ..erase_core.errors import EraseError
 from ..erase_core.evaluate.exam import Exam, Question
 from ..erase_core.evaluate.judges.clip import WordExam
 from ..erase_core.evaluate.judges.recogniser import RecogniserJudge
-from ..erase_core.evaluate.marks import Marks, Role
+from ..erase_core.evaluate.marks import Marks, Role, verdict
 from ..erase_core.pictures import Row, grid
 from . import drawing, eraser, hosts, inputs, judging
 
@@ -192,9 +192,10 @@ def _output(results: list[_Result]) -> io.NodeOutput:
         table.append([f"“{result.exam.title}”", "", "", ""])
         table += _table(result)
     sheet = drawing.to_image(_sheet(results))
-    told = {"table": table, "report": report}
+    verdicts = [verdict(result.exam.title, *result.marks) for result in results]
+    told = {"verdicts": verdicts, "table": table, "report": report}
     return io.NodeOutput(
-        _plain(table),
+        "\n".join([*verdicts, "", _plain(table)]),
         json.dumps(report, indent=2, ensure_ascii=False),
         sheet,
         ui=ui.PreviewImage(sheet).as_dict() | {"eraseanything_report": [told]},

@@ -61,7 +61,13 @@ class Workflow:
     notes: list[dict[str, Any]] = field(default_factory=list)
 
     def add(
-        self, type: str, pos: tuple[int, int], size: tuple[int, int], title: str = "", **inputs: Any
+        self,
+        type: str,
+        pos: tuple[int, int],
+        size: tuple[int, int],
+        title: str = "",
+        /,  # inputs may be called type
+        **inputs: Any,
     ) -> Node:
         muted = inputs.pop("muted", False)
         number = len(self.nodes) + 1

@@ -11,139 +11,10 @@ from __future__ import annotations
 import json
 import sys
 import urllib.request
-from dataclasses import dataclass
 from typing import Any
 
-from files import FOLDER, Node, Workflow
-
-MINIFLUX = "MiniFlux (bundled)"
-
-
-@dataclass(frozen=True)
-class Base:
-    """What differs between the models."""
-
-    name: str
-    files: dict[str, str]
-    side: int  # pixels of a picture
-    batch: int
-    source: str  # of a concept's words
-    pictures: dict[str, Any]  # inputs of Erasure Preview
-    note: str
-
-
-MINI = Base(
-    "MiniFlux",
-    dict.fromkeys(("transformer", "clip_l", "t5", "vae"), MINIFLUX),
-    128,
-    4,
-    "MiniFlux",
-    {"seeds": 3},
-    "MiniFlux comes with EraseAnything: nothing to download, minutes on a CPU.",
-)
-DEV = Base(
-    "Flux.1-dev",
-    {
-        "transformer": "flux1-dev.safetensors",
-        "clip_l": "clip_l.safetensors",
-        "t5": "t5xxl_fp16.safetensors",
-        "vae": "ae.safetensors",
-    },
-    1024,
-    1,
-    "auto",
-    {"seeds": 1, "width": 512, "height": 512, "steps": 20},
-    "Put `flux1-dev.safetensors` into `models/diffusion_models`, `clip_l.safetensors` and "
-    "`t5xxl_fp16.safetensors` into `models/text_encoders`, `ae.safetensors` into `models/vae`, or "
-    "choose your own files (bf16, fp8, scaled fp8) in **Load Flux**. A GPU is needed.",
-)
-HALF = {
-    "MiniFlux": ("a tiger on a green background", "a car on a yellow background"),
-    "Flux.1-dev": (
-        "a photo of a tiger walking through tall grass",
-        "a photo of a car parked in tall grass",
-    ),
-}
-
-
-def load(flow: Workflow, base: Base, pos: tuple[int, int] = (0, 0)) -> Node:
-    node = flow.add("EraseAnythingLoadFlux", pos, (340, 190), **base.files)
-    flow.group("1 · The model", "load", node)
-    return node
-
-
-def concept(flow: Workflow, base: Base, name: str, pos: tuple[int, int], **more: Any) -> Node:
-    inputs: dict[str, Any] = {"concept": name, "source": base.source} | more
-    return flow.add("EraseAnythingConceptSet", pos, (420, 720), **inputs)
-
-
-def train(flow: Workflow, model: Node, concepts: Node, pos: tuple[int, int], **more: Any) -> Node:
-    return flow.add(
-        "EraseAnythingTrain",
-        pos,
-        (440, 960),
-        model=model["model"],
-        clip=model["clip"],
-        vae=model["vae"],
-        concepts=concepts["concepts"],
-        **more,
-    )
-
-
-def draw(
-    flow: Workflow,
-    base: Base,
-    model: Node,
-    prompt: str,
-    pos: tuple[int, int],
-    models: dict[str, tuple[Node, int]],
-) -> list[Node]:
-    """ComfyUI's own nodes: one prompt, the same seed with each of the models."""
-    x, y = pos
-    text = flow.add("CLIPTextEncode", (x, y), (320, 140), "Prompt", clip=model["clip"], text=prompt)
-    guided = flow.add(
-        "FluxGuidance", (x, y + 190), (320, 60), conditioning=text["conditioning"], guidance=3.5
-    )
-    nothing = flow.add(
-        "ConditioningZeroOut", (x, y + 300), (320, 30), conditioning=text["conditioning"]
-    )
-    size: dict[str, Any] = {"width": base.side, "height": base.side, "batch_size": base.batch}
-    empty = flow.add("EmptySD3LatentImage", (x, y + 380), (320, 110), **size)
-    made = [text, guided, nothing, empty]
-    for number, (label, source) in enumerate(models.items()):
-        top = y + number * 510
-        sample = flow.add(
-            "KSampler",
-            (x + 360, top),
-            (300, 270),
-            f"KSampler: {label}",
-            model=source,
-            positive=guided["conditioning"],
-            negative=nothing["conditioning"],
-            latent_image=empty["latent"],
-            seed=1,
-            steps=20,
-            cfg=1.0,
-            sampler_name="euler",
-            scheduler="simple",
-        )
-        decode = flow.add(
-            "VAEDecode", (x + 360, top + 370), (300, 60), samples=sample["latent"], vae=model["vae"]
-        )
-        shown = flow.add(
-            "PreviewImage", (x + 700, top), (360, 430), f"Picture: {label}", images=decode["image"]
-        )
-        made += [sample, decode, shown]
-    return made
-
-
-def preview(
-    flow: Workflow, base: Base, model: Node, prompts: list[str], pos: tuple[int, int], **more: Any
-) -> Node:
-    inputs: dict[str, Any] = {"prompts": "\n".join(prompts), "steps": 20} | base.pictures | more
-    size = (440, 760)
-    sources: dict[str, Any] = {name: model[name] for name in ("model", "clip", "vae")}
-    return flow.add("EraseAnythingPreview", pos, size, **sources, **inputs)
+from files import FOLDER, Workflow
+from parts import DEV, HALF, MINI, ZIMAGE, Base, concept, draw, load, load_parts, preview, train
 
 
 def erase_and_compare(base: Base, info: dict[str, Any]) -> Workflow:
@@ -209,6 +80,94 @@ def erase_in_a_second(base: Base, info: dict[str, Any]) -> Workflow:
         "提示词只编码一次，之后更换方法或强度只需一秒。擦除器会保存到 LoRA 列表中。",
         (0, 280),
         (340, 460),
+    )
+    return flow
+
+
+def guard_any_model(base: Base, info: dict[str, Any]) -> Workflow:
+    flow = Workflow(f"{base.name} guard any model", info)
+    model = load_parts(flow, base) if base is ZIMAGE else load(flow, base)
+    words = concept(flow, base, "tiger", (400, 0))
+    flow.group("2 · What to keep out", "train", words)
+    guard = flow.add(
+        "EraseAnythingGuard",
+        (880, 0),
+        (440, 420),
+        model=model["model"],
+        clip=model["clip"],
+        concepts=words["concepts"],
+    )
+    flow.group("3 · Guard: no training", "train", guard)
+    models = {"untouched": model["model"], "guarded": guard["model"]}
+    flow.group(
+        "4 · Draw the same seeds without and with it",
+        "draw",
+        *draw(flow, base, model, HALF[base.name][0], (1380, 0), models),
+    )
+    flow.note(
+        f"**Press Run.** {base.note}\n\n**Erase Guard** keeps out what **Concept Set** names while "
+        "the picture is drawn. Its bars show how strongly it acts in each step. Strength 0 or a "
+        "bypass (Ctrl+B) takes it off.\n\n"
+        "**In your own workflow**, or one of ComfyUI's templates (Z-Image, Qwen-Image, FLUX.2, "
+        "FLUX.1, ...): copy groups 2 and 3, paste them, and put the guard between the MODEL and "
+        "the sampler. Its `clip` is the CLIP that encodes your prompt. In a template that is one "
+        "large node, open that node first.\n\n"
+        "It is mild, and costs two more passes a step. On FLUX.1 an instant eraser behind a "
+        "**word gate** forgets far more, at no cost.\n\n"
+        "中文：点击运行即可。守卫无需训练，可用于 ComfyUI 的任何模型：把第 2、3 组复制到"
+        "自己的工作流，接在 MODEL 与采样器之间，clip 接编码提示词的 CLIP。",
+        (0, 560 if base is ZIMAGE else 280),
+        (340, 560),
+    )
+    return flow
+
+
+def ways_to_forget(base: Base, info: dict[str, Any]) -> Workflow:
+    flow = Workflow(f"{base.name} eraser, instant eraser, guard or NAG", info)
+    model = load(flow, base)
+    words = concept(flow, base, "tiger", (400, 0))
+    flow.group("2 · What to forget", "train", words)
+    trained = train(flow, model, words, (880, 0))
+    flow.group("3 · Eraser: trained", "train", trained)
+    common: dict[str, Any] = {"clip": model["clip"], "concepts": words["concepts"]}
+    instant = flow.add(
+        "EraseAnythingInstant", (1380, 0), (440, 330), model=model["model"], **common
+    )
+    flow.group("4 · Instant eraser: solved for", "train", instant)
+    size, source = (440, 420), {"model": model["model"]} | common
+    guard = flow.add("EraseAnythingGuard", (1380, 480), size, "Guard: dve", **source)
+    gate = flow.add(
+        "EraseAnythingGuard", (1380, 960), size, "Guard: word gate over the instant eraser",
+        method="word gate", lora=instant["lora"], **source,
+    )  # fmt: skip
+    flow.group("5 · Guards: while drawing", "train", guard, gate)
+    nag = flow.add("NAGuidance", (1380, 1530), (440, 130), model=model["model"])
+    flow.group("6 · ComfyUI's NAG: a negative prompt in the attention", "train", nag)
+    models = {
+        "untouched": model["model"],
+        "instant eraser": instant["model"],
+        "guard": guard["model"],
+        "gated eraser": gate["model"],
+        "NAG": nag["model"],
+        "eraser": trained["model"],  # last: it takes longest
+    }
+    flow.group(
+        "7 · Draw the same seeds with each",
+        "draw",
+        *draw(flow, base, model, HALF[base.name][0], (1880, 0), models, "tiger"),
+    )
+    flow.note(
+        f"**Press Run.** {base.note}\n\nThe same prompt and seeds, untouched and in five ways. "
+        "Write a prompt without the tiger to see what each does to other pictures: with the gated "
+        "eraser they stay bit for bit.\n\n"
+        "**NAG** reads the negative prompt. It acts on models whose attention ComfyUI lets it "
+        "change, FLUX.1 among them. On Z-Image, Qwen-Image and SD3.5 it does nothing; guards "
+        "act there, too.\n\n"
+        "Which one for what: `docs/guards.md`.\n\n"
+        "中文：同一提示词、同一种子，对比五种方法。NAG 在 Z-Image、Qwen-Image、SD3.5 上不起作用，"
+        "守卫则可以。",
+        (0, 280),
+        (340, 520),
     )
     return flow
 
@@ -366,8 +325,16 @@ def main() -> None:
         info = json.load(reply)
     (FOLDER / "api").mkdir(exist_ok=True)
     for base in (MINI, DEV):
-        for plan in (erase_and_compare, erase_in_a_second, attention_maps, two_concepts):
+        for plan in (
+            erase_and_compare,
+            erase_in_a_second,
+            attention_maps,
+            two_concepts,
+            guard_any_model,
+            ways_to_forget,
+        ):
             plan(base, info).save()
+    guard_any_model(ZIMAGE, info).save()
     style_erasure(MINI, info).save()
     saved_eraser(MINI, info, "eraser_tiger_00001.safetensors").save()
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 
 from ..errors import EraseError
@@ -21,6 +24,7 @@ examples:
   eraseanything guard tiger --method dve --out tiger.json
   eraseanything guard tiger --method safree --set strength=0.8 reach=1 --out tiger.json
   eraseanything guard tiger --method word-gate --lora tiger.safetensors --out gate.json
+      (writes gate.guard.safetensors, too, a copy of the eraser)
   eraseanything generate --guard tiger.json --prompt "a tiger left of a car" --out guarded.png"""
 
 
@@ -47,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..erasers.guards.base import WEIGHTS, Guard, find_guard
+    from ..erasers.guards.base import Guard, find_guard, weights_of
     from ..settings import read_pairs
     from ..tensors import read_tensors, refuse_unfinite
 
@@ -56,14 +60,24 @@ def run(args: argparse.Namespace) -> int:
     method = find_guard(args.method)
     if args.lora and not method.eraser:
         raise EraseError(f"{method.label} takes no eraser; leave --lora out.")
-    check_out(args, [args.out], ".json")
-    if args.lora:
-        check_out(args, [args.out.with_suffix(WEIGHTS)])
+    written = [args.out, weights_of(args.out)] if args.lora else [args.out]
+    _keep_inputs(written, [path for path in (args.lora, args.concepts) if path])
+    check_out(args, written[:1], ".json")
+    check_out(args, written[1:])
     settings = method.settings().changed(read_pairs(method.settings, args.set))
-    tensors = read_tensors(args.lora)[0] if args.lora else {}
-    refuse_unfinite(tensors, str(args.lora))
-    guard = Guard(method, find_concepts(args), settings, tensors)
+    eraser = read_tensors(args.lora) if args.lora else ({}, {})
+    refuse_unfinite(eraser[0], str(args.lora))
+    guard = Guard(method, find_concepts(args), settings, *eraser)
     guard.save(args.out)
     names = ", ".join(concept.name for concept in guard.concepts.concepts)
     say(args, guard.to_json(), f"{args.out}: {method.label} keeps out {names}.")
     return 0
+
+
+def _keep_inputs(written: Iterable[Path], read: Iterable[Path]) -> None:
+    """EraseError when a file would be written over that this command reads."""
+    for out, source in product(written, read):
+        if os.path.exists(out) and os.path.exists(source) and os.path.samefile(out, source):
+            raise EraseError(
+                f"{out} would be written over {source}; choose another name for --out."
+            )

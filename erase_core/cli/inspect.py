@@ -70,7 +70,9 @@ def _guard(args: argparse.Namespace) -> int:
     told |= {"concept": ", ".join(c.name for c in guard.concepts.concepts)}
     lines = (f"  {_short(name):<12} {_short(str(value))}" for name, value in told.items())
     settings = (f"  {name:<12} {_short(str(v))}" for name, v in guard.settings.to_dict().items())
-    result = {"file": str(args.file), "tensors": len(guard.tensors)} | guard.to_json()
+    eraser = {key: _plain(value) for key, value in sorted(guard.metadata.items())}
+    result = {"file": str(args.file), "tensors": len(guard.tensors), "metadata": eraser}
+    result |= guard.to_json()
     say(args, result, f"{args.file}: a guard", "", *lines, "", "settings", *settings, only=True)
     return 0
 

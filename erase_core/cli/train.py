@@ -119,6 +119,10 @@ def run(args: argparse.Namespace) -> int:
     method = find_method(args.method)
     if not method.is_run:
         _refuse_options_of_runs(args, method)
+    if method.made == "guard":
+        raise EraseError(
+            f"{method.name} is a guard and trains nothing; make one with the command guard."
+        )
     if method.made == "as it is":
         raise EraseError(f"{method.name} changes nothing, so there is no file; choose another.")
     folder = _run_folder(args)

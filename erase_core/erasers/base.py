@@ -31,6 +31,11 @@ class Eraser(Adapter, Protocol):
         ...
 
 
+def nothing(name: str, x: Tensor, y: Tensor) -> Tensor:
+    """An adapter that changes nothing."""
+    return y
+
+
 class Both:
     """Two adapters at once; an :class:`~erase_core.models.base.Adapter`."""
 

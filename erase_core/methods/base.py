@@ -27,7 +27,7 @@ from ..training.result import Result
 from ..training.states import KeepPictures
 from .presets import DEFAULT, Kinds, preset_values, presets_of
 
-Made = Literal["as it is", "closed form", "trained"]
+Made = Literal["as it is", "closed form", "trained", "guard"]
 ALIASES = {"ours": "eraseanything"}  # of methods, in published tables and on command lines
 
 
@@ -113,7 +113,7 @@ class Method:
     kinds
         Kind of concept -> what suits it, on models without presets for the method.
     made
-        How its eraser comes about.
+        How its eraser comes about; "guard": it acts while pictures are drawn, and has none.
     product
         Whether people are offered it; else it is a row of tables alone.
     families

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..erasers.base import Eraser
+from ..erasers.guards.base import Guard
 from .progress import Losses
 
 Stopped = Literal["done", "cancelled", "diverged"]
@@ -18,7 +19,8 @@ class Result:
 
     ``method`` is its name, and ``settings`` are its own, as plain JSON values. ``history`` has the
     unweighted losses of every iteration; ``seconds`` counts per phase; ``stopped`` says why the run
-    ended; ``measured`` holds numbers that tell how good the eraser's file is.
+    ended; ``measured`` holds numbers that tell how good the eraser's file is. A row of guards has a
+    ``guard`` instead of an eraser.
     """
 
     eraser: Eraser | None
@@ -28,6 +30,7 @@ class Result:
     stopped: Stopped = "done"
     method: str = ""
     measured: Mapping[str, float] = field(default_factory=dict)
+    guard: Guard | None = None
 
     def diverged(self, file: object) -> str:
         """How such a run ended, for the person; its last good weights are in ``file``."""

@@ -228,6 +228,7 @@ def test_our_settings_are_set_either_way(tmp_path: Path) -> None:
         (["--method", "esd-x", "--rank", "3"], "has settings of its own; tell them with --set"),
         (["--method", "unheard"], "There is no method unheard"),
         (["--method", "untouched"], "untouched changes nothing, so there is no file"),
+        (["--method", "dve"], "dve is a guard and trains nothing; make one with the command guard"),
         (["--method", "uce", "--seed", "-1"], "The setting seed must be a whole number from"),
     ],
 )

@@ -21,11 +21,12 @@ from erase_core.erasers.guards.gate import (
     WordGateSettings,
     word_gate,
 )
-from erase_core.erasers.guards.safree import MARGIN, SafreeSettings, Space, spaces
+from erase_core.erasers.guards.safree import SafreeSettings, Space, spaces
 from erase_core.erasers.lora import EraserLora
 from erase_core.errors import EraseError
 from erase_core.evaluate.judges.recogniser import RecogniserJudge
 from erase_core.miniatures import miniflux
+from erase_core.miniatures.miniflux.cases import CHOICES
 from erase_core.models.base import Conditioning
 from erase_core.models.sampling import sigmas
 
@@ -136,13 +137,14 @@ def test_a_file_holds_all_of_a_guard(name: str, tmp_path: Path) -> None:
     made.save(tmp_path / "guard.json")
     assert Guard.load(tmp_path / "guard.json") == made
     value = json.loads((tmp_path / "guard.json").read_text())
-    assert value["version"] == 1 and value["guard"] == name
+    assert value["version"] == 2 and value["guard"] == name
+    assert value.get("eraser") == ("guard.guard.safetensors" if method.eraser else None)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"version": 2}, "no guard of version 1"),
+        ({"version": 3}, "no guard of version 2"),
         ({"guard": "wall"}, "There is no guard wall; choose from"),
         ({"settings": {"strenght": 1}}, "did you mean strength?"),
         ({"settings": {"strength": -1}}, "from 0"),
@@ -176,12 +178,39 @@ def test_a_gate_without_an_eraser_is_refused() -> None:
 
 
 def test_a_gates_file_has_its_eraser_beside_it(tmp_path: Path) -> None:
-    gated("word-gate").save(tmp_path / "gate.json")
-    tensors = Guard.load(tmp_path / "gate.json").tensors
-    assert same(dict(tensors), LORA.tensors())
-    (tmp_path / "gate.safetensors").unlink()
-    with pytest.raises(EraseError, match="name the eraser's file"):
+    replace(gated("word-gate"), metadata={"erase.base": "tiny"}).save(tmp_path / "gate.json")
+    found = Guard.load(tmp_path / "gate.json")
+    assert same(dict(found.tensors), LORA.tensors()) and found.metadata == {"erase.base": "tiny"}
+    (tmp_path / "gate.guard.safetensors").unlink()
+    with pytest.raises(
+        EraseError, match=r"gate\.json: There is no file .*gate\.guard\.safetensors"
+    ):
         Guard.load(tmp_path / "gate.json")
+
+
+def test_a_guards_file_takes_no_eraser_that_it_does_not_name(tmp_path: Path) -> None:
+    for name in ("guard.safetensors", "guard.guard.safetensors"):
+        LORA.save(tmp_path / name)
+    guard().save(tmp_path / "guard.json")
+    assert not Guard.load(tmp_path / "guard.json").tensors
+    (tmp_path / "guard.json").write_text(json.dumps(gated("word-gate").to_json()))
+    with pytest.raises(EraseError, match="name the eraser's file"):
+        Guard.load(tmp_path / "guard.json")
+
+
+@pytest.mark.parametrize("name", ["../gate.guard.safetensors", "tiger.safetensors", 3])
+def test_a_guards_eraser_lies_beside_it(name: object, tmp_path: Path) -> None:
+    (tmp_path / "gate.json").write_text(json.dumps(gated("word-gate").to_json() | {"eraser": name}))
+    with pytest.raises(EraseError, match="eraser must be the name of a file beside it"):
+        Guard.load(tmp_path / "gate.json")
+
+
+def test_files_of_the_first_version_still_load(tmp_path: Path) -> None:
+    LORA.save(tmp_path / "old.safetensors")
+    for made in (guard(), gated("word-gate")):
+        (tmp_path / "old.json").write_text(json.dumps(made.to_json() | {"version": 1}))
+        found = Guard.load(tmp_path / "old.json")
+        assert found == made and bool(found.tensors) == made.method.eraser
 
 
 def test_the_word_gate_erases_where_the_concept_is_named_and_nowhere_else() -> None:
@@ -239,18 +268,20 @@ def test_a_velocity_gate_decides_in_the_first_steps_and_holds_to_it() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["tiger", "red"])
+@pytest.mark.parametrize("name", ["fox", "dog", "snail", "umbrella", "helicopter", "pizza"])
 def test_miniflux_encoder_tells_a_concept_from_its_kin(name: str) -> None:
+    """Things of the half that the gate's limits were not chosen on (tools/bench/wordgate.py)."""
     text, judge = miniflux.load_text(), RecogniserJudge()
+    assert CHOICES["thing"].index(name) % 2 == 1
     concept = judge.concept(name)
     (gate,) = word_gate(text, ConceptSet((concept,)))
-    exam = judge.exam(ConceptSet((concept,)), 12)
-    for role, asked in exam.roles.items():
-        strength = gate.strength(text.encode([question.prompt for question in asked]).context)
-        if role in ("erased", "seen", "companion"):
-            assert strength.min() == 1, role
-        elif role in ("near", "other"):
-            assert strength.max() == 0, role
+    found = {
+        role: gate.strength(text.encode([question.prompt for question in asked]).context)
+        for role, asked in judge.exam(ConceptSet((concept,)), 12).roles.items()
+    }
+    assert not torch.cat([found["near"], found["other"]]).any()
+    named = torch.cat([found[role] for role in ("erased", "seen", "held_out", "companion")])
+    assert named.mean() > 0.95
 
 
 def hat(vectors: Tensor) -> Tensor:
@@ -272,7 +303,7 @@ def test_near_tokens_leave_the_concepts_subspace_and_stay_in_the_prompts_own() -
         dim=1
     )
     nearest = float((ordinary**2).max())
-    assert space.limit == pytest.approx(nearest + MARGIN * (1 - nearest), abs=1e-5)
+    torch.testing.assert_close(space.way(context), (shares**2 - nearest) / (1 - nearest))
     both = normal(8, 2, 8)
     found = space.clean(context, both, SafreeSettings())
     assert found.near.nonzero().tolist() == [[0, 2]]

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from host.client import Client, free_port
 
+TOYS = Path(__file__).parent / "toys"
 ROOT = Path(__file__).parents[2]
 HOST = Path(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")).expanduser()
 OWN = HOST / ".venv" / "bin" / "python"
@@ -135,3 +136,25 @@ def running(base: Path, environment: dict[str, str], *more: str) -> Iterator[Cli
 def server(base: Path, environment: dict[str, str]) -> Iterator[Client]:
     with running(base, environment) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def toys(base: Path, environment: dict[str, str]) -> Iterator[Client]:
+    """A server of its own, which has the toys too."""
+    link = base / "custom_nodes" / "toys"
+    link.symlink_to(TOYS)
+    try:
+        with running(base, environment) as client:
+            yield client
+    finally:
+        link.unlink()
+
+
+@pytest.fixture
+def offered(request: pytest.FixtureRequest, toys: Client) -> None:
+    """Leave out the families that an older host lacks."""
+    family = getattr(request.node, "callspec", None) and request.node.callspec.params.get("family")
+    known = toys.get("/object_info")["ToyModel"]["input"]["required"]["family"]
+    names = known[0] if isinstance(known[0], list) else known[1]["options"]
+    if family and family not in names:
+        pytest.skip(f"this ComfyUI has no {family}")

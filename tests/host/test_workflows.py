@@ -54,17 +54,29 @@ def test_all_that_was_promised_is_there() -> None:
         "erase in a second",
         "attention maps",
         "two concepts combined",
+        "guard any model",
+        "eraser, instant eraser, guard or NAG",
     )
     wanted = {f"{base} {what}" for base in ("MiniFlux", "Flux.1-dev") for what in first}
-    assert wanted | {"MiniFlux style erasure", SAVED} == set(NAMES)
+    others = {"MiniFlux style erasure", SAVED, "Z-Image-Turbo guard any model"}
+    assert wanted | others == set(NAMES)
     assert {path.stem for path in (FOLDER / "api").glob("*.json")} == set(NAMES)
     for name in NAMES:
         with Image.open(FOLDER / f"{name}.jpg") as picture:
             assert min(picture.size) >= 256 and max(picture.size) <= 1024
 
 
+def leave_out_what_is_newer(name: str, info: dict[str, Any]) -> None:
+    """ComfyUI 0.3.64 has no NAG."""
+    lacking = {item["class_type"] for item in twin(name).values()} - set(info)
+    assert lacking <= {"NAGuidance"}
+    if lacking:
+        pytest.skip(f"this ComfyUI has no {', '.join(lacking)}")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_twin_gives_every_input(name: str, info: dict[str, Any]) -> None:
+    leave_out_what_is_newer(name, info)
     for item in twin(name).values():
         known = info[item["class_type"]]["input"]
         specs = known.get("required", {}) | known.get("optional", {})
@@ -96,7 +108,8 @@ def test_a_workflow_can_be_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in MINIFLUX if name != SAVED])
-def test_a_workflow_runs(name: str, server: Client) -> None:
+def test_a_workflow_runs(name: str, server: Client, info: dict[str, Any]) -> None:
+    leave_out_what_is_newer(name, info)
     run = server.run(quick(twin(name)))
     assert run.ok, run.history["status"]
     shown = [key for key, item in twin(name).items() if item["class_type"] == "PreviewImage"]

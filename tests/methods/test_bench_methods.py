@@ -42,7 +42,11 @@ HUG = Concept(
 )
 # All that write a file in one go; EraseAnything's own variants are tested in test_training.py.
 OURS = ("ours", "eraseanything")
-NAMES = [name for name in methods() if name != "untouched" and not name.startswith(OURS)]
+NAMES = [
+    name
+    for name, method in methods().items()
+    if method.made in ("closed form", "trained") and not name.startswith(OURS)
+]
 
 
 @pytest.fixture(autouse=True)

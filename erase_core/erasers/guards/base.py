@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -22,30 +22,57 @@ from ...models.base import Adapter, Conditioning, Model
 from ...registry import collect, find
 from ...settings import Settings, setting
 from ...tensors import read_tensors, save_tensors
+from ..base import Both
 from ..load import AnyEraser, from_tensors
 
-VERSION = 1
+VERSION = 2  # of the file; one of version 1 does not name its eraser, OLD_WEIGHTS instead of .json
 EDGE = 1e-3  # of a window: hosts round the levels of their schedules
-WEIGHTS = ".safetensors"  # of the file beside a guard's, where it has an eraser
+WEIGHTS, OLD_WEIGHTS = ".guard.safetensors", ".safetensors"  # of the eraser's copy beside a guard
 
 
-# What a guard does instead of ``model.velocity(x, sigma, cond, guidance, eraser)``: the same of a
-# ``model`` that the guards before it guard; ``plain(model)`` is without them.
-Act = Callable[[Model, Tensor, Tensor, Conditioning, float | None, Adapter | None], Tensor]
+class Call(NamedTuple):
+    """What is asked of a model: the arguments of :meth:`.Model.velocity`."""
+
+    x: Tensor
+    sigma: Tensor
+    cond: Conditioning
+    guidance: float | None
+    eraser: Adapter | None
+
+    def of(self, model: Model) -> Tensor:
+        """What ``model`` answers."""
+        return model.velocity(*self)
+
+    def gated(self, more: Adapter) -> Call:
+        """The same with one more eraser."""
+        return self._replace(eraser=more if self.eraser is None else Both(self.eraser, more))
+
+
+def at(call: Call, prompt: Conditioning, eraser: Adapter | None = None) -> Call:
+    """The call with one prompt for all its pictures, and with no eraser but this one."""
+    cond = prompt.select([0] * len(call.x)).to(call.x.device)
+    return call._replace(cond=cond, eraser=eraser)
+
+
+# What a guard answers instead of ``call.of(model)``, where ``model`` has the guards before it;
+# ``plain(model)`` is without them.
+Act = Callable[[Model, Call], Tensor]
 
 
 @dataclass(frozen=True)
 class Guarded(Model):
-    """A model whose velocities are those of ``inner`` as ``act`` changes them."""
+    """A model whose velocities are those of ``inner``, changed by ``act`` at the noise levels of a
+    ``window``, from high to low."""
 
     inner: Model | None = None
     act: Act | None = None
+    window: tuple[float, float] = (1.0, 0.0)
 
     @classmethod
-    def around(cls, model: Model, act: Act) -> Guarded:
+    def around(cls, model: Model, act: Act, window: tuple[float, float]) -> Guarded:
         """``model`` with one more guard, which acts after those that it has."""
         own = {item.name: getattr(model, item.name) for item in fields(Model)}
-        return cls(**own, inner=model, act=act)
+        return cls(**own, inner=model, act=act, window=window)
 
     def velocity(
         self,
@@ -57,7 +84,8 @@ class Guarded(Model):
     ) -> Tensor:
         """As :meth:`.Model.velocity`, guarded."""
         assert self.inner is not None and self.act is not None
-        return self.act(self.inner, x, sigma, cond, guidance, eraser)
+        call = Call(x, sigma, cond, guidance, eraser)
+        return self.act(self.inner, call) if inside(self.window, sigma) else call.of(self.inner)
 
 
 def plain(model: Model) -> Model:
@@ -102,7 +130,7 @@ class GuardMethod:
     settings
         All that it can be told.
     act
-        What it does to a model that it guards.
+        What it does to a model that it guards, inside the settings' window.
     eraser
         Whether it needs an eraser's file, whose strength it then decides.
     """
@@ -119,14 +147,15 @@ class GuardMethod:
 class Guard:
     """A concept set that a method keeps out of pictures.
 
-    ``tensors`` are those of an eraser's file, for methods that want one. EraseError where it is
-    missing.
+    ``tensors`` and ``metadata`` are those of an eraser's file, for methods that want one.
+    EraseError where it is missing.
     """
 
     method: GuardMethod
     concepts: ConceptSet
     settings: Any
     tensors: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
+    metadata: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if self.method.eraser and not self.tensors:
@@ -138,7 +167,8 @@ class Guard:
         """``model``, guarded; encodes what the guard needs to know. At strength 0 the same one."""
         if self.settings.strength == 0:
             return model
-        return Guarded.around(model, self.method.act(model, self))
+        window = self.settings.levels(model.shift_mu)
+        return Guarded.around(model, self.method.act(model, self), window)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -156,15 +186,24 @@ class Guard:
         return made.to(model.device)
 
     def save(self, path: Path | str) -> None:
-        """Write the JSON file, and the eraser's tensors beside it; each whole or not at all."""
+        """Write the JSON file, and a copy of the eraser beside it (:func:`weights_of`), which it
+        names; each whole or not at all."""
+        value = self.to_json()
         if self.tensors:
-            save_tensors(Path(path).with_suffix(WEIGHTS), self.tensors)
-        write_json(path, self.to_json())
+            weights = weights_of(path)
+            save_tensors(weights, self.tensors, self.metadata)
+            value["eraser"] = weights.name
+        write_json(path, value)
 
     @classmethod
-    def from_json(cls, value: object, tensors: Mapping[str, Tensor] | None = None) -> Guard:
+    def from_json(
+        cls,
+        value: object,
+        tensors: Mapping[str, Tensor] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Guard:
         """Read plain JSON values; EraseError names what is wrong."""
-        if not isinstance(value, dict) or value.get("version") != VERSION:
+        if not isinstance(value, dict) or value.get("version") not in (1, VERSION):
             raise EraseError(
                 f"This is no guard of version {VERSION}; make one with the command guard."
             )
@@ -173,16 +212,40 @@ class Guard:
         if not isinstance(told, dict):
             raise EraseError("settings must be an object.")
         concepts = ConceptSet.from_json(value.get("concepts"))
-        return cls(method, concepts, method.settings.from_dict(told), tensors or {})
+        settings = method.settings.from_dict(told)
+        return cls(method, concepts, settings, tensors or {}, metadata or {})
 
     @classmethod
     def load(cls, path: Path | str) -> Guard:
-        """Read a JSON file; EraseError names the file and what is wrong in it."""
-        value, weights = read_json(path), Path(path).with_suffix(WEIGHTS)
+        """Read a JSON file and the eraser that it names; EraseError names the file and what is
+        wrong in it."""
+        value = read_json(path)
         try:
-            return cls.from_json(value, read_tensors(weights)[0] if weights.is_file() else {})
+            weights = _named(value, Path(path))
+            tensors, metadata = read_tensors(weights) if weights else ({}, {})
+            return cls.from_json(value, tensors, metadata)
         except EraseError as error:
             raise EraseError(f"{path}: {error}") from error
+
+
+def weights_of(path: Path | str) -> Path:
+    """Where the guard in the file ``path`` keeps a copy of its eraser."""
+    return Path(path).with_suffix(WEIGHTS)
+
+
+def _named(value: object, path: Path) -> Path | None:
+    """The eraser's file that the guard ``value`` in the file ``path`` names; None without any."""
+    if not isinstance(value, dict):
+        return None
+    if value.get("version") == 1:
+        old = path.with_suffix(OLD_WEIGHTS)
+        return old if find_guard(str(value.get("guard"))).eraser and old.is_file() else None
+    name = value.get("eraser")
+    if name is None:
+        return None
+    if not isinstance(name, str) or not name.endswith(WEIGHTS) or Path(name).name != name:
+        raise EraseError(f"eraser must be the name of a file beside it that ends in {WEIGHTS}.")
+    return path.with_name(name)
 
 
 def guards() -> dict[str, GuardMethod]:

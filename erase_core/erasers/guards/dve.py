@@ -7,15 +7,22 @@ prediction v, guided as it is, the part along d goes where it is positive:
     a = <v - v_a, d> / <d, d>,    v' = v - strength a d  where a > threshold, else v
 
 with one ``a`` a picture: 0 is a picture that leans to the concept no more than the anchor's does, 1
-one that leans to it as much as the concept's own. The paper projects v itself, and so removes what
-noise and background have in common with d, too; measured from the anchor, ``a`` is the same number
-for velocities, noise and ``x_0`` predictions, whose relation is affine at one state, so that the
-guard works on models of either kind. At strength 1 a picture ends where the anchor is along d.
+one that leans to it as much as the concept's own. At strength 1 a picture ends where the anchor is
+along d.
 
-On MiniFlux's tiger (12 prompts, 10 steps) the paper's projection leaves 11 tigers, ours 9 with the
-empty prompt as anchor and no harm to 12 other things; with "lion" it leaves 6 and costs 3 others,
-which are no lions either. Scenes of two things hold out: the concept's own prediction has its thing
-in the middle. Synonyms go (3 of 12 left).
+Ours differs from the paper in these points:
+
+- The paper projects v itself, and so removes what noise and background have in common with d, too.
+  Measured from the anchor, ``a`` is the same number for velocities, noise and ``x_0`` predictions,
+  whose relation is affine at one state: the guard works on models of either kind.
+- v is the whole prediction, with a negative prompt's guidance in it; d comes from plain passes. So
+  at guidance 4 ``a`` may be 4, and all of that goes.
+- Several concepts go one after another. Their directions need not be orthogonal, and the later one
+  has the last word.
+- Here d comes from the model without erasers: an erased model knows no concept to take out. In
+  ComfyUI LoRAs are in the weights, so d comes from the MODEL as it is.
+
+docs/guards.md has what it leaves on MiniFlux.
 """
 
 from __future__ import annotations
@@ -26,9 +33,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...models.base import Adapter, Conditioning, Model
+from ...models.base import Conditioning, Model
 from ...settings import setting
-from .base import Act, Guard, GuardMethod, GuardSettings, inside, plain
+from .base import Act, Call, Guard, GuardMethod, GuardSettings, at, plain
 
 
 @dataclass(frozen=True)
@@ -73,37 +80,19 @@ def act(model: Model, guard: Guard) -> Act:
     settings: DveSettings = guard.settings
     prompts = [(concept.name, settings.anchor) for concept in guard.concepts.concepts]
     ends = [[model.text.encode([text]) for text in pair] for pair in prompts]
-    window = settings.levels(model.shift_mu)
 
-    def acted(
-        model: Model,
-        x: Tensor,
-        sigma: Tensor,
-        cond: Conditioning,
-        guidance: float | None,
-        eraser: Adapter | None,
-    ) -> Tensor:
-        v = model.velocity(x, sigma, cond, guidance, eraser)
-        if not inside(window, sigma):
-            return v
-        for concept, anchor in (_predict(model, x, sigma, pair, guidance) for pair in ends):
+    def acted(model: Model, call: Call) -> Tensor:
+        v = call.of(model)
+        for concept, anchor in (_predict(model, call, pair) for pair in ends):
             v, _ = take_out(v, concept, anchor, settings.strength, settings.threshold)
         return v
 
     return acted
 
 
-def _predict(
-    model: Model,
-    x: Tensor,
-    sigma: Tensor,
-    prompts: Sequence[Conditioning],
-    guidance: float | None,
-) -> list[Tensor]:
-    """Velocities of the untouched model for prompts of one row each, at every picture's state."""
-    rows = [0] * len(x)
-    conds = [prompt.select(rows).to(x.device) for prompt in prompts]
-    return [plain(model).velocity(x, sigma, cond, guidance) for cond in conds]
+def _predict(model: Model, call: Call, prompts: Sequence[Conditioning]) -> list[Tensor]:
+    """What the untouched model answers for prompts of one row each, at every picture's state."""
+    return [at(call, prompt).of(plain(model)) for prompt in prompts]
 
 
 GUARDS = (GuardMethod("dve", "DVE", "Zhang et al. 2026, arXiv 2602.01089", DveSettings, act),)

@@ -15,11 +15,22 @@ prompt's other tokens,
 and the pooled vector leaves the subspace of the names' pooled vectors. The changed prompt holds for
 a share of the steps by how far the mean state moves, ``reach sigmoid(1 - cos(mean t, mean t'))``.
 
-The paper finds near tokens by encoding the prompt again without each, and comparing distances of
-means; among 256 padding tokens one token more or less does not show, so each speaks for itself
-here. On MiniFlux's tiger (12 prompts, 10 steps) 3 tigers and 1 synonym are left, where moving the
-name's own tokens alone left 6 and 7. The paper's last part, which damps features of U-Nets in
-Fourier space, has no place here.
+Ours differs from the paper in these points:
+
+- The paper finds near tokens by encoding the prompt again without each, and comparing distances of
+  means to their average. Among 256 padding tokens one token more or less does not show, so each
+  speaks for itself, and words that must stay set the limit.
+- It spans the subspace with whole prompts' vectors as they are. Ours takes the states of the names'
+  own tokens, centred: T5's states share a large common part.
+- It projects near tokens alone. Here a name's neighbours are moved, too: T5 has mixed the name into
+  them. I is the span of the other tokens, the paper's that of the prompts with one token masked.
+- The pooled vector, which Flux-like models read beside the tokens, is kept off as well.
+- The share of the steps is the paper's with ``reach`` for its gamma, of all steps instead of a
+  count. So a prompt with near tokens is changed for half of ``reach`` or more.
+- The paper's last part, which damps features of U-Nets in Fourier space, has no place here.
+
+MARGIN comes from the same table as the word gate's limits (tools/bench/wordgate.py --safree).
+docs/guards.md has what it leaves on MiniFlux.
 """
 
 from __future__ import annotations
@@ -33,9 +44,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...concepts.sets import Concept, ConceptSet
-from ...models.base import Adapter, Conditioning, Model, TextEncoder
+from ...models.base import Conditioning, Model, TextEncoder
 from ...settings import setting
-from .base import Act, Guard, GuardMethod, GuardSettings, inside
+from .base import Act, Call, Guard, GuardMethod, GuardSettings, inside
 from .gate import FRAMES, kept_words
 
 MARGIN = 0.3
@@ -70,7 +81,6 @@ class Space:
         self.mean = ordinary.mean(0)
         self.basis = basis(torch.cat(list(names)).float() - self.mean)
         self.nearest = float(self.share(ordinary[None]).max())
-        self.limit = self.nearest + MARGIN * (1 - self.nearest)
         self.pooled: tuple[Tensor, Tensor] | None = None
         if pooled is not None and pooled_kept is not None:
             middle = pooled_kept.float().mean(0)
@@ -80,6 +90,11 @@ class Space:
         """How much of every token (B, T, D) lies in the concept's subspace, (B, T) in [0, 1]."""
         tokens = F.normalize(context.float() - self.mean.to(context.device), dim=-1)
         return (tokens @ self.basis.to(tokens)).square().sum(-1)
+
+    def way(self, context: Tensor) -> Tensor:
+        """How far every token (B, T, D) is on the way from the nearest that must stay, 0, into the
+        subspace, 1: (B, T)."""
+        return (self.share(context) - self.nearest) / max(1 - self.nearest, 1e-6)
 
     def clean(
         self,
@@ -96,8 +111,8 @@ class Space:
                 for row, read in enumerate(mask)
             ]
             return _put_back(parts, context, mask)
-        share = self.share(context)
-        near = (share > self.nearest) & (share > self.limit).any(1, keepdim=True)
+        way = self.way(context)
+        near = (way > 0) & (way > MARGIN).any(1, keepdim=True)
         rows = [self._row(*row, settings.strength) for row in zip(context, near, strict=True)]
         cleaned, any_near = torch.stack(rows), near.any(1)
         if pooled is not None and self.pooled is not None:
@@ -177,30 +192,26 @@ def _space(text: TextEncoder, concept: Concept, erased: tuple[str, ...]) -> Spac
 def act(model: Model, guard: Guard) -> Act:
     """Prompts off the concepts, one after another, for the first share of the steps."""
     known, settings = spaces(model.text, guard.concepts), guard.settings
-    window = settings.levels(model.shift_mu)
 
-    def acted(
-        model: Model,
-        x: Tensor,
-        sigma: Tensor,
-        cond: Conditioning,
-        guidance: float | None,
-        eraser: Adapter | None,
-    ) -> Tensor:
-        if inside(window, sigma):
-            for space in known:
-                cleaned = space.clean(cond.context, cond.pooled, settings, cond.mask)
-                ends = [SafreeSettings(end=float(s)).levels(model.shift_mu) for s in cleaned.share]
-                held = [inside((2.0, low), sigma) for _, low in ends]
-                rows = torch.tensor(held, device=x.device) & cleaned.near.any(1)
-                pooled = cond.pooled
-                if pooled is not None and cleaned.pooled is not None:
-                    pooled = torch.where(rows[:, None], cleaned.pooled, pooled)
-                context = torch.where(rows[:, None, None], cleaned.context, cond.context)
-                cond = replace(cond, context=context, pooled=pooled)
-        return model.velocity(x, sigma, cond, guidance, eraser)
+    def acted(model: Model, call: Call) -> Tensor:
+        cond = call.cond
+        for space in known:
+            cleaned = space.clean(cond.context, cond.pooled, settings, cond.mask)
+            lowest = [SafreeSettings(end=float(s)).levels(model.shift_mu)[1] for s in cleaned.share]
+            held = torch.tensor([inside((2.0, low), call.sigma) for low in lowest])
+            cond = _where(held.to(call.x.device) & cleaned.near.any(1), cleaned, cond)
+        return call._replace(cond=cond).of(model)
 
     return acted
+
+
+def _where(rows: Tensor, cleaned: Cleaned, cond: Conditioning) -> Conditioning:
+    """Some rows (B,) of a prompt off the concept, the others as they are."""
+    pooled = cond.pooled
+    if pooled is not None and cleaned.pooled is not None:
+        pooled = torch.where(rows[:, None], cleaned.pooled, pooled)
+    context = torch.where(rows[:, None, None], cleaned.context, cond.context)
+    return replace(cond, context=context, pooled=pooled)
 
 
 GUARDS = (

@@ -35,6 +35,7 @@ class Shots(NamedTuple):
 class Target:
     """What is attacked: a model with an eraser (None: as it is) that shall draw ``concept`` again.
 
+    Where there is an eraser ``guarded``, a model with guards, is asked instead of ``model``.
     ``count`` pictures are judged; same seed, same rate. ``on_step(done, total)`` hears how far the
     work is.
     """
@@ -46,6 +47,7 @@ class Target:
     count: int = 16
     seed: int = 0
     on_step: Callable[[int, int], None] = lambda done, total: None
+    guarded: Model | None = None
 
     @property
     def levels(self) -> Tensor:
@@ -87,11 +89,16 @@ class Target:
         self, x: Tensor, sigma: Tensor, cond: Conditioning, eraser: Adapter | None
     ) -> Tensor:
         """What the model with ``eraser`` predicts at x (B, C, h, w); sigma is () or (B,)."""
-        return self.model.velocity(x, sigma, cond, GUIDANCE, eraser)
+        return self._asked(eraser).velocity(x, sigma, cond, GUIDANCE, eraser)
 
     def sample(self, cond: Conditioning, x: Tensor, eraser: Adapter | None) -> Tensor:
         """Latents (N, C, h, w) that the model with ``eraser`` makes of the noise ``x``."""
-        return self.model.sample(cond, x, eraser, steps=STEPS, guidance=GUIDANCE, batch=BATCH)
+        model = self._asked(eraser)
+        return model.sample(cond, x, eraser, steps=STEPS, guidance=GUIDANCE, batch=BATCH)
+
+    def _asked(self, eraser: Adapter | None) -> Model:
+        """The model, which guards are on where there is an eraser."""
+        return self.model if eraser is None or self.guarded is None else self.guarded
 
     def shown(self, latents: Tensor, made: list[Any]) -> list[bool]:
         """Whether each picture shows the concept of its case."""

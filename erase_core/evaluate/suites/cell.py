@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...concepts.sets import ConceptSet
-from ...erasers.base import Eraser
+from ...erasers.base import nothing
+from ...erasers.guards.base import Guard
 from ...erasers.load import load
 from ...files import read_json, write_json
 from ...methods.base import Task, find_method
-from ...models.base import Model
+from ...models.base import Adapter, Model
 from ...tensors import read_tensors, save_tensors
 from ...training.progress import NewBar, Progress
 from ...writing import atomic
@@ -49,6 +50,16 @@ class Cell:
         return f"{first} and {len(others)} more" if others else first
 
 
+class Subject(NamedTuple):
+    """What is examined: an eraser, or guards on a model."""
+
+    eraser: Adapter | None
+    guarded: Model | None = None
+
+
+UNTOUCHED = Subject(None)
+
+
 @dataclass(frozen=True)
 class Bench:
     """A model, its judge, the folder of the results, the number of pictures a question, and what
@@ -64,6 +75,10 @@ class Bench:
         """The JSON file of a cell; its eraser and a strip of its pictures are beside it."""
         return self.folder / "cells" / cell.method / f"{cell.title} {cell.seed}.json"
 
+    def guard(self, cell: Cell) -> Path:
+        """The JSON file of a cell's guard, where it is one."""
+        return self.folder / "guards" / cell.method / f"{cell.title} {cell.seed}.json"
+
     def run(self, cell: Cell) -> dict[str, Any]:
         """The row of a cell, from its file where there is one. Its eraser sits a new exam when
         another number of pictures is asked for, and is made again if it is gone."""
@@ -71,7 +86,7 @@ class Bench:
         row: dict[str, Any] = read_json(path) if path.exists() else {}
         if row.get("pictures") != len(exam.questions()):
             made = {name: row[name] for name in MADE if name in row} or self._erase(cell)
-            row = made | self._examine(cell, exam, self._eraser(cell, made))
+            row = made | self._examine(cell, exam, self._subject(cell, made))
             write_json(path, row)
         return row
 
@@ -84,16 +99,17 @@ class Bench:
             self.folder / "attacks" / cell.method / f"{cell.title} {cell.seed} {attack.name}.json"
         )
         if not path.exists():
-            eraser = self._eraser(cell, self.run(cell))
+            subject = self._subject(cell, self.run(cell))
             began = time.perf_counter()
             on_step = self._on_step(f"{cell.method}: {attack.name}")
             target = Target(
                 self.model,
                 self.judge,
-                eraser,
+                subject.eraser,
                 cell.concepts[0],
                 seed=cell.seed,
                 on_step=on_step,
+                guarded=subject.guarded,
             )
             rate = attack.run(target)
             row = {
@@ -108,17 +124,19 @@ class Bench:
             write_json(path, row)
         return read_json(path)
 
-    def _eraser(self, cell: Cell, made: dict[str, Any]) -> Eraser | None:
-        """The eraser of a cell from its file; None for one that changes nothing."""
-        path = self.result(cell).with_suffix(".safetensors")
-        if made["file_bytes"] and not path.exists():
+    def _subject(self, cell: Cell, made: dict[str, Any]) -> Subject:
+        """The eraser or guard of a cell from its file; UNTOUCHED for what changes nothing."""
+        file, guard = self.result(cell).with_suffix(".safetensors"), self.guard(cell)
+        if made["file_bytes"] and not file.exists() and not guard.exists():
             self._erase(cell)
-        return load(path, self.model) if path.exists() else None
+        if guard.exists():
+            return Subject(nothing, Guard.load(guard).wrap(self.model))
+        return Subject(load(file, self.model)) if file.exists() else UNTOUCHED
 
-    def _examine(self, cell: Cell, exam: Exam[Case], eraser: Eraser | None) -> dict[str, Any]:
-        """What an eraser does; a strip of its pictures is kept."""
+    def _examine(self, cell: Cell, exam: Exam[Case], subject: Subject) -> dict[str, Any]:
+        """What an eraser or guard does; a strip of its pictures is kept."""
         before = self._untouched(cell, exam)
-        after = before if eraser is None else self._draw(exam, eraser, cell.method)
+        after = before if subject == UNTOUCHED else self._draw(exam, subject, cell.method)
         with atomic(self.result(cell).with_suffix(".png")) as temporary:
             strip(exam, after).save(temporary, "PNG")
         return {
@@ -141,11 +159,11 @@ class Bench:
         """
         path = self.folder / "frechet" / cell.method / f"{cell.title} {cell.seed}.json"
         if not path.exists():
-            eraser = self._eraser(cell, self.run(cell))
+            subject = self._subject(cell, self.run(cell))
             asked = self.judge.cases(self.judge.others(cell.concepts[0]), FRECHET, cell.seed + 6)
             elsewhere = [replace(case, seed=case.seed + 1) for case in asked]
             reference = self._reference(cell, elsewhere)
-            own = self._features(cell, cell.method, asked, eraser)
+            own = self._features(cell, cell.method, asked, subject)
             names = {"method": cell.method, "concept": cell.title, "seed": cell.seed}
             row = names | {"fid": frechet(own, reference)}
             write_json(path, row)
@@ -155,13 +173,13 @@ class Bench:
         """The features of the untouched model's pictures, drawn once for all methods."""
         path = self.folder / "features" / f"{cell.title} {cell.seed}.safetensors"
         if not path.exists():
-            found = self._features(cell, "reference", asked, None)
+            found = self._features(cell, "reference", asked, UNTOUCHED)
             save_tensors(path, {"features": found})
         return read_tensors(path)[0]["features"]
 
-    def _features(self, cell: Cell, label: str, asked: list[Case], eraser: Eraser | None) -> Tensor:
+    def _features(self, cell: Cell, label: str, asked: list[Case], subject: Subject) -> Tensor:
         """The recogniser's features of the cases' pictures."""
-        pictures = self._draw(Exam(cell.title, {"other": asked}), eraser, label)
+        pictures = self._draw(Exam(cell.title, {"other": asked}), subject, label)
         return features(self.judge, pictures)
 
     def concepts(self, cell: Cell) -> ConceptSet:
@@ -178,8 +196,8 @@ class Bench:
         return self.judge.exam(self.concepts(cell), self.count, cell.seed)
 
     def _erase(self, cell: Cell) -> dict[str, Any]:
-        """Make and save the eraser; with which settings, and what it cost: seconds, bytes in memory
-        and on disk."""
+        """Make and save the eraser or guard; with which settings, and what it cost: seconds, bytes
+        in memory and on disk."""
         method, tell = find_method(cell.method), self._on_step(f"{cell.method}: {cell.title}")
 
         def on_step(progress: Progress) -> None:
@@ -190,15 +208,20 @@ class Bench:
         began = time.perf_counter()
         with Peak(self.model.tree) as peak:
             result = method.erase(task)
-        eraser = result.eraser
+        eraser, guard = result.eraser, result.guard
         if eraser is not None:
             eraser.save(self.result(cell).with_suffix(".safetensors"), {"format": "pt"})
+        tensors: Mapping[str, Tensor] = eraser.tensors() if eraser else {}
+        if guard is not None:
+            guard.save(self.guard(cell))
+            tensors = guard.tensors
+        told = 0 if guard is None else self.guard(cell).stat().st_size
         return {
             "settings": dict(result.settings),
             "seconds": round(time.perf_counter() - began, 1),
             "threads": torch.get_num_threads(),
             "peak_bytes": peak.bytes,
-            "file_bytes": sum(t.nbytes for t in eraser.tensors().values()) if eraser else 0,
+            "file_bytes": told + sum(t.nbytes for t in tensors.values()),
         }
 
     def _on_step(self, label: str) -> Callable[[int, int], None]:
@@ -212,16 +235,16 @@ class Bench:
 
         return on_step
 
-    def _draw(self, exam: Exam[Case], eraser: Eraser | None, label: str) -> Tensor:
+    def _draw(self, exam: Exam[Case], subject: Subject, label: str) -> Tensor:
         on_batch = self.bar(f"{label}: exam", len(exam.questions()))
-        return exam.draw(self.model, eraser, on_batch=on_batch)
+        return exam.draw(subject.guarded or self.model, subject.eraser, on_batch=on_batch)
 
     def _untouched(self, cell: Cell, exam: Exam) -> Tensor:
         """The untouched model's pictures, drawn once for all methods."""
         name = f"{cell.title} {cell.seed} {len(exam.questions())}.safetensors"
         path = self.folder / "untouched" / name
         if not path.exists():
-            save_tensors(path, {"pictures": self._draw(exam, None, "untouched")})
+            save_tensors(path, {"pictures": self._draw(exam, UNTOUCHED, "untouched")})
         return read_tensors(path)[0]["pictures"]
 
     def _harm(self, exam: Exam[Case], before: Tensor, after: Tensor) -> dict[str, Any]:

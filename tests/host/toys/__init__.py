@@ -13,15 +13,18 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import comfy.controlnet
 import comfy.latent_formats
 import comfy.model_management
 import comfy.model_patcher
+import comfy.ops
 import comfy.sample
 import comfy.samplers
 import comfy.supported_models as supported
 import folder_paths
 import torch
 from comfy.ldm.chroma.model import ChromaParams
+from comfy.ldm.flux.controlnet import ControlNetFlux
 from comfy.ldm.flux.model import FluxParams
 from safetensors.torch import save_file
 from torch import Tensor
@@ -91,6 +94,19 @@ def normal(seed: int, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+def fill(tree: Any) -> None:
+    """Random weights, each by its name."""
+    tensors = [*tree.named_parameters()]
+    tensors += [item for item in tree.named_buffers() if item[0] == "pos_embed"]
+    for name, tensor in tensors:
+        noise = normal(zlib.crc32(name.encode()), *tensor.shape)
+        if tensor.ndim > 1:
+            tensor.data.copy_(noise * (2 / tensor[0].numel()) ** 0.5)
+        else:
+            tensor.data.copy_(noise * 0.1 + (1.0 if "norm" in name else 0.0))
+    tree.requires_grad_(False)
+
+
 def build(family: str) -> Any:
     """A MODEL of random weights."""
     name, sizes = FAMILIES[family]
@@ -100,15 +116,7 @@ def build(family: str) -> Any:
     config = getattr(supported, name)(dict(sizes))
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}, "", device=torch.device("cpu"))
-    tensors = [*model.diffusion_model.named_parameters()]
-    tensors += [item for item in model.diffusion_model.named_buffers() if item[0] == "pos_embed"]
-    for name, tensor in tensors:
-        noise = normal(zlib.crc32(name.encode()), *tensor.shape)
-        if tensor.ndim > 1:
-            tensor.data.copy_(noise * (2 / tensor[0].numel()) ** 0.5)
-        else:
-            tensor.data.copy_(noise * 0.1 + (1.0 if "norm" in name else 0.0))
-    model.diffusion_model.requires_grad_(False)
+    fill(model.diffusion_model)
     device = comfy.model_management.get_torch_device()
     return comfy.model_patcher.ModelPatcher(model, device, torch.device("cpu"))
 
@@ -188,17 +196,41 @@ class ToyLatent:
                 "batch": ("INT", {"default": 1}),
                 "seed": ("INT", {"default": -1}),
             },
-            "optional": {"masked": ("BOOLEAN", {"default": False})},
+            "optional": {"masked": ("BOOLEAN", {"default": False}), "after": ("LATENT",)},
         }
 
-    def make(self, model: Any, batch: int, seed: int, masked: bool = False) -> tuple[Any]:
-        """Nothing yet, or (with a seed) something; ``masked``: its left half stays."""
+    def make(
+        self, model: Any, batch: int, seed: int, masked: bool = False, after: Any = None
+    ) -> tuple[Any]:
+        """Nothing yet, or (with a seed) something; ``masked``: its left half stays. ``after`` is
+        what must be drawn before."""
         form = model.model.latent_format
         shape = (batch, form.latent_channels, *([1] if form.latent_dimensions == 3 else []), 8, 6)
         latent = {"samples": torch.zeros(shape) if seed < 0 else normal(seed, *shape)}
         if masked:
             latent["noise_mask"] = (torch.arange(6) >= 3).float().expand(1, 1, 8, 6)
         return (latent,)
+
+
+class ToyControl:
+    """A CONTROL_NET of the host's for the toy FLUX.1, of random weights."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("CONTROL_NET",), "make", "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {}}
+
+    def make(self) -> tuple[Any]:
+        known = {"image_model", *(field.name for field in fields(FluxParams))}
+        sizes = {key: value for key, value in FLUX1.items() if key in known}
+        control = ControlNetFlux(
+            operations=comfy.ops.disable_weight_init, dtype=torch.float32, device="cpu", **sizes
+        )
+        fill(control)
+        device = comfy.model_management.get_torch_device()
+        more = {"load_device": device, "extra_conds": ["y", "guidance"]}
+        return (comfy.controlnet.ControlNet(control, **more),)
 
 
 class ToySave:
@@ -277,5 +309,6 @@ def predictor(model: Any, clip: Any, text: str, x: Tensor) -> Callable[[Tensor, 
 
 
 NODE_CLASS_MAPPINGS = {
-    made.__name__: made for made in (ToyModel, ToyClip, ToyPrompts, ToyLatent, ToySave, ToyEuler)
+    made.__name__: made
+    for made in (ToyModel, ToyClip, ToyPrompts, ToyLatent, ToyControl, ToySave, ToyEuler)
 }
