@@ -25,12 +25,12 @@ from . import drawing, eraser, hosts, inputs, judging
 
 # What a role counts; a score that is to go down or up, after the paper.
 ROLES: dict[Role, str] = {
-    "erased": "Acc_e ↓ the concept",
-    "held_out": "Acc_g ↓ synonyms never trained on",
-    "seen": "Acc_g ↓ synonyms in training",
-    "near": "Acc_ir ↑ near neighbours",
-    "other": "Acc_ir ↑ everything else",
-    "companion": "what stands beside the concept ↑",
+    "erased": "Acc_e \u2193 the concept",
+    "held_out": "Acc_g \u2193 synonyms never trained on",
+    "seen": "Acc_g \u2193 synonyms in training",
+    "near": "Acc_ir \u2191 near neighbours",
+    "other": "Acc_ir \u2191 everything else",
+    "companion": "what stands beside the concept \u2191",
 }
 SHOWN = 3  # pictures of a role on the sheet
 
@@ -213,7 +213,7 @@ def _table(result: _Result) -> list[list[str]]:
         for role in result.exam.roles
     ]
     means = [f"{100 * marks.ho:.1f}" for marks in result.marks]
-    return [*lines, ["Ho ↑ harmonic mean", *means, ""]]
+    return [*lines, ["Ho \u2191 harmonic mean", *means, ""]]
 
 
 def _plain(table: list[list[str]]) -> str:
@@ -234,7 +234,7 @@ def _sheet(results: list[_Result]) -> Image.Image:
             groups = [drawn[start : start + shown] for drawn in pictures]
             start += len(cases)
             before, after = (marks.rates[role].value for marks in result.marks)
-            what = ROLES[role].translate({ord(arrow): None for arrow in "↓↑"})
+            what = ROLES[role].translate({ord(arrow): None for arrow in "\u2193\u2191"})
             section = f"“{result.exam.title}”  {what}    {before:.0%}, then {after:.0%}"
             note = "and other prompts" if shown > 1 else ""
             rows.append(Row(cases[0].prompt, groups, section=section, note=note))

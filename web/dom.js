@@ -26,11 +26,12 @@ export function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Load our style sheet, once. */
-export function addStyles() {
-  const href = new URL("./eraseanything.css", import.meta.url).href;
-  if (document.querySelector(`link[href="${href}"]`)) return;
-  document.head.append(el("link", { rel: "stylesheet", href }));
+/** Load our style sheet. */
+export async function addStyles() {
+  const sheet = new CSSStyleSheet();
+  document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
+  const file = await fetch(new URL("./eraseanything.css", import.meta.url));
+  await sheet.replace(await file.text());
 }
 
 /** A number for reading: 3 significant digits, no exponent for everyday sizes. */

@@ -29,7 +29,7 @@ const outputs = new Map();
 const key = (id) => `${workflowId()} ${id}`;
 
 app.registerExtension({
-  name: "EraseAnything",
+  name: "eraseanything.panels",
 
   setup() {
     addStyles();

@@ -1,4 +1,4 @@
-"""Names as people type them: "a Tiger", "tigers", "tiger 🐯", "panthera tigris"."""
+"""Names as people type them: "a Tiger", "tigers", with an emoji, "panthera tigris"."""
 
 from __future__ import annotations
 

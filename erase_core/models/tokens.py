@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from ..concepts.spans import word_spans
 from ..errors import EraseError
 
-METASPACE = "▁"
+METASPACE = "\u2581"
 
 
 def token_mask(tokenizer: PreTrainedTokenizerFast, prompt: str, word: str, length: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from safetensors import safe_open
 COMPARED = (".safetensors", ".json", ".png")
 LEFT_OUT = ("tradeoff.png", "cost.png")  # plots of seconds
 CHECKPOINTS = "kept"
+OURS = re.compile(r"\bours(?= steps=)")  # a row's name in the old tree, for "eraseanything"
 
 
 def difference(old: Path, new: Path, aside: Set[str]) -> str:
@@ -37,7 +39,7 @@ def difference(old: Path, new: Path, aside: Set[str]) -> str:
 
 def _files(folder: Path) -> dict[str, Path]:
     return {
-        str(path.relative_to(folder)): path
+        OURS.sub("eraseanything", str(path.relative_to(folder))): path
         for path in sorted(folder.rglob("*"))
         if path.suffix in COMPARED and path.name not in LEFT_OUT and CHECKPOINTS not in path.parts
     }
@@ -48,7 +50,8 @@ def _content(path: Path, aside: Set[str]) -> dict[str, Any]:
     if path.suffix == ".png":
         return {"pixels": np.asarray(Image.open(path))}
     if path.suffix == ".json":
-        return dict(_leaves(json.loads(path.read_text(encoding="utf-8")), aside))
+        text = OURS.sub("eraseanything", path.read_text(encoding="utf-8"))
+        return dict(_leaves(json.loads(text), aside))
     found: dict[str, Any] = {}
     with safe_open(path, "pt") as file:
         for name in file.keys():  # noqa: SIM118
