@@ -14,30 +14,33 @@ from .guard_prompt import GuardPrompt
 from .instant import Instant
 from .load import LoadFlux
 from .preview import ErasurePreview
+from .refusals import plainly
 from .report import Report
 from .save import Save
 from .settings import Settings
 from .train import Train
 
+NODES = (
+    LoadFlux,
+    EraseConceptSet,
+    EraseConceptSetLLM,
+    EraseConceptSetIO,
+    AttentionMap,
+    Train,
+    Instant,
+    Settings,
+    ErasurePreview,
+    Report,
+    Save,
+    Combine,
+    Guard,
+    GuardPrompt,
+)
+
 
 class EraseAnything(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [
-            LoadFlux,
-            EraseConceptSet,
-            EraseConceptSetLLM,
-            EraseConceptSetIO,
-            AttentionMap,
-            Train,
-            Instant,
-            Settings,
-            ErasurePreview,
-            Report,
-            Save,
-            Combine,
-            Guard,
-            GuardPrompt,
-        ]
+        return [plainly(node) for node in NODES]
 
 
 async def comfy_entrypoint() -> EraseAnything:

@@ -34,8 +34,8 @@ class AttentionMap(io.ComfyNode):
             description="Draws a prompt and shows, for each word, the share of attention that each "
             "place of the picture pays to it. Hover a word on the node to see where it lands.",
             inputs=[
-                io.Model.Input("model", tooltip="A Flux model, with LoRAs or without."),
-                io.Clip.Input("clip", tooltip="Its text encoders, CLIP-L and T5."),
+                io.Model.Input("model", tooltip="A FLUX.1 or Chroma model, with LoRAs or without."),
+                io.Clip.Input("clip", tooltip=inputs.ENCODERS),
                 io.String.Input(
                     "prompt",
                     multiline=True,

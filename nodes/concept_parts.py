@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..erase_core.concepts.find import describe
+from ..erase_core.concepts.names import plain
 from ..erase_core.concepts.sets import Concept, ConceptSet
 from ..erase_core.errors import EraseError
 
@@ -48,14 +49,25 @@ def output(
     """The set, merged with ``others``, as socket, text and UI output."""
     made = ConceptSet(tuple(own))
     merged = made if others is None else others.merge(made)
-    told = {
-        "set": merged.to_json(),
+    told = panel(merged, own, source, senses, file)
+    return io.NodeOutput(merged, _text(merged), ui={"eraseanything_concepts": [told]})
+
+
+def panel(
+    concepts: ConceptSet,
+    own: Sequence[Concept],
+    source: str,
+    senses: Sequence[dict[str, Any]] = (),
+    file: str = "",
+) -> dict[str, Any]:
+    """What a node's panel shows of a set, and which of its concepts are the node's own."""
+    return {
+        "set": concepts.to_json(),
         "own": [concept.name for concept in own],
         "source": source,
         "senses": list(senses),
         "file": file,
     }
-    return io.NodeOutput(merged, _text(merged), ui={"eraseanything_concepts": [told]})
 
 
 def _text(concepts: ConceptSet) -> str:
@@ -64,8 +76,8 @@ def _text(concepts: ConceptSet) -> str:
 
 
 def named(text: str) -> str:
-    """A concept's name without spare blanks; EraseError for none."""
-    name = " ".join(text.split())
+    """A concept's name without emoji and spare blanks; EraseError for none."""
+    name = plain(text)
     if not name:
         raise EraseError("There is no concept; write what is to be erased.")
     return name

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
+from aiohttp import web
 from comfy_api.latest import io
+from server import PromptServer
 
 from ..erase_core.concepts.find import find_concept, with_words
-from ..erase_core.concepts.sets import KINDS, Concept, ConceptSet, Kind
+from ..erase_core.concepts.sets import BANDS, KINDS, Concept, ConceptSet, Kind
 from ..erase_core.concepts.sources.wordnet import concept_from_wordnet
 from ..erase_core.concepts.sources.wordnet import senses as wordnet_senses
 from ..erase_core.errors import EraseError
 from ..erase_core.miniatures.miniflux.concepts import concept as miniflux_concept
 from . import inputs
-from .concept_parts import concept_input, merged_input, named, output, outputs
+from .concept_parts import concept_input, merged_input, named, output, outputs, panel
+from .refusals import shortened
 
+ROUTE = "/eraseanything/words"
 AUTO = "auto"
 SOURCES = [AUTO, "MiniFlux", "WordNet", "by hand"]
 NO_WORDS = "-"  # a list that is to stay empty; the same in web/concepts.js
@@ -60,22 +66,59 @@ class EraseConceptSet(io.ComfyNode):
         seed: int = 0,
         concepts: ConceptSet | None = None,
     ) -> io.NodeOutput:
-        name = named(concept)
-        wanted = cast(Kind | None, None if kind == AUTO else kind)
-        by_hand = {
-            "none": _own(irrelevant_none),
-            "far": _own(irrelevant_far),
-            "mid": _own(irrelevant_mid),
-            "near": _own(irrelevant_near),
-        }
-        try:
-            found, origin = find(name, wanted, source, sense.strip(), per_band, seed)
-        except EraseError:
-            if source != AUTO or sense.strip() or not any(by_hand.values()):
-                raise
-            found, origin = find(name, wanted, "by hand", "", per_band, seed)
-        edited = with_words(found, _own(synonyms), by_hand, _lines(sentences))
-        return output([edited], concepts, origin, senses=_senses(edited, origin))
+        lists = (irrelevant_none, irrelevant_far, irrelevant_mid, irrelevant_near)
+        words = _Words(synonyms, dict(zip(BANDS, lists, strict=True)), sentences)
+        made, origin = _make(concept, kind, source, sense.strip(), words, per_band, seed)
+        return output([made], concepts, origin, senses=_senses(made, origin))
+
+
+class _Words(NamedTuple):
+    """The texts that hold a person's own words."""
+
+    synonyms: str
+    irrelevant: Mapping[str, str]
+    sentences: str
+
+
+def _make(
+    concept: str, kind: str, source: str, sense: str, words: _Words, per_band: int, seed: int
+) -> tuple[Concept, str]:
+    """The concept that the node's inputs describe, and where its words come from."""
+    name = named(concept)
+    wanted = cast(Kind | None, None if kind == AUTO else kind)
+    by_hand = {band: _own(text) for band, text in words.irrelevant.items()}
+    try:
+        found, origin = find(name, wanted, source, sense, per_band, seed)
+    except EraseError:
+        if source != AUTO or sense or not any(by_hand.values()):
+            raise
+        found, origin = find(name, wanted, "by hand", "", per_band, seed)
+    return with_words(found, _own(words.synonyms), by_hand, _lines(words.sentences)), origin
+
+
+@PromptServer.instance.routes.post(ROUTE)
+async def _found(request: web.Request) -> web.Response:
+    """The words for a node's inputs, at once: a run would wait behind others in the queue."""
+    inputs = await request.json()
+    try:
+        told = await asyncio.to_thread(_tell, inputs)
+    except EraseError as error:
+        told = {"error": shortened(str(error))}
+    except (KeyError, TypeError, ValueError):
+        return web.json_response(
+            {"error": "These are not the inputs of a Concept Set."}, status=400
+        )
+    return web.json_response(told)
+
+
+def _tell(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    bands = {band: str(inputs[f"irrelevant_{band}"]) for band in BANDS}
+    words = _Words(str(inputs["synonyms"]), bands, str(inputs["sentences"]))
+    names = ("concept", "kind", "source", "sense")
+    concept, kind, source, sense = (str(inputs[name]).strip() for name in names)
+    count, seed = min(50, max(1, int(inputs["per_band"]))), int(inputs["seed"])
+    made, origin = _make(concept, kind, source, sense, words, count, seed)
+    return panel(ConceptSet((made,)), [made], origin, _senses(made, origin))
 
 
 def find(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import comfy.sample
@@ -15,10 +15,12 @@ from ..erase_core.models.base import Conditioning
 from . import hosts
 
 
-def conditioning(cond: Conditioning, guidance: float) -> list[list[Any]]:
-    """Encoded prompts as the host's CONDITIONING."""
-    pooled = {} if cond.pooled is None else {"pooled_output": cond.pooled}
-    return [[cond.context, pooled | {"guidance": guidance}]]
+def conditioning(cond: Conditioning, guidance: float | None = None) -> list[list[Any]]:
+    """Encoded prompts, all of as many tokens, as the host's CONDITIONING; ``guidance`` where it is
+    an input of the model."""
+    more = {} if cond.pooled is None else {"pooled_output": cond.pooled}
+    told = {} if guidance is None else {"guidance": guidance}
+    return [[torch.stack(cond.rows()), more | told]]
 
 
 def decode(model: Any, vae: Any, latents: Tensor) -> Tensor:
@@ -57,14 +59,17 @@ def draw(
 ) -> Tensor:
     """Pictures as KSampler (euler, simple) and VAEDecode make them: an IMAGE (N, H, W, 3).
 
-    One prompt and one seed a picture; ``size`` is (height, width) in pixels. ``on_step`` hears how
-    many of the N * steps steps are done. Call it in the executor's inference mode.
+    One prompt and one seed a picture; ``size`` is (height, width) in pixels; ``guidance`` is the
+    model's input, or the scale of a negative prompt. ``on_step`` hears how many of the N * steps
+    steps are done. Call it in the executor's inference mode.
     """
-    batch = min(32, max(1, 2**20 // (size[0] * size[1])))
+    scaled = hosts.host_of(model).family.negative
     images = []
-    for start in range(0, len(seeds), batch):
-        rows = range(start, min(start + batch, len(seeds)))
-        positive = conditioning(cond.select(rows), guidance)
+    for rows in _together(cond, min(32, max(1, 2**20 // (size[0] * size[1])))):
+        start, part = rows[0], cond.select(rows)
+        positive = negative = conditioning(part, None if scaled else guidance)
+        if scaled and part.negative is not None:
+            negative = conditioning(part.negative.select([0] * len(rows)))
         noises = hosts.noise(model, [seeds[row] for row in rows], size)
 
         def tell(step: int, *_: Any, first: int = start, count: int = len(rows)) -> None:
@@ -74,11 +79,11 @@ def draw(
             model,
             noises,
             steps,
-            1.0,
+            guidance if scaled else 1.0,
             "euler",
             "simple",
             positive,
-            positive,  # not looked at with a guidance scale of 1
+            negative,  # not looked at with a guidance scale of 1
             torch.zeros_like(noises),
             callback=tell,
             disable_pbar=True,
@@ -86,6 +91,15 @@ def draw(
         )
         images.append(_visible(vae.decode(latents)))
     return torch.cat(images)
+
+
+def _together(cond: Conditioning, batch: int) -> Iterator[Sequence[int]]:
+    """Prompts that follow one another and have as many tokens, at most ``batch`` of them."""
+    start, counts = 0, [len(row) for row in cond.rows()]
+    for end in range(1, len(counts) + 1):
+        if end == len(counts) or end - start == batch or counts[end] != counts[start]:
+            yield range(start, end)
+            start = end
 
 
 def further(bar: Any, first: int, done: int) -> None:

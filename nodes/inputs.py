@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from .places import MODELS, OUTPUT
 
 CATEGORY = "EraseAnything"
+ENCODERS = "Its text encoders: CLIP-L and T5, of Chroma T5 alone."  # a tooltip
 
 
 def aliases(*words: str) -> dict[str, list[str]]:
@@ -37,8 +38,8 @@ def steps_input() -> Any:
 
 
 def guidance_input() -> Any:
-    """The guidance input of distilled models."""
-    tooltip = "Flux guidance (dev only)."
+    """The guidance input of distilled models, or the scale of a negative prompt."""
+    tooltip = "FLUX.1-dev's guidance; of Chroma the CFG scale, with an empty negative prompt."
     return io.Float.Input("guidance", default=3.5, min=0.0, max=100.0, step=0.1, tooltip=tooltip)
 
 
@@ -63,10 +64,10 @@ def erased_inputs() -> list[Any]:
     return [
         io.Model.Input(
             "model",
-            tooltip="The Flux model that is to forget. It may carry LoRAs, and comes back exactly "
-            "as it was.",
+            tooltip="The FLUX.1 or Chroma model that is to forget. It may carry LoRAs, and comes "
+            "back exactly as it was.",
         ),
-        io.Clip.Input("clip", tooltip="Its text encoders, CLIP-L and T5."),
+        io.Clip.Input("clip", tooltip=ENCODERS),
         io.Custom("ERASE_CONCEPTS").Input(
             "concepts", tooltip="What to forget and what to keep, from a Concept Set."
         ),

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import comfy.model_management
-import comfy.utils
 from comfy_api.latest import io
 
 from ..erase_core import api
@@ -19,7 +18,7 @@ from ..erase_core.training.progress import Progress
 from ..erase_core.writing import claim
 from . import hosts, inputs, places
 from .eraser import SOCKET, Eraser, apply
-from .live import say
+from .live import PhaseBar, say
 
 DEFAULT = "speed"
 
@@ -32,8 +31,9 @@ class Instant(io.ComfyNode):
             display_name="Erase Concept (instant)",
             category=inputs.CATEGORY,
             description=(
-                "Makes a Flux model forget what the concept set names, without training: a second "
-                "once the prompts are encoded. The eraser is saved to the LoRA list."
+                "Makes a FLUX.1 or Chroma model forget what the concept set names, without "
+                "training: a second once the prompts are encoded. The eraser is saved to the LoRA "
+                "list."
             ),
             inputs=_inputs(),
             outputs=_outputs(),
@@ -80,7 +80,7 @@ class _Told:
 
     def __init__(self, node: str, model: Any) -> None:
         self.node, self.model = node, model
-        self.bar = comfy.utils.ProgressBar(1)
+        self.bar = PhaseBar()
 
     def work(self, work: Work) -> None:
         """The prompts are counted."""
@@ -93,7 +93,7 @@ class _Told:
         comfy.model_management.throw_exception_if_processing_interrupted()
         if progress.phase == "text" and progress.step == progress.steps:
             hosts.load(self.model)
-        self.bar.update_absolute(progress.step, progress.steps)
+        self.bar.update(progress)
 
 
 def _about(

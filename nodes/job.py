@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import comfy.model_management
-import comfy.utils
 from comfy_api.latest import io, ui
 
 from ..erase_core import api
@@ -32,7 +31,7 @@ from ..erase_core.training.result import Result
 from ..erase_core.training.run_folder import remove_checkpoints
 from . import drawing, hosts, places
 from .eraser import Eraser, apply
-from .live import NAMES, POINTS, Live
+from .live import NAMES, POINTS, Live, PhaseBar
 
 LAST_STEP = 120  # seconds that a server waits for it when it ends
 
@@ -51,7 +50,7 @@ class Job:
 
     def run(self, order: api.Order, path: Path) -> io.NodeOutput:
         """Erase, save, hand on. Whatever ends it early, the eraser made so far is saved."""
-        self.bar = comfy.utils.ProgressBar(1)
+        self.bar = PhaseBar()
         self.runs: list[Run] = []
         self.preview: Preview | None = None
         self.before: list[Any] = []
@@ -90,7 +89,8 @@ class Job:
         run, weights = ready.run, self.model.model_size()
         self.live.resumed(run.history)
         advice = _advice(ready.expected.memory, weights, self.model)
-        self.live.expect(". ".join([f"{ready.expected}{advice}", *self.notes, *run.notices]))
+        told = [f"{ready.expected}{advice}", *self.notes, *run.notices]
+        self.live.expect(". ".join(part.rstrip(".") for part in told))
         run.notices.clear()
         if self.preview_every and self.vae is not None:
             self.preview = run.preview()
@@ -158,7 +158,7 @@ class Job:
             with self._previewing():
                 self.sheet = self._compared(self.preview, f"after {progress.step}")
                 shown = ("JPEG", self.sheet, 1024)
-        self.bar.update_absolute(progress.step, progress.steps, shown)
+        self.bar.update(progress, shown)
         if self.stopping.is_set() and progress.step < progress.steps:
             raise KeyboardInterrupt
 

@@ -14,10 +14,15 @@ from ..erase_core.errors import EraseError
 def clip_words(clip: Any, texts: Sequence[str]) -> Tensor:
     """Texts as CLIP-L's joint space has them: (B, D), to be compared with pictures.
 
-    EraseError when they cannot be told apart, for want of CLIP-L's projection into that space.
+    EraseError when there is no CLIP-L, or its projection into that space is missing.
     """
     clip.load_model()
     encoder = clip.cond_stage_model
+    if not hasattr(encoder, "clip_l"):
+        raise EraseError(
+            "This CLIP has no CLIP-L to judge with; connect one that has as clip_l, such as that "
+            "of DualCLIPLoader, type flux."
+        )
     encoder.reset_clip_options()
     encoder.set_clip_options(
         {"projected_pooled": True, "execution_device": clip.patcher.load_device}

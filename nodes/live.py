@@ -75,6 +75,7 @@ from typing import Any
 
 from aiohttp import web
 from comfy.model_management import InterruptProcessingException
+from comfy.utils import ProgressBar
 from server import PromptServer
 
 from ..erase_core.training.progress import Losses, Progress
@@ -186,6 +187,20 @@ class Live:
 
     def _text(self, text: str) -> None:
         say(self.node, text)
+
+
+class PhaseBar:
+    """The host's progress bar, begun anew by every phase: the host tells nothing of a bar whose
+    value goes down."""
+
+    def __init__(self) -> None:
+        self._phase, self._bar = "", ProgressBar(1)
+
+    def update(self, progress: Progress, preview: Any = None) -> None:
+        """Tell a step, perhaps with a preview. Raises the host's own exception on a cancel."""
+        if progress.phase != self._phase:
+            self._phase, self._bar = progress.phase, ProgressBar(progress.steps)
+        self._bar.update_absolute(progress.step, progress.steps, preview)
 
 
 def say(node: str, text: str) -> None:

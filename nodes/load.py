@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import comfy.sd
@@ -120,6 +121,12 @@ def load_transformer(path: str, options: dict[str, Any]) -> Any:
 def _checked(model: Any, path: str) -> Any:
     """The MODEL, which now knows its file, if it is one that can be trained."""
     model.set_attachments(hosts.BASE, path)
+    family = hosts.host_of(model).family
+    if family is not flux1.HOST.family:
+        raise EraseError(
+            f"{Path(path).name} is {family.label}, which this node does not load; take Load "
+            f"Diffusion Model, Load CLIP (type {family.name}) and Load VAE."
+        )
     hosts.sizes(model)
     return model
 

@@ -19,7 +19,7 @@ from ..erase_core.errors import EraseError
 from ..erase_core.evaluate.exam import Exam, Question
 from ..erase_core.evaluate.judges.clip import WordExam
 from ..erase_core.evaluate.judges.recogniser import RecogniserJudge
-from ..erase_core.evaluate.marks import Marks, Role
+from ..erase_core.evaluate.marks import Marks, Role, verdict
 from ..erase_core.pictures import Row, grid
 from . import drawing, eraser, hosts, inputs, judging
 
@@ -77,6 +77,12 @@ class Report(io.ComfyNode):
                     "other than MiniFlux.",
                 ),
                 *eraser.inputs(),
+                io.Clip.Input(
+                    "clip_l",
+                    optional=True,
+                    tooltip="A CLIP with CLIP-L, which judges together with CLIP vision, for "
+                    "models that have none of their own (Chroma).",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="table", tooltip="The scores for reading."),
@@ -102,12 +108,14 @@ class Report(io.ComfyNode):
         clip_vision: Any = None,
         lora: Mapping[str, Tensor] | None = None,
         lora_file: str = eraser.NONE,
+        clip_l: Any = None,
     ) -> io.NodeOutput:
         found = eraser.require(lora, lora_file)
         models = [model, eraser.apply(model, found, strength)]
         size = hosts.picture_size(model, 0, 0)
         text = hosts.text_encoder(model, clip)
-        examined = [_exam(model, clip, clip_vision, c, count, seed) for c in concepts.concepts]
+        words = clip if clip_l is None else clip_l
+        examined = [_exam(model, words, clip_vision, c, count, seed) for c in concepts.concepts]
         total = 2 * steps * sum(len(exam.questions()) for exam, _ in examined)
         bar = comfy.utils.ProgressBar(total)
         results = []
@@ -184,9 +192,10 @@ def _output(results: list[_Result]) -> io.NodeOutput:
         table.append([f"“{result.exam.title}”", "", "", ""])
         table += _table(result)
     sheet = drawing.to_image(_sheet(results))
-    told = {"table": table, "report": report}
+    verdicts = [verdict(result.exam.title, *result.marks) for result in results]
+    told = {"verdicts": verdicts, "table": table, "report": report}
     return io.NodeOutput(
-        _plain(table),
+        "\n".join([*verdicts, "", _plain(table)]),
         json.dumps(report, indent=2, ensure_ascii=False),
         sheet,
         ui=ui.PreviewImage(sheet).as_dict() | {"eraseanything_report": [told]},

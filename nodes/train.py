@@ -16,6 +16,7 @@ from ..erase_core import api
 from ..erase_core.concepts.sets import ConceptSet
 from ..erase_core.errors import EraseError
 from ..erase_core.methods.base import Folders, Method, find_method, methods
+from ..erase_core.miniatures.miniflux.cases import undrawn
 from ..erase_core.models.base import Model
 from ..erase_core.training.run_folder import checkpoints, own_run_folder, run_concepts
 from ..erase_core.training.states import KeepPictures
@@ -37,8 +38,9 @@ class Train(io.ComfyNode):
             display_name="Erase Concept (train)",
             category=inputs.CATEGORY,
             description=(
-                "Trains a LoRA that makes a Flux model forget what the concept set names and keep "
-                "the rest. It is saved to the LoRA list; cancelling keeps the work done so far."
+                "Trains a LoRA that makes a FLUX.1 or Chroma model forget what the concept set "
+                "names and keep the rest. It is saved to the LoRA list; cancelling keeps the work "
+                "done so far."
             ),
             inputs=_inputs(),
             outputs=_outputs(),
@@ -91,8 +93,19 @@ class Train(io.ComfyNode):
                 order = replace(order, pictures=pictures, folders=Folders(kept, replaces=True))
             elif images is not None:
                 raise EraseError(f"{chosen.label} takes no pictures of your own; disconnect them.")
-            job = Job(model, opened, vae, live, preview_every, stopping)
+            job = Job(model, opened, vae, live, preview_every, stopping, _notes(model, concepts))
             return job.run(_resumed(order, job) if run == RESUME else order, path)
+
+
+def _notes(model: Any, concepts: ConceptSet) -> list[str]:
+    """What the person should know of these words beforehand."""
+    if not hosts.is_miniature(hosts.sizes(model)):
+        return []
+    words = (w for c in concepts.concepts for w in (c.name, *c.irrelevant_words()))
+    first, *others = [f"“{word}”" for word in undrawn(words)] or [""]
+    more = f" and {len(others)} more" if others else ""
+    told = f"MiniFlux cannot draw {first}{more}: set the Concept Set's source to MiniFlux."
+    return [told] if first else []
 
 
 def _order(

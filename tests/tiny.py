@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,12 +21,24 @@ from erase_core.errors import EraseError
 from erase_core.methods.eraseanything.settings import TrainSettings
 from erase_core.methods.eraseanything.trainer import Trainer
 from erase_core.models.base import Conditioning, Model
+from erase_core.models.chroma import FAMILY as CHROMA_FAMILY
+from erase_core.models.chroma.config import ChromaConfig
+from erase_core.models.chroma.tree import Chroma
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
 from erase_core.models.flux1.tree import Flux
 from erase_core.training.progress import Progress
 from erase_core.training.result import BrokenError, Result
 
+CHROMA = ChromaConfig(
+    context_in_dim=16,
+    hidden_size=128,
+    num_heads=1,
+    depth=2,
+    depth_single_blocks=1,
+    approximator_width=16,
+    approximator_layers=2,
+)
 CONFIG = FluxConfig(
     vec_in_dim=8,
     context_in_dim=16,
@@ -96,6 +109,19 @@ class WordText:
         return torch.randn(size, generator=generator)
 
 
+class MaskedText(WordText):
+    """As Chroma's: no pooled vector, a token of padding is read, and a negative prompt."""
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        found = self._masked(prompts)
+        return replace(found, negative=self._masked([""]))
+
+    def _masked(self, prompts: Sequence[str]) -> Conditioning:
+        counts = torch.tensor([len(prompt.split(" ")) for prompt in prompts])
+        mask = torch.arange(LENGTH) <= counts[:, None]
+        return Conditioning(super().encode(prompts).context * mask[..., None], mask=mask)
+
+
 def make_tree(seed: int = 0, dtype: torch.dtype = torch.float32) -> Flux:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -118,8 +144,17 @@ def make_model(tree: nn.Module | None = None, **options: Any) -> Model:
     return Model(**told | options)
 
 
+def make_chroma(seed: int = 0, **options: Any) -> Model:
+    """A model of a tiny Chroma, or of another ``tree``."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tree = options.pop("tree", None) or Chroma(CHROMA)
+    told = {"family": CHROMA_FAMILY, "config": CHROMA, "text": MaskedText()}
+    return make_model(tree, **told | {"shift_mu": CHROMA.shift} | options)
+
+
 def make_trainer(settings: TrainSettings = SETTINGS, **options: Any) -> Trainer:
-    model = make_model(options.pop("tree", None))
+    model = options.pop("model", None) or make_model(options.pop("tree", None))
     concepts = options.pop("concepts", CONCEPTS)
     return Trainer(model, concepts, settings, **options)
 

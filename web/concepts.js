@@ -1,9 +1,10 @@
 /** Chips on the Concept Set nodes: names to erase, and the four bands of words that stay. */
 
 import { el } from "./dom.js";
-import { addPanel, chain, fit, hide, isLinked, runAlone, widgetOf } from "./host.js";
+import { addPanel, api, chain, fit, hide, isLinked, runAlone, widgetOf } from "./host.js";
 import { say } from "./text.js";
 
+const ROUTE = "/eraseanything/words";
 /** The node's text inputs, with the names of their lists in a concept set. */
 const LISTS = {
   synonyms: "erased",
@@ -14,6 +15,8 @@ const LISTS = {
 };
 /** The text of a list that is to stay empty; the same in nodes/concepts.py. */
 const NO_WORDS = "-";
+/** Inputs whose texts are a person's own words for one concept. */
+const OWN = [...Object.keys(LISTS), "sense", "sentences"];
 /** Inputs that decide which words are found. */
 const ASKED = ["concept", "kind", "source", "sense", "per_band", "seed"];
 
@@ -40,17 +43,39 @@ export class ConceptPanel {
       const widget = widgetOf(this.node, name);
       if (widget) hide(widget);
     }
+    this.own = new Map(); // concept -> its own words, set aside
+    this.named = this.name();
+    const concept = widgetOf(this.node, "concept");
+    if (concept) chain(concept, "callback", () => this.follow());
     for (const name of ASKED) {
       const widget = widgetOf(this.node, name);
       if (widget) chain(widget, "callback", () => this.render());
     }
-    chain(this.node, "onConfigure", () => this.render());
+    chain(this.node, "onConfigure", () => {
+      this.named = this.name();
+      this.render();
+    });
     chain(this.node, "onConnectionsChange", () => this.render());
+  }
+
+  /** The concept, as two spellings of it have in common. */
+  name() {
+    return String(widgetOf(this.node, "concept")?.value ?? "").trim().toLowerCase();
+  }
+
+  /** Another concept has other words: those of the last are set aside until it comes back. */
+  follow() {
+    if (this.name() === this.named) return;
+    const widgets = OWN.map((name) => widgetOf(this.node, name)).filter(Boolean);
+    this.own.set(this.named, new Map(widgets.map((widget) => [widget.name, widget.value])));
+    this.named = this.name();
+    for (const widget of widgets) widget.value = this.own.get(this.named)?.get(widget.name) ?? "";
   }
 
   /** Show the words that a run found when it was `asked` for them, see nodes/live.py. */
   show({ eraseanything_concepts: [told] = [] }, asked = this.asked()) {
     if (!told) return;
+    this.wrong = "";
     this.told = { ...told, asked };
     this.render();
   }
@@ -191,16 +216,31 @@ export class ConceptPanel {
     const widget = widgetOf(this.node, "sense");
     widget.value = sense;
     widget.callback?.(sense);
-    runAlone(this.node);
+    this.find();
+  }
+
+  /** Look the words up: at once, or by a run of this node where links decide what is asked. */
+  async find() {
+    const names = [...new Set([...ASKED, ...OWN])];
+    if (names.some((name) => isLinked(this.node, name))) return runAlone(this.node);
+    const inputs = Object.fromEntries(names.map((name) => [name, widgetOf(this.node, name)?.value]));
+    const asked = this.asked();
+    const told = await api
+      .fetchApi(ROUTE, { method: "POST", body: JSON.stringify(inputs) })
+      .then((response) => response.json())
+      .catch(() => null);
+    if (!told) return runAlone(this.node);
+    this.wrong = told.error ?? "";
+    if (told.error) this.render();
+    else this.show({ eraseanything_concepts: [told] }, asked);
   }
 
   foot(told) {
     const sources = { lists: say("lists"), file: say("file") };
-    const text = told ? say("found", { source: sources[told.source] ?? told.source }) : say("empty");
+    const found = told ? say("found", { source: sources[told.source] ?? told.source }) : say("empty");
+    const text = this.wrong || found;
     const find = el("button.erase-find", { type: "button", title: say("findHint") }, say("find"));
-    find.onclick = () => {
-      if (!runAlone(this.node)) find.hidden = true;
-    };
+    find.onclick = () => this.find();
     return el("div.erase-foot", {}, el("span.erase-note", {}, text), find);
   }
 

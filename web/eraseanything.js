@@ -4,7 +4,7 @@ import { AttentionPanel } from "./attention.js";
 import { ConceptPanel } from "./concepts.js";
 import { addStyles } from "./dom.js";
 import { GuardPanel, GuardPromptPanel, listenToGuards } from "./guard.js";
-import { allNodes, app, calmTexts, chain, refreshLists, workflowId } from "./host.js";
+import { allNodes, app, calmTexts, chain, refreshLists, rememberPrompts, workflowId } from "./host.js";
 import { ReportPanel } from "./report.js";
 import { listen, TrainPanel } from "./train.js";
 
@@ -33,6 +33,7 @@ app.registerExtension({
 
   setup() {
     addStyles();
+    rememberPrompts();
     listen();
     listenToGuards();
   },

@@ -13,6 +13,30 @@ export const rootGraph = () => app.rootGraph ?? app.graph;
 /** The id that a workflow keeps through saving and loading. */
 export const workflowId = () => String(rootGraph()?.id ?? "");
 
+/** The open tab that holds the workflow; copies of one template have the same id. */
+const openWorkflow = () => app.extensionManager?.workflow?.activeWorkflow?.key ?? workflowId();
+
+/** Prompt id -> the tab that queued it. */
+const homes = new Map();
+
+/** Remember from now on which tab queues which prompt. */
+export function rememberPrompts() {
+  const queue = api.queuePrompt;
+  api.queuePrompt = async function (...args) {
+    const home = openWorkflow();
+    const queued = await queue.apply(this, args);
+    if (queued?.prompt_id) homes.set(queued.prompt_id, home);
+    return queued;
+  };
+}
+
+/** Whether a run belongs to another workflow, another copy of this one, or to no page at all. */
+export function isForeign({ prompt_id, workflow }) {
+  const home = homes.get(prompt_id);
+  if (home !== undefined) return home !== openWorkflow();
+  return !workflow || workflow !== workflowId(); // queued before the page was loaded
+}
+
 /** Every node with the id that the server knows it by: "12", or "5:12" inside a subgraph. */
 export function* allNodes(graph = rootGraph(), prefix = "") {
   for (const node of graph?.nodes ?? graph?._nodes ?? []) {
@@ -79,10 +103,11 @@ export function addPanel(node, name, element, height) {
   return widget;
 }
 
-/** Give a node the room that its widgets ask for by now. */
-export function fit(node) {
+/** Give a node the room that its widgets ask for by now, and a least width in pixels. */
+export function fit(node, least = 0) {
   const [width, height] = node.computeSize?.() ?? [0, 0];
-  if (node.size?.[1] < height) node.setSize([Math.max(node.size[0], width), height]);
+  const wide = Math.max(node.size?.[0], width, least);
+  if (node.size?.[1] < height || node.size?.[0] < least) node.setSize([wide, Math.max(node.size[1], height)]);
   node.setDirtyCanvas?.(true, true);
 }
 

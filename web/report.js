@@ -1,9 +1,10 @@
-/** The table on "Erasure Report". */
+/** The verdict and the table on "Erasure Report". */
 
 import { el } from "./dom.js";
 import { addPanel, fit } from "./host.js";
 
 const ROW = 24; // pixels
+const WIDTH = 460; // pixels, which the table's four columns take
 
 export class ReportPanel {
   constructor(node) {
@@ -16,11 +17,13 @@ export class ReportPanel {
   show({ eraseanything_report: [told] = [] }) {
     if (!told) return;
     const [heading, ...rows] = told.table;
-    this.rows = told.table.length;
+    const verdicts = told.verdicts ?? []; // an older run has none
+    this.rows = told.table.length + verdicts.length;
     const cells = (row, tag) => row.map((text) => el(tag, {}, text));
     const line = (row) =>
       el(row.slice(1).some(Boolean) ? "tr" : "tr.erase-title", {}, ...cells(row, "td"));
     this.element.replaceChildren(
+      ...verdicts.map((text) => el("p.erase-verdict", {}, text)),
       el(
         "table",
         {},
@@ -28,6 +31,6 @@ export class ReportPanel {
         el("tbody", {}, ...rows.map(line)),
       ),
     );
-    fit(this.node);
+    fit(this.node, WIDTH);
   }
 }

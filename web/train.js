@@ -2,7 +2,7 @@
 
 import { Curves } from "./curves.js";
 import { el } from "./dom.js";
-import { addPanel, api, fit, hide, nodeOf, refreshLists, widgetOf, workflowId } from "./host.js";
+import { addPanel, api, fit, hide, isForeign, nodeOf, refreshLists, widgetOf } from "./host.js";
 import { duration, say } from "./text.js";
 
 const ROUTE = "/eraseanything/state";
@@ -95,9 +95,6 @@ function note({ phase, title, estimate, file, message }) {
   if (file) return say("kept", { file });
   return [title, estimate].filter(Boolean).join(": ");
 }
-
-/** Node ids repeat from workflow to workflow. */
-const isForeign = (state) => Boolean(state.workflow) && state.workflow !== workflowId();
 
 /** The host shows the same line, for those without this panel; once is enough. */
 function hideHostText(id) {

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..training.estimate import Run
     from ..training.result import Result
 
-HELP = "check your own Flux files end to end; one folder to attach to a bug report"
+HELP = "check your own model's files end to end; one folder to attach to a bug report"
 DESCRIPTION = """\
 Try everything with your own files, once, and write down what happened. First come every key, shape
 and dtype of the model file, and one velocity beside diffusers' (if it is installed). Then follow a

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import EraseError
 from .models import add_memory, add_model, open_model, require_vae, settle_to_draw
 from .numbers import HIGHEST_SEED, STEPS, real, whole
-from .output import add_overwrite, check_out, say, warn
+from .output import add_overwrite, check_out, say
 from .progress import Bar
 
 if TYPE_CHECKING:
-    from ..evaluate.report.summary import Row
     from ..evaluate.suites.suite import Suite
 
 HELP = "measure methods of erasing side by side"
@@ -111,6 +110,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_methods(args: argparse.Namespace) -> int:
+    for name in "pandas", "matplotlib":
+        if find_spec(name) is None:
+            raise EraseError(f'A benchmark needs {name}; run: pip install "eraseanything[bench]".')
+    from ..evaluate.report.plots import draw
     from ..evaluate.report.sheets import write_sheets
     from ..evaluate.report.tables import results
     from ..evaluate.suites.store import PARTS, read_files, read_rows, write_csv
@@ -131,6 +134,9 @@ def _run_methods(args: argparse.Namespace) -> int:
         if told:
             write_csv(args.out / f"{part}.csv", told)
     rows, attacks, distances = found.values()
+    if not rows:
+        say(args, {"cells": [], "attacks": []}, f"No cell is measured in {args.out} yet.")
+        return 0
     try:
         text = results(rows, attacks, distances)
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -141,7 +147,7 @@ def _run_methods(args: argparse.Namespace) -> int:
         temporary.write_text(text, encoding="utf-8")
     own = read_files(args.out)
     write_sheets(args.out, {path.with_suffix(".png"): row for path, row in own.items()})
-    _plot(args, rows, attacks)
+    draw(args.out, rows, attacks)
     say(args, {"cells": list(rows), "attacks": list(attacks)}, text, f"Written to {args.out}.")
     return 0
 
@@ -183,21 +189,11 @@ def _suite(args: argparse.Namespace) -> Suite:
     return suite.full(names)
 
 
-def _plot(args: argparse.Namespace, rows: Sequence[Row], attacks: Sequence[Row]) -> None:
-    """Plots, where there is something to plot; tables come without matplotlib, too."""
-    from ..evaluate.report.plots import draw
-
-    try:
-        draw(args.out, rows, attacks)
-    except EraseError as error:
-        warn(str(error))
-
-
 def _run_prompts(args: argparse.Namespace) -> int:
     """Draw a prompt file without and with every LoRA, and measure the pictures."""
     from ..erasers.load import load
     from ..evaluate.judges.clip import Clip
-    from ..evaluate.report.tables import markdown
+    from ..evaluate.report.markdown import markdown
     from ..evaluate.suites.prompts import Yardstick, read_prompts
     from ..files import write_json
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,19 +27,21 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=MINIFLUX,
         metavar="miniflux|FILE",
-        help="the bundled MiniFlux (default), a Flux.1 transformer (.safetensors, bf16 or fp8), or "
-        "diffusers' Flux folder, which has all that is asked for below",
+        help="the bundled MiniFlux (default), a FLUX.1 or Chroma transformer (.safetensors, bf16 "
+        "or fp8), or diffusers' folder of one, which has the files below",
     )
-    files = {"--clip-l": "CLIP-L text encoder", "--t5": "T5-XXL text encoder", "--vae": "VAE"}
+    files = {
+        "--clip-l": "CLIP-L text encoder for a FILE, or its folder; Chroma has none",
+        "--t5": "T5-XXL text encoder for a FILE, or its folder",
+        "--vae": "VAE for a FILE, or its folder",
+    }
     for flag, what in files.items():
-        group.add_argument(
-            flag, type=Path, metavar="FILE", help=f"{what} for a FILE, or its folder"
-        )
+        group.add_argument(flag, type=Path, metavar="FILE", help=what)
     group.add_argument(
         "--tokenizers",
         type=Path,
         metavar="DIR",
-        help="folder with tokenizer and tokenizer_2, as in diffusers' Flux folders. Without it: "
+        help="folder with the tokenizers, named as in diffusers' folders. Without it: "
         "those of --model, if that is a folder, of the ComfyUI at COMFYUI_PATH, or downloaded from "
         "Hugging Face once",
     )
@@ -115,6 +118,12 @@ def ready_to_draw(
     model = open_model(args, placed=False)
     require_vae(model)
     cond = model.text.encode([prompt])
+    if args.negative is not None:
+        if not model.family.negative:
+            raise EraseError(
+                f"{model.family.label} draws without a negative prompt; leave --negative out."
+            )
+        cond = replace(cond, negative=model.text.encode([args.negative]))
     for path in guards:
         model = Guard.load(path).wrap(model)
     model.text.release()
@@ -128,13 +137,25 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         "--seed", type=whole(0, HIGHEST_SEED), default=0, help="seed of the noise (default 0)"
     )
     parser.add_argument(
-        "--steps", type=whole(1, STEPS), help="Euler steps (default: the model's, of FLUX.1 28)"
+        "--steps",
+        type=whole(1, STEPS),
+        help="Euler steps (default: the model's, of FLUX.1 28, of Chroma 30)",
     )
-    parser.add_argument("--guidance", type=real(0, 100), help="default: the model's, of FLUX.1 3.5")
+    parser.add_argument(
+        "--guidance",
+        type=real(0, 100),
+        help="default: the model's, of FLUX.1 3.5, of Chroma 4, where 1 leaves the negative prompt "
+        "out",
+    )
+    parser.add_argument(
+        "--negative",
+        metavar="PROMPT",
+        help="what is drawn away from, by models such as Chroma (default: the empty prompt)",
+    )
     parser.add_argument(
         "--size", type=size, metavar="WxH", help="pixels, multiples of 16 (default: the model's)"
     )
-    parser.add_argument("--lora", type=Path, metavar="FILE", help="the eraser, or any Flux LoRA")
+    parser.add_argument("--lora", type=Path, metavar="FILE", help="the eraser, or any LoRA")
     parser.add_argument(
         "--strength", type=real(-100, 100), default=1.0, help="of the LoRA (default 1.0)"
     )

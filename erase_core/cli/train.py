@@ -1,4 +1,4 @@
-"""``eraseanything train``: one eraser, for any Flux."""
+"""``eraseanything train``: one eraser, for any model."""
 
 from __future__ import annotations
 
@@ -31,15 +31,17 @@ if TYPE_CHECKING:
 
 HELP = "train an eraser and write it as a LoRA file"
 DESCRIPTION = """\
-Train a LoRA that makes a Flux model forget a concept. No pictures are needed: the model draws its
-own training states. Ctrl-C keeps the work done so far; checkpoints beside the file let a run that
-was stopped go on with --resume where it was."""
+Train a LoRA that makes a model forget a concept. No pictures are needed: the model draws its own
+training states. Ctrl-C keeps the work done so far; checkpoints beside the file let a run that was
+stopped go on with --resume where it was."""
 EXAMPLES = """\
 examples:
   eraseanything train --concept cat --out cat.safetensors
   eraseanything train --concept dog rose "left of" --out three.safetensors
   eraseanything train --model flux1-dev.safetensors --clip-l clip_l.safetensors \\
       --t5 t5xxl_fp8.safetensors --concepts tiger.json --out tiger.safetensors
+  eraseanything train --model Chroma1-HD.safetensors --t5 t5xxl_fp8.safetensors \\
+      --concept tiger --out tiger.safetensors
   eraseanything train --resume tiger.checkpoints --steps 800 --out tiger.safetensors"""
 USAGE = (
     "eraseanything train (--concept NAME... | --concepts FILE.json | --resume DIR)\n"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from .names import bare
 from .sets import BANDS, Bands, Concept, Kind
 from .sources import lists as shipped
 from .sources import wordnet
@@ -25,9 +26,13 @@ def find_concept(
     which it was.
 
     WordNet is asked when a sense is named, or a kind that the list does not have; ``seed`` is of
-    its choice of words. EraseError when it does not know the name.
+    its choice of words. A name that a list does not have as it stands is looked up without its
+    article and emoji. EraseError when WordNet does not know it either.
     """
     found = shipped.find(name)
+    if found is None and bare(name):
+        name = bare(name)
+        found = shipped.find(name)
     if found is None or sense or kind not in (None, found.kind):
         chosen = kind or (found.kind if found else "entity")
         return wordnet.concept_from_wordnet(name, chosen, sense or None, per_band, seed), "WordNet"

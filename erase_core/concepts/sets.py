@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from ..errors import EraseError
 from ..files import read_json, write_json
 from .known import known_synonyms
-from .spans import word_spans
+from .spans import Words
 
 VERSION = 1
 Kind = Literal["entity", "abstraction", "relationship"]
@@ -33,9 +32,9 @@ class Bands:
         """All words, band after band from none to near."""
         return self.none + self.far + self.mid + self.near
 
-    def without(self, erased: Iterable[str]) -> Bands:
+    def without(self, erased: Iterable[str] | Words) -> Bands:
         """The words that name none of ``erased``."""
-        names = tuple(erased)
+        names = erased if isinstance(erased, Words) else Words(erased)
         return Bands(
             **{
                 band: tuple(w for w in getattr(self, band) if not named_in(w, names))
@@ -44,10 +43,9 @@ class Bands:
         )
 
 
-def named_in(text: str, words: Iterable[str]) -> str | None:
+def named_in(text: str, words: Words) -> str | None:
     """The first of ``words`` that stands in ``text`` in any form ("cats", "black cat"), or None."""
-    plain = text.replace("_", " ")
-    return next((word for word in words if word_spans(plain, word)), None)
+    return words.first_in(text.replace("_", " "))
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,9 @@ class Concept:
         _check_words(f"{label}: name and synonyms", self.erased())
         _check_words(f"{label}: irrelevant", self.irrelevant.words())
         _check_words(f"{label}: sentences", self.sentences)
+        names = Words(self.names())
         for word in self.irrelevant.words():
-            if named := named_in(word, self.names()):
+            if named := named_in(word, names):
                 raise EraseError(
                     f'{label}: irrelevant lists "{word}", which {_as(word, named)}is to be erased; '
                     "remove it there."
@@ -113,7 +112,7 @@ class ConceptSet:
         if not self.concepts:
             raise EraseError("concepts is empty; name at least one concept to erase.")
         _check_words("concepts: name", tuple(concept.name for concept in self.concepts))
-        names = self.names()
+        names = Words(self.names())
         for concept in self.concepts:
             for word in concept.irrelevant_words():
                 if named := named_in(word, names):
@@ -128,23 +127,23 @@ class ConceptSet:
 
     @classmethod
     def together(cls, concepts: Iterable[Concept]) -> ConceptSet:
-        """The concepts as one set; what one of them erases, none keeps."""
-        return reduce(cls.merge, (cls((concept,)) for concept in concepts))
+        """The concepts as one set; what one of them erases, none keeps.
 
-    def merge(self, other: ConceptSet) -> ConceptSet:
-        """Both sets as one; a concept in both gets the words of both.
-
-        A word that names what either set erases leaves the irrelevant words of the other. A word
-        in two bands stays in the first set's. EraseError when a concept has two kinds.
+        A concept that is there twice gets the words of both; a word in two bands stays in the
+        first's. EraseError when a concept has two kinds.
         """
-        merged = {concept.name.casefold(): concept for concept in self.concepts}
-        for concept in other.concepts:
+        merged: dict[str, Concept] = {}
+        for concept in concepts:
             known = merged.get(concept.name.casefold())
             merged[concept.name.casefold()] = _join(known, concept) if known else concept
-        names = self.names() + other.names()
-        return ConceptSet(
+        names = Words(name for concept in merged.values() for name in concept.names())
+        return cls(
             tuple(replace(c, irrelevant=c.irrelevant.without(names)) for c in merged.values())
         )
+
+    def merge(self, other: ConceptSet) -> ConceptSet:
+        """Both sets as one, as :meth:`together` has it."""
+        return self.together((*self.concepts, *other.concepts))
 
     def to_json(self) -> dict[str, Any]:
         """The set as plain JSON values."""

@@ -114,7 +114,7 @@ def compare(model: Model, seed: int) -> dict[str, Any]:
     except EraseError as error:
         return {"compared": False, "why": str(error)}
     with torch.no_grad():
-        ours = model.velocity(x, sigma, cond, GUIDANCE)
+        ours = model.velocity(x, sigma, cond, model.guidance(GUIDANCE))
     difference = float((ours - theirs).norm() / theirs.norm())
     return {
         "compared": True,

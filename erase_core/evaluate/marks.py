@@ -58,3 +58,18 @@ class Marks:
         if self.recognised:
             plain["recognised_when_erased"] = self.recognised.to_dict()
         return plain | {"acc_ir": self.acc_ir.to_dict(), "ho": round(self.ho, 4)}
+
+
+def verdict(title: str, before: Marks, after: Marks) -> str:
+    """An examination in a line: "tiger 98 % -> 0 %, everything else 97 % -> 97 %"."""
+    (gone, kept), (now_gone, now_kept) = (
+        (marks.rates["erased"].value, marks.acc_ir.value) for marks in (before, after)
+    )
+    return (
+        f"{title} {_percent(gone)} -> {_percent(now_gone)}, "
+        f"everything else {_percent(kept)} -> {_percent(now_kept)}"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

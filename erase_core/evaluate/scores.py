@@ -44,6 +44,7 @@ class Rate:
         """
         if not self.count:
             return (0.0, 1.0)
+        # Written out, for the node and the demo tell it, too, and come without scipy.
         n, p = self.count, self.value
         centre = (p + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
         half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n)) / (1 + Z95**2 / n)

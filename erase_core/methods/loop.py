@@ -26,7 +26,7 @@ from ..training.prompts import (
 from ..training.states import Batch, Rollouts, Sampler
 from .base import Task
 
-GUIDANCE = 3.5  # of distilled models, in rollouts and in training
+GUIDANCE = 3.5  # of rollouts; and in training, where it is an input of the model
 BATCH = 8  # states a step, and prompts rolled out together
 STEPS = 16  # of a rollout
 PROMPTS = 48  # with a concept in them
@@ -94,7 +94,7 @@ class Teacher:
         levels, dtype = self.model.sigmas(STEPS), kept_dtype(self.model.tree)
         shape = self.model.family.latents.shape(*(self.model.trained or self.model.size))
         states = Rollouts.empty(len(cond), levels, shape, dtype, null is not None)
-        sampler = Sampler(self.model, self.guidance, self.guidance, ())
+        sampler = Sampler(self.model, self.model.drawing(GUIDANCE), self.guidance, ())
         for rows in torch.arange(len(cond)).split(BATCH):
             prompts = RowPrompts(cond.select(rows), null.select(rows) if null else None)
             sampler.fill(states, rows, prompts, self.generator)

@@ -63,6 +63,7 @@ def written(teacher: Teacher, placed: Sequence[Placed], modules: Sequence[str]) 
         part = cond.select(rows.to(teacher.device))
         teacher.model.velocity(x, sigma, part, teacher.guidance, recorder)
         outputs = torch.stack([recorder.outputs[module].cpu().double() for module in modules])
+        share = share[:, : outputs.shape[2]]  # padding that no row reads has no outputs
         found.append(torch.einsum("bl,mblo->mbo", share, outputs))
     return torch.cat(found, 1)
 

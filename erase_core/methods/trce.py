@@ -51,6 +51,7 @@ METHODS = (
         erase,
         TrceSettings,
         made="closed form",
+        families=("flux1",),
         several=spared,
         forward=False,
     ),

@@ -8,7 +8,7 @@ knows no more than this. The insides of its architecture are its
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -38,11 +38,24 @@ class Adapter(Protocol):
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Encoded prompts: ``context`` (B, L, D), a state a text token, and ``pooled`` (B, P), None
-    where a family has no vector of the whole prompt."""
+    """Encoded prompts.
+
+    Attributes
+    ----------
+    context
+        (B, L, D), a state a text token.
+    pooled
+        (B, P), None where a family has no vector of the whole prompt.
+    mask
+        (B, L) bool, the tokens that the transformer reads; None for all.
+    negative
+        One row: what pictures are drawn away from, in families that draw so.
+    """
 
     context: Tensor
     pooled: Tensor | None = None
+    mask: Tensor | None = None
+    negative: Conditioning | None = None
 
     def __len__(self) -> int:
         return self.context.shape[0]
@@ -53,20 +66,34 @@ class Conditioning:
         return self.map(lambda tensor: tensor[index])
 
     def to(self, *args: Any, **kwargs: Any) -> Conditioning:
-        """Both tensors moved or cast as ``Tensor.to`` does."""
-        return self.map(lambda tensor: tensor.to(*args, **kwargs))
+        """All tensors moved or cast as ``Tensor.to`` does; the mask is only moved."""
+        moved = self.map(lambda tensor: tensor.to(*args, **kwargs))
+        mask = None if moved.mask is None else moved.mask.bool()
+        negative = None if self.negative is None else self.negative.to(*args, **kwargs)
+        return replace(moved, mask=mask, negative=negative)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
-        """``change`` of both tensors."""
+        """``change`` of every tensor of the prompts; the negative one stays."""
         pooled = None if self.pooled is None else change(self.pooled)
-        return Conditioning(change(self.context), pooled)
+        mask = None if self.mask is None else change(self.mask)
+        return replace(self, context=change(self.context), pooled=pooled, mask=mask)
+
+    def rows(self) -> list[Tensor]:
+        """The states (n, D) of each prompt, without those that nobody reads."""
+        if self.mask is None:
+            return list(self.context)
+        return [row[read] for row, read in zip(self.context, self.mask, strict=True)]
 
     @staticmethod
     def cat(parts: Sequence[Conditioning]) -> Conditioning:
-        """All rows of ``parts`` one after another."""
+        """All rows of ``parts`` one after another; their negative prompt is the first's."""
         pooled = [part.pooled for part in parts if part.pooled is not None]
+        masks = [part.mask for part in parts if part.mask is not None]
         return Conditioning(
-            torch.cat([part.context for part in parts]), torch.cat(pooled) if pooled else None
+            torch.cat([part.context for part in parts]),
+            torch.cat(pooled) if pooled else None,
+            torch.cat(masks) if masks else None,
+            parts[0].negative,
         )
 
 
@@ -150,8 +177,8 @@ class OpenText(TextEncoder, Protocol):
         """Token ids (B, L) of prompts, padded and cut; the end token is kept."""
         ...
 
-    def states(self, embeddings: Tensor) -> Tensor:
-        """The context (B, L, D) of prompts as embeddings (B, L, D), with gradients."""
+    def states(self, embeddings: Tensor) -> Conditioning:
+        """Prompts as embeddings (B, L, D), with gradients and without a pooled vector."""
         ...
 
     def embed(self, prompts: Sequence[str]) -> Conditioning:
@@ -216,8 +243,13 @@ class Model:
         return tree_device(self.tree)
 
     def guidance(self, value: float | None) -> float | None:
-        """``value`` where guidance is an input of the model, else None."""
+        """``value`` for one pass, where guidance is an input of the model; else None."""
         return value if self.config.guidance_embed else None
+
+    def drawing(self, value: float | None) -> float | None:
+        """``value`` for a picture, where guidance is an input of the model or the scale of a
+        negative prompt; else None."""
+        return value if self.family.negative else self.guidance(value)
 
     def slots(self, roles: Iterable[str]) -> dict[str, Slot]:
         """The Linears of some roles, by their names in a LoRA file; EraseError for unknown ones."""
@@ -247,17 +279,22 @@ class Model:
         probe: Probe | None = None,
         checkpoint: bool = False,
     ) -> Output:
-        """One pass at latents ``x`` (B, C, h, w) and noise levels ``sigma`` () or (B,)."""
-        return self.family.forward(
-            self.tree,
-            x,
-            sigma.expand(len(x)),
-            cond,
-            guidance,
-            eraser=eraser,
-            probe=probe,
-            checkpoint=checkpoint,
-        )
+        """One pass at latents ``x`` (B, C, h, w) and noise levels ``sigma`` () or (B,).
+
+        In families with a negative prompt ``guidance`` is the scale of a second pass, which is
+        left out at 1 and None: ``v_n + guidance (v - v_n)``. It is not probed.
+        """
+        sigma = sigma.expand(len(x))
+        by_input = None if self.family.negative else guidance
+        options: dict[str, Any] = {"eraser": eraser, "checkpoint": checkpoint}
+        out = self.family.forward(self.tree, x, sigma, cond, by_input, probe=probe, **options)
+        if not self.family.negative or guidance in (None, 1) or out.velocity is None:
+            return out
+        assert cond.negative is not None, "this family's encoders give a negative prompt"
+        negative = cond.negative.select([0] * len(x)).to(x.device)
+        away = self.family.forward(self.tree, x, sigma, negative, None, **options).velocity
+        assert away is not None
+        return replace(out, velocity=away + guidance * (out.velocity - away))
 
     def velocity(
         self,

@@ -124,6 +124,8 @@ class Family:
         (height, width) in pixels of pictures, and of training states.
     steps, guidance
         Of a picture, unless told otherwise.
+    negative
+        Whether ``guidance`` is the scale of true CFG: a second pass with a negative prompt.
     blocks
         The tree's lists of blocks in the order of a forward pass, which offloading walks.
     roles
@@ -181,6 +183,7 @@ class Family:
     text: Callable[[Files, Any, torch.device], TextEncoder]
     vae: Callable[[Path], VAE]
     witness: Witness | None = None
+    negative: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
     presets: Mapping[str, Any] = field(default_factory=dict)
 

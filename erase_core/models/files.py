@@ -30,7 +30,8 @@ _NO_TRANSFORMERS = {
 }
 # And those of models of no family that is known here.
 _OTHERS = {
-    r"^distilled_guidance_layer\.": "a Chroma model",
+    r"^nerf_(blocks|image_embedder)\.": "a Chroma Radiance model, which draws without a VAE",
+    r"^time_embed\.timestep_embedder\.": "a LongCat-Image model",
     r"^double_stream_modulation_img\.": "a FLUX.2 model",
     r"img_attn_qkv": "a HunyuanVideo model",
     r"^(label_emb|add_embedding)\.": "a Stable Diffusion XL model",
@@ -99,9 +100,18 @@ def family_of(path: Path) -> Family:
     other = _named(shapes, _NO_TRANSFORMERS)
     found = [family for family in families() if not other and family.owns(shapes)]
     if not found:
-        what = other or _named(shapes, _OTHERS) or "no transformer that is known here"
+        what = other or _named(shapes, _OTHERS) or _by_shapes(shapes)
         raise EraseError(f"{path.name} is {what}; {advice()}.")
     return found[0]
+
+
+def _by_shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """What a transformer is called whose names are Flux's own."""
+    if "double_blocks.0.img_attn.qkv.weight" in shapes and shapes.get("txt_in.weight", ())[1:] == (
+        3584,  # wide are the text states of Qwen2.5-VL
+    ):
+        return "a LongCat-Image model"
+    return "no transformer that is known here"
 
 
 def _named(names: Iterable[str], known: Mapping[str, str]) -> str:

@@ -37,8 +37,8 @@ def cache_folder() -> Path:
 
 class State(NamedTuple):
     """What the encoders say of a prompt, float32 in main memory: ``tokens`` (n, D), those of its
-    own words, its end and one of padding (all rows of the empty prompt), and ``pooled`` (P,), None
-    where the family reads none."""
+    own words, its end and one of padding (of the empty prompt all that are read), and ``pooled``
+    (P,), None where the family reads none."""
 
     tokens: Tensor
     pooled: Tensor | None
@@ -101,7 +101,10 @@ class Encoder:
             part = missing[start : start + CHUNK]
             cond = self.text.encode(part).to("cpu")
             for row, text in enumerate(part):
-                kept = cond.context[row, : _used(self.text, text)].float().clone()
+                used = _used(self.text, text)
+                if cond.mask is not None:
+                    used = min(used, int(cond.mask[row].sum()))
+                kept = cond.context[row, :used].float().clone()
                 pooled = None if cond.pooled is None else cond.pooled[row].float().clone()
                 self._keep(text, State(kept, pooled))
             on_chunk(start + len(part), len(missing))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..concepts.sentences import Order, Sentence, build, replace, shuffle, sides, without
 from ..concepts.sets import Concept, ConceptSet, named_in
-from ..concepts.spans import word_spans
+from ..concepts.spans import Words, word_spans
 from ..errors import EraseError
 from ..models.base import Conditioning, TextEncoder
 
@@ -133,7 +133,7 @@ def plan_prompts(
     everything = concepts.concepts
     for concept in everything:
         _check_words(concept, wanted, keep is None)
-    if named := named_in(wanted.anchor, concepts.names()):
+    if named := named_in(wanted.anchor, Words(concepts.names())):
         raise EraseError(
             f'The anchor "{wanted.anchor}" names "{named}", which is to be erased; '
             "choose another word."

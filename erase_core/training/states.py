@@ -181,8 +181,8 @@ class Buffer:
 class Sampler:
     """Rolls prompts out with the base model or the student and notes what the base model says.
 
-    The guidance inputs are those of the walk and of the kept terms (None: no such input);
-    ``blocks`` the double blocks that Eq. 5 looks at.
+    The guidance of the walk is that of a picture, that of the kept terms an input of the model
+    (None: none); ``blocks`` the double blocks that Eq. 5 looks at.
     """
 
     def __init__(
@@ -195,6 +195,12 @@ class Sampler:
         self.model, self.blocks = model, blocks
         self.guidance_rollout, self.guidance = guidance_rollout, guidance
         self.device = model.device
+
+    @property
+    def walks_once(self) -> bool:
+        """Whether the base model's walk says what is kept of it, so that nothing is computed
+        twice."""
+        return self.guidance == self.guidance_rollout
 
     @torch.no_grad()
     def fill(
@@ -213,7 +219,7 @@ class Sampler:
         ``eraser`` the student walks, but all else that is kept is the base model's. EraseError
         when that one draws NaN.
         """
-        own = eraser is None and self.guidance == self.guidance_rollout  # nothing computed twice
+        own = eraser is None and self.walks_once
         cond = prompts.cond.to(self.device)
         null = None if prompts.null is None else prompts.null.to(self.device)
         path = null if along_null and null is not None else cond

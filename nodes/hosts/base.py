@@ -56,6 +56,6 @@ def base_file(model: Any) -> Path | None:
 
 
 def base_name(model: Any) -> str:
-    """The stem of the MODEL's file, "flux" if it is unknown."""
+    """The stem of the MODEL's file, or its kind, such as "flux", if that is unknown."""
     path = base_file(model)
-    return "flux" if path is None else path.stem
+    return type(model.model).__name__.lower() if path is None else path.stem

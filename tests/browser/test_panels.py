@@ -131,6 +131,18 @@ def test_a_list_can_be_emptied(chips: Page) -> None:
     assert value(chips, "synonyms") == ""
 
 
+def test_words_go_with_their_concept(chips: Page) -> None:
+    field = chips.tab.locator(".erase-erased input")
+    field.fill("wading bird")
+    field.press("Enter")
+    chips.set(CHIPS, concept="Crane ")  # the same
+    assert value(chips, "synonyms") == "wader, wading bird"
+    chips.set(CHIPS, concept="tiger")
+    assert value(chips, "synonyms") == ""
+    chips.set(CHIPS, concept="crane")
+    assert value(chips, "synonyms") == "wader, wading bird"
+
+
 def test_a_meaning_can_be_chosen(chips: Page) -> None:
     senses = chips.tab.get_by_role("radio")
     assert senses.count() == 2 and senses.first.get_attribute("aria-checked") == "true"

@@ -7,7 +7,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from erase_core.concepts.spans import word_spans
+from erase_core.concepts.sources import lists
+from erase_core.concepts.spans import Words, word_spans
 from erase_core.errors import EraseError
 from erase_core.models.tokens import token_mask
 
@@ -175,3 +176,13 @@ def test_second_occurrence_cut_is_an_error(tokenizer: PreTrainedTokenizerFast) -
     whole = len(tokenizer(prompt)["input_ids"])
     with pytest.raises(EraseError, match="past the"):
         token_mask(tokenizer, prompt, "tiger", whole - 1)
+
+
+def test_many_words_are_found_as_each_of_them_is() -> None:
+    """The first of all shipped names in every shipped name, and in sentences with two of them."""
+    names = [name for listed in lists.lists().values() for name in listed][::3]
+    names += ["T-shirt", "C++", "'90s style", "o'clock", "老虎", "İstanbul", "Dr. Who"]
+    texts = [f"{a}s beside the {b}'s" for a, b in zip(names, reversed(names), strict=True)]
+    words = Words(names)
+    for text in [*names[::2], *texts[::2], "nothing of it", "一只老虎"]:
+        assert words.first_in(text) == next((n for n in names if word_spans(text, n)), None), text

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from erase_core.errors import EraseError
 from erase_core.evaluate.exam import Exam
 from erase_core.evaluate.judges.recogniser import RecogniserJudge
 from erase_core.evaluate.report.sheets import HEIGHT, SHOWN, strip, write_sheets
-from erase_core.evaluate.report.summary import ahead, summarise
+from erase_core.evaluate.report.summary import ahead, summarise, table
 from erase_core.evaluate.report.tables import results
 from erase_core.evaluate.scores import Rate
 from erase_core.evaluate.suites.cell import MADE, Bench, Cell
@@ -89,12 +92,12 @@ def test_a_summary_is_the_mean_of_its_concepts() -> None:
         row("eraseanything", "dog", acc_e=(0, 40), acc_g=(4, 40), acc_ir=(40, 40)),
         row("eraseanything", "rose", acc_e=(8, 40), acc_g=(0, 40), acc_ir=(36, 40)),
     ]
-    found = summarise(cells)
+    found = summarise(table(cells))
     assert found["acc_e"].value == pytest.approx(0.1)
     assert found["acc_ir"].value == pytest.approx(0.95)
     assert found["ho"].value == pytest.approx(3 / (1 / 0.9 + 1 / 0.95 + 1 / 0.95))
     assert found["acc_e"].low < 0.02 and 0.2 <= found["acc_e"].high <= 0.35
-    assert summarise(cells) == found  # the bootstrap is seeded
+    assert summarise(table(cells)) == found  # the bootstrap is seeded
 
 
 def test_a_rate_that_some_concepts_lack_is_the_mean_of_the_others() -> None:
@@ -102,14 +105,14 @@ def test_a_rate_that_some_concepts_lack_is_the_mean_of_the_others() -> None:
         row("eraseanything", "kissing", acc_e=(4, 40), acc_ir=(40, 40)),
         row("eraseanything", "above", acc_e=(0, 40), acc_g=(20, 40), acc_ir=(40, 40)),
     ]
-    found = summarise(cells)
+    found = summarise(table(cells))
     assert found["acc_g"].value == 0.5
     assert found["ho"].value == pytest.approx(3 / (1 / 0.95 + 1 / 1.0 + 1 / (1 - (0.1 + 0.5) / 2)))
     assert "acc_near" not in found
 
 
 def test_an_interval_of_one_concept_is_that_of_its_pictures() -> None:
-    found = summarise([row("eraseanything", "dog", acc_e=(20, 100), acc_ir=(100, 100))])
+    found = summarise(table([row("eraseanything", "dog", acc_e=(20, 100), acc_ir=(100, 100))]))
     assert found["acc_e"].low == pytest.approx(0.2 - 1.96 * 0.04, abs=0.02)
     assert found["acc_e"].high == pytest.approx(0.2 + 1.96 * 0.04, abs=0.02)
     assert found["acc_ir"].high == 1
@@ -130,15 +133,16 @@ def test_harm_is_told_of_the_cells_that_all_methods_have() -> None:
 def test_a_lead_is_that_of_the_same_concepts() -> None:
     """Concepts that differ widely hide a steady lead from two intervals, not from their pairs."""
     kept = {"dog": 196, "rose": 150, "pizza": 180, "robot": 120}
-    ours = [row("eraseanything", n, acc_e=(0, 200), acc_ir=(k, 200)) for n, k in kept.items()]
-    theirs = [row("uce", n, acc_e=(0, 200), acc_ir=(k - 40, 200)) for n, k in kept.items()]
-    lead = ahead(ours, [row("uce", "house", acc_e=(200, 200), acc_ir=(0, 200)), *theirs])
+    told = [row("eraseanything", n, acc_e=(0, 200), acc_ir=(k, 200)) for n, k in kept.items()]
+    others = [row("uce", n, acc_e=(0, 200), acc_ir=(k - 40, 200)) for n, k in kept.items()]
+    ours, theirs = table(told), table(others)
+    lead = ahead(ours, table([row("uce", "house", acc_e=(200, 200), acc_ir=(0, 200)), *others]))
     first, second = summarise(ours)["ho"], summarise(theirs)["ho"]
     assert lead and lead.value == pytest.approx(first.value - second.value)
     assert first.low < second.high and lead.low > 0.05
     turned = ahead(theirs, ours)
     assert turned and turned.high < -0.05
-    assert ahead(ours, [row("uce", "house", acc_e=(0, 9), acc_ir=(9, 9))]) is None
+    assert ahead(ours, table([row("uce", "house", acc_e=(0, 9), acc_ir=(9, 9))])) is None
 
 
 def test_a_lead_is_told_apart_picture_by_picture() -> None:
@@ -151,21 +155,22 @@ def test_a_lead_is_told_apart_picture_by_picture() -> None:
 
     ours, same = cell("eraseanything", set(range(5))), cell("uce", set(range(11)))
     other = cell("uce", set(range(50, 61)))
-    paired, apart = ahead([ours], [same]), ahead([ours], [other])
+    paired, apart = (ahead(table([ours]), table([them])) for them in (same, other))
     assert paired and apart and paired.value == apart.value
     assert paired.low > 0 > apart.low
-    wide = row("uce", "dog", acc_e=(0, 100), acc_ir=(89, 100))
-    unpaired = ahead([row("eraseanything", "dog", acc_e=(0, 100), acc_ir=(95, 100))], [wide])
+    wide = table([row("uce", "dog", acc_e=(0, 100), acc_ir=(89, 100))])
+    plain = row("eraseanything", "dog", acc_e=(0, 100), acc_ir=(95, 100))
+    unpaired = ahead(table([plain]), wide)
     assert unpaired and paired.low > 0 > unpaired.low
-    found = {m["method"]: summarise([m])["acc_ir"] for m in (ours, same)}
-    assert found["uce"] == summarise([wide])["acc_ir"]  # alone, answers change nothing
+    found = {m["method"]: summarise(table([m]))["acc_ir"] for m in (ours, same)}
+    assert found["uce"] == summarise(wide)["acc_ir"]  # alone, answers change nothing
 
 
 def test_a_concept_with_two_seeds_weighs_as_one_with_one() -> None:
     one = row("eraseanything", "dog", acc_e=(0, 40), acc_ir=(40, 40))
     other = row("eraseanything", "dog", acc_e=(0, 40), acc_ir=(20, 40)) | {"seed": 1}
     rose = row("eraseanything", "rose", acc_e=(0, 40), acc_ir=(10, 40))
-    found = summarise([one, other, rose])["acc_ir"]
+    found = summarise(table([one, other, rose]))["acc_ir"]
     assert found.value == pytest.approx((0.75 + 0.25) / 2)
     # One draw of four is rose twice: its lowest tenth, 0.25 - 1.28 sqrt(0.25 0.75 / 40 / 2).
     assert found.low == pytest.approx(0.19, abs=0.02)
@@ -247,6 +252,69 @@ def test_the_published_tables_are_those_of_the_published_cells(tmp_path: Path) -
     assert len(lines) > 50 and [line for line in lines if line not in published] == []
     assert read_csv(tmp_path / "cells.csv") == read_rows(tmp_path, beside=docs / "results")
     assert main([*command, str(docs)]) == 1  # no cells there
+
+
+def test_a_csv_file_is_that_of_the_csv_module(tmp_path: Path) -> None:
+    cells = [
+        row("uce", "dog", acc_e=(4, 40), acc_ir=(30, 40)) | {"settings": {"targets": ["a", 'b"']}},
+        row("eraseanything", "left of", acc_e=(0, 40), acc_g=(1, 3), acc_ir=(39, 40)),
+    ]
+    cells[1] |= {"peak_bytes": None, "distance": 1e-5}
+    path = tmp_path / "cells.csv"
+    write_csv(path, cells)
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    plain = io.StringIO(newline="")
+    writer = csv.DictWriter(plain, lines[0])
+    writer.writeheader()
+    writer.writerows(lines)
+    assert path.read_bytes() == plain.getvalue().encode()
+    assert [line["peak_bytes"] for line in lines] == ["1000000000", ""]
+    assert [line["acc_g.count"] for line in lines] == ["", "3"]
+    assert lines[1]["distance"] == "1e-05" and lines[0]["acc_e.interval"] == "0.0396 + 0.2305"
+
+
+def test_a_cell_without_what_the_tables_need_is_named() -> None:
+    whole = row("uce", "dog", acc_e=(4, 40), acc_ir=(30, 40))
+    for name in ("seconds", "agreement", "acc_e", "ho"):
+        damaged = {key: value for key, value in (whole | {"seed": 1}).items() if key != name}
+        with pytest.raises(KeyError, match=name):
+            results([whole, damaged])
+
+
+def test_several_alone_have_their_tables() -> None:
+    cell = row("uce", "dog", acc_e=(4, 40), acc_ir=(30, 40), acc_near=(1, 4))
+    several = cell | {"concepts": ["dog", "rose"], "kind": "several", "peak_bytes": None}
+    text = results([several | {"concepts": ["dog", "rose", "pizza"]}, several])
+    _, small, large = text.split("## Several at once")[1].split("| UCE |")[:3]
+    assert small.startswith(" 2 | 10.0 [4.0, 23.1] | – | 75.0 [59.8, 85.8] | 75.0 [59.8, 85.8] |")
+    assert large.startswith(" 3 | ")
+    assert "| UCE | – | – | – | 3 | – | 1.00 |" in text
+
+
+def test_a_folder_without_cells_has_no_tables(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["bench", "--report", "--out", str(tmp_path / "none")]) == 0
+    assert "No cell is measured" in capsys.readouterr().out and not [*tmp_path.iterdir()]
+
+
+WITHOUT = """
+import importlib, pkgutil, sys
+sys.modules |= dict.fromkeys(("matplotlib", "pandas", "scipy"))
+import erase_core
+for module in pkgutil.walk_packages(erase_core.__path__, "erase_core."):
+    if not module.name.startswith(("erase_core.evaluate.", "erase_core.__main__")):
+        importlib.import_module(module.name)
+from erase_core.cli.main import main
+sys.exit(main(["bench", "--report", "--out", sys.argv[1]]))
+"""
+
+
+def test_only_a_benchmark_needs_its_extra(tmp_path: Path) -> None:
+    """All that is no benchmark can be imported without pandas, scipy and matplotlib."""
+    command = [sys.executable, "-c", WITHOUT, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and "needs pandas" in line and "eraseanything[bench]" in line
 
 
 def test_nothing_reported_was_tuned_on() -> None:

@@ -40,8 +40,16 @@ class Run:
     @property
     def error(self) -> str:
         """The sentence on the node that failed."""
-        events = {name: data for name, data in self.history["status"]["messages"]}
-        return str(events["execution_error"]["exception_message"]).strip()
+        return str(self._failure["exception_message"]).strip()
+
+    @property
+    def error_type(self) -> str:
+        """What the host calls that error."""
+        return str(self._failure["exception_type"])
+
+    @property
+    def _failure(self) -> dict[str, Any]:
+        return dict(self.history["status"]["messages"])["execution_error"]
 
     def ui(self, node: str) -> dict[str, Any]:
         return self.history["outputs"][node]

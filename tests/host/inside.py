@@ -584,12 +584,12 @@ def measure_overrides() -> list[dict[str, Any]]:
     return [settings.Settings.execute(**values).args[0] for values in (unset, unset | more)]
 
 
-def main() -> None:
+def main(functions: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     results: dict[str, Any] = {}
-    for name, measure in list(globals().items()):
+    for name, measure in list(functions.items()):
         kind, _, what = name.partition("_")
-        if kind == KIND:
+        if what and kind == KIND:
             try:
                 results[what] = measure()
             except Exception:
@@ -597,4 +597,5 @@ def main() -> None:
     OUT.write_text(json.dumps(results, indent=1))
 
 
-main()
+if __name__ == "__main__":
+    main(globals())

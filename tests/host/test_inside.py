@@ -12,13 +12,15 @@ from host import graphs
 from host.conftest import HOST, PYTHON, ROOT
 
 
-def inside(kind: str, base: Path, environment: dict[str, str], out: Path) -> dict[str, Any]:
-    """What inside.py measures in the host's process."""
+def inside(
+    kind: str, base: Path, environment: dict[str, str], out: Path, script: str = "inside.py"
+) -> dict[str, Any]:
+    """What a script measures in the host's process."""
     (out / "train.json").write_text(json.dumps(graphs.train(steps=2)))
-    script = ROOT / "tests" / "host" / "inside.py"
+    script = str(ROOT / "tests" / "host" / script)
     places = [str(path) for path in (HOST, ROOT, base, out / "out.json")]
     done = subprocess.run(
-        [str(PYTHON), str(script), kind, *places],
+        [str(PYTHON), script, kind, *places],
         cwd=HOST,
         env=environment,
         capture_output=True,

@@ -109,6 +109,8 @@ def test_a_training_run_tells_its_state_as_it_goes(trained: Run, server: Client)
     assert all(value > 0 for row in rows for value in row)
     assert re.match(r"about \d+ (s|min), .* of memory .* on disk$", events[-1]["estimate"])
     assert any(len(message) > 1000 for message in trained.binaries), "no preview picture came"
+    bars = [(b["value"], b["max"]) for b in trained.events("progress") if b["node"] == "train"]
+    assert (1, 4) in bars and bars[-1] == (4, 4)  # the training's bar begins anew
     state = server.get(f"/eraseanything/state?node=train&prompt_id={trained.prompt_id}")
     assert state["phase"] == "done" and state["history"] == rows
     assert server.get("/eraseanything/state?node=nobody") is None
@@ -240,6 +242,15 @@ def test_ctrl_c_on_the_server_keeps_the_work(
     assert partial.name.startswith("stopped_00001.partial-")
     kept = tmp_path / "output" / "eraseanything" / "checkpoints" / "stopped.steps"
     assert [path.name.split("-")[0] for path in kept.iterdir()] == ["step"]
+
+
+def test_words_that_miniflux_cannot_draw_are_told(server: Client) -> None:
+    graph = train(steps=1, filename_prefix="words")
+    graph["concept"]["inputs"] |= {"irrelevant_far": "car, castle, glacier, apple"}
+    run = server.run(graph)
+    (told,) = run.ui("train")["eraseanything_train"]
+    wanted = "MiniFlux cannot draw “castle” and 1 more: set the Concept Set's source to MiniFlux"
+    assert wanted in told["estimate"]
 
 
 def test_a_resume_that_finds_nothing_says_so(server: Client) -> None:
@@ -424,6 +435,10 @@ def test_the_report_counts_what_is_recognised(trained: Run, server: Client) -> N
         assert scores[side]["acc_e"]["count"] == scores[side]["acc_g"]["count"] == 2
         assert scores[side]["acc_ir"]["count"] == 5 and 0 <= scores[side]["ho"] <= 1
     assert told["table"][0] == ["", "without", "with the eraser", "pictures"]
+    (verdict,) = told["verdicts"]
+    rates = [f"{100 * scores[s][r]['value']:.0f} %" for r in ("acc_e", "acc_ir") for s in scores]
+    assert re.findall(r"\d+ %", verdict) == rates and verdict.startswith("tiger ")
+    assert run.ui("text")["text"][0].startswith(verdict)
     assert "Acc_e" in run.ui("text")["text"][0] and len(run.ui("report")["images"]) == 1
 
 
@@ -494,6 +509,19 @@ def test_concept_sets_are_filled_edited_merged_saved_and_loaded(server: Client) 
     assert len(changed["set"]["concepts"]) == 1  # a file that changed is read again
 
 
+def test_words_are_found_without_a_run(server: Client) -> None:
+    inputs = dict(graphs.concept()["concept"]["inputs"], concept="Tigers", sense="", seed=0)
+    inputs = dict.fromkeys(("synonyms", "sentences"), "") | {"per_band": 3} | inputs
+    inputs |= {f"irrelevant_{band}": "" for band in ("none", "far", "mid", "near")}
+    told = server.post("/eraseanything/words", inputs)
+    assert told["own"] == ["tiger"] and told["source"] == "MiniFlux"
+    run = server.run({"concept": node("EraseAnythingConceptSet", **inputs)})
+    (shown,) = run.ui("concept")["eraseanything_concepts"]
+    assert told == shown
+    unknown = server.post("/eraseanything/words", inputs | {"concept": "tigre"})
+    assert unknown["error"].startswith('MiniFlux does not know "tigre". Did you mean "tiger"?')
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -512,8 +540,10 @@ def test_bad_inputs_get_a_sentence_on_the_node(
     graph = train(steps=2, filename_prefix="bad")
     for name, inputs in change.items():
         graph[name]["inputs"] |= inputs
-    message = server.run(graph).error
+    run = server.run(graph)
+    message = run.error
     assert sentence in message and "\n" not in message, message
+    assert run.error_type == "EraseAnything"  # and no module's path
     assert not list(server.base.rglob("bad*")), "something was written"
 
 
@@ -525,6 +555,7 @@ def test_a_lora_folder_that_cannot_be_written_is_one_sentence(server: Client) ->
     finally:
         sealed.unlink()
     assert "Cannot write" in message and "\n" not in message
+    assert "models/loras/sealed" in message and str(server.base) not in message
 
 
 def test_the_llm_node_without_an_endpoint_says_what_to_set(server: Client) -> None:

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from erase_core.errors import EraseError
 from erase_core.miniatures.miniflux import FOLDER
 from erase_core.models.files import Files
-from erase_core.models.flux1.pipeline import CLIP, T5, Tokenizer, _tokenizer
+from erase_core.models.flux1.pipeline import CLIP, T5, Tokenizer, find_tokenizer
 from erase_core.models.flux1.text import CLIP_LENGTH, tokenize
 from erase_core.models.tokens import token_mask
 
@@ -41,7 +41,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def found(kind: Tokenizer, tokenizers: Path | None = None, model: str = "flux.safetensors") -> Any:
-    return _tokenizer(Files(Path(model), tokenizers=tokenizers), kind)
+    return find_tokenizer(Files(Path(model), tokenizers=tokenizers), kind)
 
 
 def in_a_host(folder: Path, kind: Tokenizer, files: Path) -> Path:

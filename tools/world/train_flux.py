@@ -23,10 +23,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from erase_core.files import atomic
+from erase_core.models.flux1 import forward
 from erase_core.models.flux1.forward import (
     Conditioning,
-    _normalise,
-    _Pass,
+    normalise,
     patchify,
     rope_table,
     unpatchify,
@@ -113,11 +113,11 @@ def alone(scenes: list[Scene]) -> list[int]:
     return [i for i, scene in enumerate(scenes) if len(scene.shown) == 1 and scene.number == 1]
 
 
-class Pass(_Pass):
+class Pass(forward.Pass):
     """The product's pass, with norms kept for the backward pass rather than computed again."""
 
     def normalise(self, name: str, x: Tensor) -> Tensor:
-        return _normalise(self.tree.get_submodule(name), x)
+        return normalise(self.tree.get_submodule(name), x)
 
 
 class Student(nn.Module):

@@ -15,8 +15,8 @@ from typing import Any
 
 from ...errors import EraseError
 from ...files import read_json
-from ..inflect import lemma
 from ..known import FOLDER
+from ..names import folded
 from ..sets import VERSION, Bands, Concept, ConceptSet, Kind
 
 EVERYDAY: dict[Kind, tuple[str, ...]] = {
@@ -52,7 +52,7 @@ def find(name: str) -> Concept | None:
 
     The exact spelling is preferred ("Apple" is the brand), then any case and inflection ("tigers").
     """
-    for key in (str, _key):
+    for key in (str, folded):
         wanted = key(name.strip())
         for by_synonym in (False, True):
             for concept in _concepts():
@@ -65,10 +65,6 @@ def find(name: str) -> Concept | None:
 def pool(kind: Kind) -> tuple[Concept, ...]:
     """Everyday concepts of a kind, from which irrelevant words are drawn."""
     return tuple(concept for name in EVERYDAY[kind] for concept in _read(name))
-
-
-def _key(name: str) -> str:
-    return " ".join(lemma(word.lower()) for word in name.split())
 
 
 @lru_cache(maxsize=1)

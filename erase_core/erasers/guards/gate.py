@@ -69,20 +69,26 @@ class WordGate:
         self.names = [self._unit(name) for name in names]
         self.kept = max(float(self.score(prompt[None])) for prompt in kept)
 
-    def score(self, context: Tensor) -> Tensor:
-        """How far prompts (B, T, D) hold one of the names, (B,), at most 1."""
+    def score(self, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """How far prompts (B, T, D) hold one of the names, (B,), at most 1; ``mask`` (B, T) says
+        which of their tokens count, None for all."""
         tokens = self._unit(context).transpose(1, 2)
-        found = [(name.to(tokens) @ tokens).amax(2).mean(1) for name in self.names]
+        found = []
+        for name in self.names:
+            near = name.to(tokens) @ tokens
+            if mask is not None:
+                near = near.masked_fill(~mask[:, None], -1.0)
+            found.append(near.amax(2).mean(1))
         return torch.stack(found).amax(0)
 
-    def way(self, context: Tensor) -> Tensor:
+    def way(self, context: Tensor, mask: Tensor | None = None) -> Tensor:
         """How far prompts (B, T, D) are on the way from the nearest that must stay, 0, to the name
         itself, 1: (B,)."""
-        return (self.score(context) - self.kept) / max(1 - self.kept, 1e-6)
+        return (self.score(context, mask) - self.kept) / max(1 - self.kept, 1e-6)
 
-    def strength(self, context: Tensor) -> Tensor:
+    def strength(self, context: Tensor, mask: Tensor | None = None) -> Tensor:
         """How far the gate opens for prompts (B, T, D): (B,) in [0, 1]."""
-        return ramp(self.way(context), LOW, HIGH)
+        return ramp(self.way(context, mask), LOW, HIGH)
 
     def _unit(self, states: Tensor) -> Tensor:
         return F.normalize(states.float() - self.mean.to(states.device), dim=-1)
@@ -117,7 +123,7 @@ def _gate(text: TextEncoder, concept: Concept, erased: Iterable[str]) -> WordGat
     names = []
     for row, (prompt, name) in zip(states, placed, strict=True):
         names.append(row[text.token_mask(prompt, name).bool()])
-    return WordGate(names, list(text.encode(kept).context))
+    return WordGate(names, text.encode(kept).rows())
 
 
 class Gated:
@@ -146,7 +152,8 @@ def act_on_words(model: Model, guard: Guard) -> Act:
     settings: WordGateSettings = guard.settings
 
     def acted(model: Model, call: Call) -> Tensor:
-        strength = torch.stack([gate.strength(call.cond.context) for gate in gates]).amax(0)
+        found = [gate.strength(call.cond.context, call.cond.mask) for gate in gates]
+        strength = torch.stack(found).amax(0)
         if strength.any():
             call = call.gated(Gated(eraser, settings.strength * strength))
         return call.of(model)

@@ -36,7 +36,7 @@ the concept (0.22 at most) and below 95 to 98 % of those with it. docs/guards.md
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -96,8 +96,21 @@ class Space:
         subspace, 1: (B, T)."""
         return (self.share(context) - self.nearest) / max(1 - self.nearest, 1e-6)
 
-    def clean(self, context: Tensor, pooled: Tensor | None, settings: SafreeSettings) -> Cleaned:
-        """A prompt off the concept; rows without near tokens come back bit for bit."""
+    def clean(
+        self,
+        context: Tensor,
+        pooled: Tensor | None,
+        settings: SafreeSettings,
+        mask: Tensor | None = None,
+    ) -> Cleaned:
+        """A prompt off the concept; rows without near tokens come back bit for bit. Tokens that
+        ``mask`` (B, T) leaves out are not looked at, None for none."""
+        if mask is not None:
+            parts = [
+                self.clean(context[None, row, read], _one(pooled, row), settings)
+                for row, read in enumerate(mask)
+            ]
+            return _put_back(parts, context, mask)
         way = self.way(context)
         near = (way > 0) & (way > MARGIN).any(1, keepdim=True)
         rows = [self._row(*row, settings.strength) for row in zip(context, near, strict=True)]
@@ -121,6 +134,21 @@ class Space:
         back = off @ others @ others.T
         moved = torch.lerp(tokens.float(), back + mean, strength).to(tokens.dtype)
         return torch.where(near[:, None], moved, tokens)
+
+
+def _one(pooled: Tensor | None, row: int) -> Tensor | None:
+    """The pooled vector of one row, still in a batch."""
+    return None if pooled is None else pooled[row : row + 1]
+
+
+def _put_back(parts: Sequence[Cleaned], context: Tensor, mask: Tensor) -> Cleaned:
+    """Prompts that were cleaned without the tokens that ``mask`` leaves out, with them."""
+    cleaned, near = context.clone(), torch.zeros_like(mask)
+    cleaned[mask] = torch.cat([part.context[0] for part in parts])
+    near[mask] = torch.cat([part.near[0] for part in parts])
+    pooled = [part.pooled for part in parts if part.pooled is not None]
+    share = torch.cat([part.share for part in parts])
+    return Cleaned(cleaned, torch.cat(pooled) if pooled else None, near, share)
 
 
 def basis(vectors: Tensor) -> Tensor:
@@ -158,7 +186,7 @@ def _space(text: TextEncoder, concept: Concept, erased: tuple[str, ...]) -> Spac
         row[text.token_mask(prompt, name).bool()]
         for row, (prompt, name) in zip(named.context, placed, strict=True)
     ]
-    return Space(names, list(kept.context), named.pooled, kept.pooled)
+    return Space(names, kept.rows(), named.pooled, kept.pooled)
 
 
 def act(model: Model, guard: Guard) -> Act:
@@ -168,7 +196,7 @@ def act(model: Model, guard: Guard) -> Act:
     def acted(model: Model, call: Call) -> Tensor:
         cond = call.cond
         for space in known:
-            cleaned = space.clean(cond.context, cond.pooled, settings)
+            cleaned = space.clean(cond.context, cond.pooled, settings, cond.mask)
             lowest = [SafreeSettings(end=float(s)).levels(model.shift_mu)[1] for s in cleaned.share]
             held = torch.tensor([inside((2.0, low), call.sigma) for low in lowest])
             cond = _where(held.to(call.x.device) & cleaned.near.any(1), cleaned, cond)
@@ -182,7 +210,8 @@ def _where(rows: Tensor, cleaned: Cleaned, cond: Conditioning) -> Conditioning:
     pooled = cond.pooled
     if pooled is not None and cleaned.pooled is not None:
         pooled = torch.where(rows[:, None], cleaned.pooled, pooled)
-    return Conditioning(torch.where(rows[:, None, None], cleaned.context, cond.context), pooled)
+    context = torch.where(rows[:, None, None], cleaned.context, cond.context)
+    return replace(cond, context=context, pooled=pooled)
 
 
 GUARDS = (

@@ -9,6 +9,7 @@ pictures of the concept.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,11 +44,11 @@ class PseudoWord:
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Prompts that hold the word, with the learned vectors in its place."""
-        context = self.text.states(torch.stack([self._put(p) for p in prompts]))
+        found = self.text.states(torch.stack([self._put(p) for p in prompts]))
         pooled = self.text.embed(prompts).pooled
         if pooled is None or self.pooled is None:
-            return Conditioning(context)
-        return Conditioning(context, pooled + self.pooled)
+            return found
+        return replace(found, pooled=pooled + self.pooled)
 
     def _put(self, prompt: str) -> Tensor:
         """The prompt's embeddings (length, D), the vectors where the word stands first."""

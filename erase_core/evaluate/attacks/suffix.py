@@ -68,8 +68,8 @@ class Search:
 
     def encode(self, embeddings: Tensor, rows: Tensor) -> Conditioning:
         """Prompts ``rows`` (B,) as token embeddings (B, L, D), on the model's device."""
-        context = self.target.encoders.states(embeddings).to(self.target.device)
-        return replace(self.cond.select(rows), context=context)
+        found = self.target.encoders.states(embeddings).to(self.target.device)
+        return replace(found, pooled=self.cond.select(rows).pooled)
 
     def losses(self, embeddings: Tensor, rows: Tensor) -> Tensor:
         """The loss (B,) of prompts ``rows`` (B,) as token embeddings (B, L, D)."""

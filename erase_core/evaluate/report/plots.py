@@ -2,49 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ...errors import EraseError
+import matplotlib
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from pandas import DataFrame
+
 from ...methods.base import find_method
 from ...writing import atomic
 from ..attacks.base import find_attack
-from .summary import KINDS, summarise
+from .summary import KINDS, Row, summarise, table
 from .tables import attacked
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
-Row = Mapping[str, Any]
-
-
-def draw(folder: Path, rows: Sequence[Row], attacks: Sequence[Row]) -> list[Path]:
-    """Write the plots of what there is into ``folder``; EraseError without matplotlib."""
-    single = [row for row in rows if row["kind"] != "several"]
-    written = [folder / "tradeoff.png", _save(folder / "cost.png", _cost, single)]
-    with figure(written[0], 1, len(KINDS)) as panels:
+def draw(folder: Path, rows: Sequence[Row], attacks: Sequence[Row]) -> None:
+    """Write the plots of what there is into ``folder``."""
+    cells = table(rows)
+    single = cells[cells["kind"] != "several"]
+    with figure(folder / "tradeoff.png", 1, len(KINDS)) as panels:
         _tradeoff(panels, single)
+    with figure(folder / "cost.png") as (axes,):
+        _cost(axes, single)
     if attacks:
-        written.append(folder / "robustness.png")
-        with figure(written[-1], len(_groups(attacks, "attack"))) as panels:
-            _robustness(panels, attacks)
-    return written
+        found = attacked(attacks)
+        with figure(folder / "robustness.png", found["attack"].nunique()) as panels:
+            _robustness(panels, found)
 
 
 @contextmanager
 def figure(path: Path, rows: int = 1, columns: int = 1) -> Iterator[list[Axes]]:
-    """Axes to draw on, row by row, written as a PNG afterwards; EraseError without matplotlib."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise EraseError(
-            'Plots need matplotlib; run: pip install "eraseanything[bench]".'
-        ) from error
+    """Axes to draw on, row by row, written as a PNG afterwards."""
     matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     sheet, axes = plt.subplots(
         rows,
         columns,
@@ -59,26 +51,12 @@ def figure(path: Path, rows: int = 1, columns: int = 1) -> Iterator[list[Axes]]:
     plt.close(sheet)
 
 
-def _save(path: Path, plot: Any, rows: Sequence[Row]) -> Path:
-    with figure(path) as (axes,):
-        plot(axes, rows)
-    return path
-
-
-def _groups(rows: Sequence[Row], *names: str) -> dict[tuple[str, ...], list[Row]]:
-    found: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        found.setdefault(tuple(row[name] for name in names), []).append(row)
-    return found
-
-
-def _tradeoff(panels: Sequence[Axes], rows: Sequence[Row]) -> None:
+def _tradeoff(panels: Sequence[Axes], cells: DataFrame) -> None:
     """Acc_e against Acc_ir, a panel a kind, a mark a method: the best corner is top left."""
-    names = list(dict.fromkeys(row["method"] for row in rows))
+    names = [*cells["method"].unique()]
     for axes, kind in zip(panels, KINDS, strict=True):
-        own = [row for row in rows if row["kind"] == kind]
-        for (method,), cells in _groups(own, "method").items():
-            found = summarise(cells)
+        for method, own in cells[cells["kind"] == kind].groupby("method", sort=False):
+            found = summarise(own)
             x, y = found["acc_e"], found["acc_ir"]
             axes.errorbar(
                 100 * x.value,
@@ -107,30 +85,28 @@ def _legend(panels: Sequence[Axes]) -> None:
     whole.legend(marks.values(), marks, loc="outside lower center", ncols=3, fontsize=8)
 
 
-def _cost(axes: Axes, rows: Sequence[Row]) -> None:
+def _cost(axes: Axes, cells: DataFrame) -> None:
     """Mean seconds of making an eraser."""
-    groups = _groups([row for row in rows if row["file_bytes"]], "method")
-    names = [find_method(method).label for (method,) in groups]
-    seconds = [sum(r["seconds"] for r in cells) / len(cells) for cells in groups.values()]
-    axes.barh(names, seconds)
+    made = cells[cells["file_bytes"] > 0].groupby("method", sort=False)["seconds"].mean()
+    axes.barh([find_method(method).label for method in made.index], made)
     axes.invert_yaxis()
     axes.set_xlabel("seconds to make an eraser")
 
 
-def _robustness(panels: Sequence[Axes], rows: Sequence[Row]) -> None:
+def _robustness(panels: Sequence[Axes], attacks: DataFrame) -> None:
     """Share of pictures in which a concept is back: a panel an attack, a group a concept."""
-    names = list(dict.fromkeys(row["method"] for row in rows))
+    names = attacks["method"].unique()
     width = 0.8 / len(names)
-    for axes, ((attack,), found) in zip(panels, _groups(rows, "attack").items(), strict=True):
-        concepts = sorted({attacked(row) for row in found})
+    for axes, (attack, found) in zip(panels, attacks.groupby("attack", sort=False), strict=True):
+        concepts = sorted(found["on"].unique())
         for place, method in enumerate(names):
-            own = {attacked(row): row["rate"] for row in found if row["method"] == method}
-            if own:
-                spots = [concepts.index(concept) + place * width for concept in own]
-                heights = [100 * rate["hits"] / rate["count"] for rate in own.values()]
+            own = found[found["method"] == method]
+            if len(own):
+                spots = own["on"].map(concepts.index) + place * width
+                heights = 100 * own["rate.hits"] / own["rate.count"]
                 label = find_method(method).label
                 bars = axes.bar(spots, heights, width, color=f"C{place}", label=label)
-                axes.bar_label(bars, [rate["hits"] for rate in own.values()], fontsize=7)
+                axes.bar_label(bars, own["rate.hits"], fontsize=7)
         axes.set_title(find_attack(attack).label)
         axes.set_xticks([i + 0.4 - width / 2 for i in range(len(concepts))], concepts)
         axes.set_xlim(-width, len(concepts) - 0.2)

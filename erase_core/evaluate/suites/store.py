@@ -5,12 +5,13 @@ What one writes the other reads, so that a benchmark can go on from a published 
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from ...errors import EraseError
 from ...files import read_json, read_text
@@ -64,11 +65,8 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """Every row a line; rates as fractions with their counts, settings as JSON."""
     told = [{"settings": json.dumps(row["settings"])} if "settings" in row else {} for row in rows]
     plain = [_flat({**row, **more}) for row, more in zip(rows, told, strict=True)]
-    names = list(dict.fromkeys(name for row in plain for name in row))
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(plain)
+    with atomic(path) as temporary:
+        pd.DataFrame(plain, dtype=object).to_csv(temporary, index=False, lineterminator="\r\n")
 
 
 def read_csv(path: Path) -> list[Row]:
@@ -77,9 +75,9 @@ def read_csv(path: Path) -> list[Row]:
     if not path.exists():
         return []
     try:
-        lines = csv.DictReader(io.StringIO(read_text(path), newline=""))
-        return [_known(_nested(line), path) for line in lines]
-    except (ValueError, TypeError, AttributeError, csv.Error) as error:
+        lines = pd.read_csv(io.StringIO(read_text(path)), dtype=str, keep_default_na=False)
+        return [_known(_nested(line), path) for line in lines.to_dict("records")]
+    except (ValueError, TypeError, AttributeError) as error:
         raise EraseError(f"{path} is no table of a benchmark; choose its folder.") from error
 
 

@@ -8,6 +8,7 @@ the student learns, so that each has about the time that an attacker would take.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +68,11 @@ class Adversaries:
         pooled = cond.pooled
         if pooled is not None:
             pooled = pooled + self.learned["pooled"][: len(cond)].to(pooled)
-        return Conditioning(torch.cat([cond.context[:, :-TOKENS], rows], dim=1), pooled)
+        mask = cond.mask
+        if mask is not None:
+            mask = torch.cat([mask[:, :-TOKENS], mask.new_ones(len(mask), TOKENS)], dim=1)
+        context = torch.cat([cond.context[:, :-TOKENS], rows], dim=1)
+        return replace(cond, context=context, pooled=pooled, mask=mask)
 
     def learn(self, student: Tensor, concept: Tensor) -> None:
         """A step toward ``concept``, the base model's velocity; the graph of ``student`` stays."""

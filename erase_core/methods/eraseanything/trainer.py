@@ -100,7 +100,7 @@ class Trainer:
         self.device = model.device
         self.blocks = _probed_blocks(settings, model.config)
         self.guidance = model.guidance(settings.guidance_train)
-        rollout = model.guidance(settings.guidance_rollout)
+        rollout = model.drawing(settings.guidance_rollout)
         self.sampler = Sampler(model, rollout, self.guidance, self.blocks)
         self.generator = torch.Generator().manual_seed(settings.seed)
         slots = model.slots(settings.targets)
@@ -230,7 +230,7 @@ class Trainer:
         settings = self.settings
         size, guidance = (settings.height, settings.width), settings.guidance_rollout
         return Preview.of(
-            self.model, self.encode(), size, settings.seed, self.model.guidance(guidance)
+            self.model, self.encode(), size, settings.seed, self.model.drawing(guidance)
         )
 
     def stop(self) -> None:

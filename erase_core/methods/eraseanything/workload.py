@@ -61,7 +61,9 @@ def _passes(trainer: Trainer) -> float:
     """Forward passes of a batch that the run has left, backward ones counted as such."""
     settings, config = trainer.settings, trainer.model.config
     probed = (max(trainer.blocks) + 1) / (config.depth + config.depth_single_blocks)
-    walks = 1.0 if settings.guidance_rollout == settings.guidance_train else 2.0
+    walks = 1.0 if trainer.sampler.walks_once else 2.0
+    if trainer.model.family.negative and trainer.sampler.guidance_rollout != 1:
+        walks = 3.0  # the negative prompt's, too
     contrast = (1 + settings.k) * probed if settings.l_rsc else 0.0
     rollouts = 0.0
     if trainer.states is None:

@@ -6,9 +6,11 @@ A :class:`Case` is one picture to make and one question to ask of it.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
+from ...concepts.names import match, suggestion
 from ...errors import EraseError
 from .captions import Scene, article, caption, noun_phrase
 from .world import (
@@ -50,9 +52,24 @@ def kind_of(concept: str) -> str:
     for kind, names in CHOICES.items():
         if concept in names:
             return kind
+    every = [name for names in CHOICES.values() for name in names]
     raise EraseError(
-        f'MiniFlux does not know "{concept}"; it knows: {", ".join(sum(CHOICES.values(), ()))}.'
+        f'MiniFlux does not know "{concept}".{suggestion(concept, every)} It draws '
+        f"{len(CHOICES['thing'])} things, colours, styles, numbers and relations; "
+        "docs/miniflux.md lists them."
     )
+
+
+def undrawn(words: Iterable[str]) -> list[str]:
+    """Those words that name nothing in the world."""
+    return [word for word in dict.fromkeys(words) if match(word, spellings()) is None]
+
+
+@cache
+def spellings() -> dict[str, str]:
+    """The name of everything in the world by each of its names."""
+    found = {synonym: thing.name for thing in THINGS for synonym in thing.synonyms}
+    return found | {name: name for names in CHOICES.values() for name in names}
 
 
 def scene_with(concept: str, rng: random.Random, *, pair: bool = False) -> Scene:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from ...concepts.names import match
 from ...concepts.sets import Bands, Concept, Kind
 from .captions import Scene, caption
-from .cases import CHOICES, kind_of, near, scene_with, siblings
+from .cases import CHOICES, kind_of, near, scene_with, siblings, spellings
 from .world import CONVERSE, INDEX, STYLES, THINGS
 
 FAMILIES: dict[str, tuple[str, ...]] = {
@@ -45,7 +46,11 @@ UNSEEN_NUMBER, UNSEEN_RELATION = 2, "left of"
 
 
 def concept(name: str) -> Concept:
-    """The concept set of anything in the world, the same every time; EraseError if unknown."""
+    """The concept set of anything in the world, the same every time; EraseError if unknown.
+
+    Case, article, plural and emoji do not matter, and synonyms will do.
+    """
+    name = match(name, spellings()) or name
     kind = kind_of(name)
     rng = random.Random(f"concept {name}")
     return Concept(

@@ -49,8 +49,8 @@ class FluxConfig:
                 context_in_dim=shapes["txt_in.weight"][1],
                 hidden_size=hidden_size,
                 num_heads=hidden_size // HEAD_DIM,
-                depth=_count(shapes, "double_blocks."),
-                depth_single_blocks=_count(shapes, "single_blocks."),
+                depth=count_blocks(shapes, "double_blocks."),
+                depth_single_blocks=count_blocks(shapes, "single_blocks."),
                 guidance_embed="guidance_in.in_layer.weight" in shapes,
                 mlp_ratio=shapes["double_blocks.0.img_mlp.0.weight"][0] / hidden_size,
             )
@@ -76,6 +76,7 @@ class FluxConfig:
         return cls.from_shapes({name: tuple(p.shape) for name, p in tree.named_parameters()})
 
 
-def _count(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> int:
+def count_blocks(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> int:
+    """How many different indices stand behind ``prefix``."""
     start = len(prefix)
     return len({name[start:].split(".")[0] for name in shapes if name.startswith(prefix)})

@@ -74,22 +74,11 @@ def flux_forward(
     checkpoint
         Recompute each block in the backward pass instead of keeping its activations.
     """
-    run = _Pass(tree, eraser, probe, checkpoint)
-    dtype = _compute_dtype(tree, latents)
-    batch, _, height, width = latents.shape
-    img, rows, columns = patchify(latents.to(dtype))
-    img = run.linear("img_in", img)
-    txt = run.linear("txt_in", cond.context.to(dtype))
+    run = Pass(tree, eraser, probe, checkpoint)
+    dtype = compute_dtype(tree, latents)
     assert cond.pooled is not None, "FLUX.1 reads CLIP's pooled vector"
-    vec = run.vector(sigma.expand(batch), guidance, cond.pooled.to(dtype))
-    rope = rope_table(txt.shape[1], rows, columns, latents.device)
-    img, txt, attention = run.double_blocks(img, txt, vec, rope)
-    if probe is not None and probe.stop:
-        return Output(None, attention)
-    img = run.single_blocks(img, txt, vec, rope)
-    img = run.final_layer(img, vec)
-    predicted = unpatchify(img, rows, columns)[:, :, :height, :width]
-    return Output(predicted.to(torch.promote_types(latents.dtype, torch.float32)), attention)
+    vec = run.vector(sigma.expand(len(latents)), guidance, cond.pooled.to(dtype))
+    return run.predict(latents, cond.context, vec, dtype)
 
 
 def patchify(latents: Tensor) -> tuple[Tensor, int, int]:
@@ -141,16 +130,21 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
     return torch.view_as_real(turned).flatten(-2).to(x.dtype)
 
 
-def probe_attention(q: Tensor, k: Tensor, tokens: Tensor, chunk: int) -> Tensor:
+def probe_attention(
+    q: Tensor, k: Tensor, tokens: Tensor, chunk: int, mask: Tensor | None = None
+) -> Tensor:
     """Exact softmax attention of queries to weighted tokens, without the whole matrix.
 
-    ``q`` (B, heads, Q, d), ``k`` (B, heads, L + Q, d) with text keys first, ``tokens`` (B, W, L).
-    Returns (B, W, heads, Q) in float32 or wider: ``sum_l softmax(q k^T / sqrt d)[l] tokens[w, l]``.
+    ``q`` (B, heads, Q, d), ``k`` (B, heads, L + Q, d) with text keys first, ``tokens`` (B, W, L),
+    ``mask`` (B, 1, 1, L + Q) the keys that are seen (None: all). Returns (B, W, heads, Q) in
+    float32 or wider: ``sum_l softmax(q k^T / sqrt d)[l] tokens[w, l]``.
     """
     weights = tokens.to(torch.promote_types(q.dtype, torch.float32))[:, None].transpose(-1, -2)
 
     def attend(part: Tensor) -> Tensor:
         logits = (part @ k.transpose(-1, -2)).to(weights.dtype) / math.sqrt(q.shape[-1])
+        if mask is not None:
+            logits = logits.masked_fill(~mask, -math.inf)
         return logits.softmax(-1)[..., : tokens.shape[-1]] @ weights
 
     parts = q.split(chunk, dim=2)
@@ -162,7 +156,7 @@ def probe_attention(q: Tensor, k: Tensor, tokens: Tensor, chunk: int) -> Tensor:
     return torch.cat(rows, dim=2).permute(0, 3, 1, 2)
 
 
-def _compute_dtype(tree: nn.Module, latents: Tensor) -> torch.dtype:
+def compute_dtype(tree: nn.Module, latents: Tensor) -> torch.dtype:
     """The dtype activations run in: the tree's ``compute_dtype`` if it has one, else that of the
     norms, which no quantisation touches."""
     told = getattr(tree, "compute_dtype", None)
@@ -176,7 +170,7 @@ def _layer_norm(x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=1e-6)
 
 
-def _normalise(norm: nn.Module, x: Tensor) -> Tensor:
+def normalise(norm: nn.Module, x: Tensor) -> Tensor:
     """A q or k norm, whose weight is named differently from tree to tree, in the weight's dtype."""
     weight = next(norm.parameters(), None)
     return norm(x if weight is None or weight.dtype.itemsize == 1 else x.to(weight.dtype))
@@ -186,16 +180,42 @@ def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return _layer_norm(x) * (1 + scale) + shift
 
 
-class _Pass:
-    """One pass: the tree, its adapter and its probe, and the blocks computed with them."""
+class Pass:
+    """One pass: the tree, its adapter and its probe, and the blocks computed with them.
+
+    ``mask`` (B, 1, 1, T) bool says which of the T tokens, text first, are seen; None for all.
+    Families of the same blocks change :meth:`modulation`.
+    """
 
     def __init__(
-        self, tree: nn.Module, eraser: Adapter | None, probe: Probe | None, checkpoint: bool
+        self,
+        tree: nn.Module,
+        eraser: Adapter | None,
+        probe: Probe | None,
+        checkpoint: bool,
+        mask: Tensor | None = None,
     ) -> None:
         self.tree: Any = tree
         self.eraser = eraser
         self.probe = probe
         self.checkpoint = checkpoint and torch.is_grad_enabled()
+        self.mask = mask
+
+    def predict(self, latents: Tensor, context: Tensor, vec: Tensor, dtype: torch.dtype) -> Output:
+        """The pass at latents (B, 16, h, w) with text states (B, L, D) and what modulates the
+        blocks, computed in ``dtype``."""
+        height, width = latents.shape[2:]
+        img, rows, columns = patchify(latents.to(dtype))
+        img = self.linear("img_in", img)
+        txt = self.linear("txt_in", context.to(dtype))
+        rope = rope_table(txt.shape[1], rows, columns, latents.device)
+        img, txt, attention = self.double_blocks(img, txt, vec, rope)
+        if self.probe is not None and self.probe.stop:
+            return Output(None, attention)
+        img = self.single_blocks(img, txt, vec, rope)
+        img = self.final_layer(img, vec)
+        predicted = unpatchify(img, rows, columns)[:, :, :height, :width]
+        return Output(predicted.to(torch.promote_types(latents.dtype, torch.float32)), attention)
 
     def linear(self, name: str, x: Tensor) -> Tensor:
         """Module ``name`` applied to x, with the adapter's change."""
@@ -214,6 +234,15 @@ class _Pass:
             vec = vec + self.embed("guidance_in", sinusoid(g.expand_as(sigma)).to(pooled.dtype))
         vec = vec + self.embed("vector_in", pooled)
         return F.silu(vec)[:, None]
+
+    def modulation(self, name: str, vec: Tensor, parts: int) -> Sequence[Tensor]:
+        """Shifts, scales and gates of a block, ``parts`` of (B, 1, hidden) by ``name``."""
+        return self.linear(name, vec).chunk(parts, dim=-1)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention over all tokens that are seen: (B, heads, T, HEAD_DIM) -> (B, T, hidden)."""
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
+        return mixed.transpose(1, 2).flatten(2)
 
     def block(self, function: Callable[..., Any], *args: Any) -> Any:
         if self.checkpoint:
@@ -250,7 +279,7 @@ class _Pass:
         """One block; the ``last`` one of a pass that stops ends with its attention."""
         name = f"double_blocks.{index}"
         streams = {"txt": txt, "img": img}
-        mods = {s: self.linear(f"{name}.{s}_mod.lin", vec).chunk(6, dim=-1) for s in streams}
+        mods = {s: self.modulation(f"{name}.{s}_mod.lin", vec, 6) for s in streams}
         q, k, v = (
             torch.cat(parts, dim=2)
             for parts in zip(
@@ -262,10 +291,11 @@ class _Pass:
         length = txt.shape[1]
         attention = None
         if probed and self.probe:
-            attention = probe_attention(q[:, :, length:], k, self.probe.tokens, self.probe.chunk)
+            tokens, chunk = self.probe.tokens, self.probe.chunk
+            attention = probe_attention(q[:, :, length:], k, tokens, chunk, self.mask)
         if last:
             return img, txt, attention
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        mixed = self.attend(q, k, v)
         halves = {"txt": mixed[:, :length], "img": mixed[:, length:]}
         txt, img = (self.stream_out(name, s, x, halves[s], mods[s]) for s, x in streams.items())
         return img, txt, attention
@@ -286,9 +316,9 @@ class _Pass:
         operations autograd would keep float32 copies of x, two of each."""
         norm = self.tree.get_submodule(name)
         if self.checkpoint or not torch.is_grad_enabled():
-            return _normalise(norm, x)
+            return normalise(norm, x)
         return activation_checkpoint(
-            _normalise, norm, x, use_reentrant=False, preserve_rng_state=False
+            normalise, norm, x, use_reentrant=False, preserve_rng_state=False
         )
 
     def stream_out(
@@ -307,16 +337,14 @@ class _Pass:
 
     def single_block(self, index: int, x: Tensor, vec: Tensor, rope: Tensor) -> Tensor:
         name = f"single_blocks.{index}"
-        shift, scale, gate = self.linear(f"{name}.modulation.lin", vec).chunk(3, dim=-1)
+        shift, scale, gate = self.modulation(f"{name}.modulation.lin", vec, 3)
         inner = self.linear(f"{name}.linear1", _modulate(x, shift, scale))
         qkv, mlp = inner.split([3 * x.shape[-1], inner.shape[-1] - 3 * x.shape[-1]], dim=-1)
         q, k, v = self.heads(f"{name}.norm", qkv)
-        mixed = F.scaled_dot_product_attention(rotate(q, rope), rotate(k, rope), v)
-        mixed = mixed.transpose(1, 2).flatten(2)
+        mixed = self.attend(rotate(q, rope), rotate(k, rope), v)
         out = torch.cat([mixed, F.gelu(mlp, approximate="tanh")], dim=-1)
         return x + gate * self.linear(f"{name}.linear2", out)
 
     def final_layer(self, img: Tensor, vec: Tensor) -> Tensor:
-        mod = self.linear("final_layer.adaLN_modulation.1", vec)
-        shift, scale = mod.chunk(2, dim=-1)
+        shift, scale = self.modulation("final_layer.adaLN_modulation.1", vec, 2)
         return self.linear("final_layer.linear", _modulate(img, shift, scale))

@@ -13,7 +13,7 @@ from ..family import Shapes, State, advice
 from ..frozen import unscale
 from ..load import read_state
 from .config import HEAD_DIM, FluxConfig
-from .names import diffusers_to_bfl, tree_keys
+from .names import NAMING, Naming, tree_keys
 
 _INPUTS = {384: "FLUX.1 Fill", 128: "FLUX.1 Depth or Canny"}
 # Of either layout: the pooled vector's embedder, which Chroma and FLUX.2 lack, and a module that
@@ -42,9 +42,15 @@ def read(path: Path, dtype: torch.dtype | None = None) -> tuple[State, dict[str,
     EraseError
         When the file is missing, damaged, quantised to integers, or edits pictures.
     """
-    state, metadata = read_state(path)
-    _refuse_kontext(path, metadata)
-    state, scales = unscale(path.name, state, advice())
+    _refuse_kontext(path, read_state(path)[1])
+    return read_with(NAMING, path, dtype)
+
+
+def read_with(
+    naming: Naming, path: Path, dtype: torch.dtype | None
+) -> tuple[State, dict[str, float]]:
+    """As :func:`read`, of any family with the two schemes of ``naming``."""
+    state, scales = unscale(path.name, read_state(path)[0], advice())
     stacked = "x_embedder.weight" in state
     if dtype is not None or stacked:  # rows of one matrix of ours had scales of their own
         for module in scales:
@@ -52,7 +58,7 @@ def read(path: Path, dtype: torch.dtype | None = None) -> tuple[State, dict[str,
             state[f"{module}.weight"] = weight.to(dtype or torch.bfloat16)
         scales = {}
     try:
-        return tree_keys(diffusers_to_bfl(state) if stacked else state), scales
+        return tree_keys(naming.to_bfl(state) if stacked else state), scales
     except (RuntimeError, IndexError) as error:  # of torch.cat, and of halves of a scalar
         raise EraseError(
             f"{path.name} has matrices that do not go together; {advice()}."

@@ -8,7 +8,9 @@ files carry diffusers' names, the training forward BFL's; the tables here say wh
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +20,11 @@ from ..base import Slot
 from .config import FluxConfig
 from .tree import Flux
 
+Stacked = Mapping[str, tuple[str, ...]]
+
 # BFL module -> the diffusers modules whose rows it stacks. Of several, all but the last have
 # `hidden_size` rows.
-_OUTER = {
+OUTER: Stacked = {
     "img_in": ("x_embedder",),
     "txt_in": ("context_embedder",),
     "time_in.in_layer": ("time_text_embed.timestep_embedder.linear_1",),
@@ -32,7 +36,7 @@ _OUTER = {
     "final_layer.adaLN_modulation.1": ("norm_out.linear",),
     "final_layer.linear": ("proj_out",),
 }
-_DOUBLE = {
+DOUBLE: Stacked = {
     "img_mod.lin": ("norm1.linear",),
     "img_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
     "img_attn.norm.query_norm": ("attn.norm_q",),
@@ -48,13 +52,14 @@ _DOUBLE = {
     "txt_mlp.0": ("ff_context.net.0.proj",),
     "txt_mlp.2": ("ff_context.net.2",),
 }
-_SINGLE = {
+SINGLE: Stacked = {
     "modulation.lin": ("norm.linear",),
     "linear1": ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"),
     "norm.query_norm": ("attn.norm_q",),
     "norm.key_norm": ("attn.norm_k",),
     "linear2": ("proj_out",),
 }
+_NORM = r"(_norm|\.norms\.\d+)"  # of queries and keys, and of Chroma's approximator
 _SWAPPED = "final_layer.adaLN_modulation.1"  # BFL stacks (shift, scale), diffusers (scale, shift)
 
 # Role -> the diffusers names of its Linears, as a pattern.
@@ -87,87 +92,104 @@ def skeleton(config: FluxConfig) -> Flux:
         return Flux(config)
 
 
-def linear_slots(config: FluxConfig) -> dict[str, Slot]:
-    """Every Linear of diffusers' model by name, with its place in the BFL tree, in file order.
-
-    All but ``norm_out.linear``, whose halves stand the other way round there.
+@dataclass(frozen=True)
+class Naming:
+    """Which diffusers modules each module of a tree with BFL names stacks: of the whole model, of
+    each double block and of each single one; ``tree`` makes that tree without storage.
     """
-    modules = dict(skeleton(config).named_modules())
-    slots = {}
-    for name, parts in _stacks(config.depth, config.depth_single_blocks).items():
-        module = modules.get(name)
-        if isinstance(module, nn.Linear) and name != _SWAPPED:
-            sizes = _row_counts(len(parts), config.hidden_size, module.out_features)
-            for part, start, size in zip(parts, _starts(sizes), sizes, strict=True):
-                slots[part] = Slot(name, slice(start, start + size), module.in_features, size)
-    return slots
+
+    outer: Stacked
+    double: Stacked
+    single: Stacked
+    tree: Callable[[Any], nn.Module]
+
+    def slots(self, config: Any) -> dict[str, Slot]:
+        """Every Linear of diffusers' model by name, with its place in the BFL tree, in file order.
+
+        All but ``norm_out.linear``, whose halves stand the other way round there.
+        """
+        modules = dict(self.tree(config).named_modules())
+        slots = {}
+        for name, parts in self.stacks(config.depth, config.depth_single_blocks).items():
+            module = modules.get(name)
+            if isinstance(module, nn.Linear) and name != _SWAPPED:
+                sizes = _row_counts(len(parts), config.hidden_size, module.out_features)
+                for part, start, size in zip(parts, _starts(sizes), sizes, strict=True):
+                    slots[part] = Slot(name, slice(start, start + size), module.in_features, size)
+        return slots
+
+    def to_bfl(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Rename and stack a diffusers state dict into BFL's file keys (norms end in ``.scale``).
+
+        Keys that are no part of the family keep their names, so that a check of the result shows
+        them.
+        """
+        rest = dict(state)
+        converted = {}
+        stacks = self.stacks(
+            _depth(rest, "transformer_blocks."), _depth(rest, "single_transformer_blocks.")
+        )
+        for module, parts in stacks.items():
+            for end in ("weight", "bias"):
+                names = [f"{part}.{end}" for part in parts]
+                if all(name in rest for name in names):
+                    tensors = [rest.pop(name) for name in names]
+                    joined = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+                    swapped = _swap(joined) if module == _SWAPPED else joined
+                    converted[_file_key(module, end)] = swapped
+        return converted | rest
+
+    def to_diffusers(self, state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
+        """Split and rename a BFL state dict (norms ``.scale`` or ``.weight``) into diffusers' keys.
+
+        Tensors are views of the given ones, but for the swapped output modulation. Raises
+        EraseError when the state lacks a key of ``config``, except for absent guidance.
+        """
+        state = tree_keys(state)
+        stacks = self.stacks(config.depth, config.depth_single_blocks)
+        converted: dict[str, Tensor] = {}
+        for key in self.tree(config).state_dict():
+            if key not in state:
+                raise EraseError(f"The state dict lacks {key}; give a whole transformer.")
+            module, end = key.rsplit(".", 1)
+            parts = stacks[module]
+            tensor = _swap(state[key]) if module == _SWAPPED else state[key]
+            pieces = tensor.split(_row_counts(len(parts), config.hidden_size, len(tensor)))
+            converted |= {f"{part}.{end}": piece for part, piece in zip(parts, pieces, strict=True)}
+        return converted
+
+    def stacks(self, depth: int, depth_single: int) -> dict[str, tuple[str, ...]]:
+        """BFL module -> diffusers modules, for the whole model."""
+        table: dict[str, tuple[str, ...]] = dict(self.outer)
+        for bfl, diffusers, blocks, count in (
+            ("double_blocks", "transformer_blocks", self.double, depth),
+            ("single_blocks", "single_transformer_blocks", self.single, depth_single),
+        ):
+            for index in range(count):
+                for module, parts in blocks.items():
+                    names = tuple(f"{diffusers}.{index}.{part}" for part in parts)
+                    table[f"{bfl}.{index}.{module}"] = names
+        return table
 
 
-def diffusers_to_bfl(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename and stack a diffusers state dict into BFL's file keys (norms end in ``.scale``).
-
-    Keys that are no part of Flux keep their names, so that a check of the result shows them.
-    """
-    rest = dict(state)
-    converted = {}
-    stacks = _stacks(
-        _depth(rest, "transformer_blocks."), _depth(rest, "single_transformer_blocks.")
-    )
-    for module, parts in stacks.items():
-        for end in ("weight", "bias"):
-            names = [f"{part}.{end}" for part in parts]
-            if all(name in rest for name in names):
-                tensors = [rest.pop(name) for name in names]
-                joined = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
-                converted[_file_key(module, end)] = _swap(joined) if module == _SWAPPED else joined
-    return converted | rest
-
-
-def bfl_to_diffusers(state: Mapping[str, Tensor], config: FluxConfig) -> dict[str, Tensor]:
-    """Split and rename a BFL state dict (norms ``.scale`` or ``.weight``) into diffusers' keys.
-
-    Tensors are views of the given ones, but for the swapped output modulation. Raises EraseError
-    when the state lacks a key of ``config``, except for absent guidance.
-    """
-    state = tree_keys(state)
-    stacks = _stacks(config.depth, config.depth_single_blocks)
-    converted: dict[str, Tensor] = {}
-    for key in skeleton(config).state_dict():
-        if key not in state:
-            raise EraseError(f"The state dict lacks {key}; give a whole Flux transformer.")
-        module, end = key.rsplit(".", 1)
-        parts = stacks[module]
-        tensor = _swap(state[key]) if module == _SWAPPED else state[key]
-        pieces = tensor.split(_row_counts(len(parts), config.hidden_size, len(tensor)))
-        converted |= {f"{part}.{end}": piece for part, piece in zip(parts, pieces, strict=True)}
-    return converted
+NAMING = Naming(OUTER, DOUBLE, SINGLE, skeleton)
+linear_slots = NAMING.slots
+diffusers_to_bfl = NAMING.to_bfl
+bfl_to_diffusers = NAMING.to_diffusers
 
 
 def tree_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """BFL keys as our module tree has them: q / k norms end in ``.weight``."""
-    return {re.sub(r"_norm\.scale$", "_norm.weight", key): value for key, value in state.items()}
+    """BFL keys as our module tree has them: norms end in ``.weight``."""
+    return {re.sub(rf"{_NORM}\.scale$", r"\1.weight", key): t for key, t in state.items()}
 
 
 def file_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """BFL keys as in published files, which every host reads: q / k norms end in ``.scale``."""
-    return {re.sub(r"_norm\.weight$", "_norm.scale", key): value for key, value in state.items()}
-
-
-def _stacks(depth: int, depth_single: int) -> dict[str, tuple[str, ...]]:
-    """BFL module -> diffusers modules, for the whole model."""
-    table: dict[str, tuple[str, ...]] = dict(_OUTER)
-    for bfl, diffusers, blocks, count in (
-        ("double_blocks", "transformer_blocks", _DOUBLE, depth),
-        ("single_blocks", "single_transformer_blocks", _SINGLE, depth_single),
-    ):
-        for index in range(count):
-            for module, parts in blocks.items():
-                table[f"{bfl}.{index}.{module}"] = tuple(f"{diffusers}.{index}.{p}" for p in parts)
-    return table
+    """BFL keys as in published files, which every host reads: norms end in ``.scale``."""
+    return {re.sub(rf"{_NORM}\.weight$", r"\1.scale", key): t for key, t in state.items()}
 
 
 def _file_key(module: str, end: str) -> str:
-    return f"{module}.scale" if module.endswith("_norm") else f"{module}.{end}"
+    return f"{module}.scale" if re.search(f"{_NORM}$", module) else f"{module}.{end}"
 
 
 def _row_counts(parts: int, hidden: int, rows: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -35,9 +36,6 @@ def diffusers_velocity(
     model = _diffusers_model(tree, config)
     dtype = tree.get_parameter("final_layer.linear.bias").dtype
     img, rows, columns = patchify(latents.to(dtype))
-    place = torch.zeros(rows, columns, 3, device=img.device)
-    place[..., 1] = torch.arange(rows, device=img.device)[:, None]
-    place[..., 2] = torch.arange(columns, device=img.device)
     guided = None
     if config.guidance_embed:
         guided = torch.full((len(img),), guidance or 0.0, dtype=dtype, device=img.device)
@@ -47,7 +45,7 @@ def diffusers_velocity(
             encoder_hidden_states=cond.context.to(dtype),
             pooled_projections=cond.pooled.to(dtype),
             timestep=sigma.expand(len(img)).to(dtype),
-            img_ids=place.flatten(0, 1),
+            img_ids=image_places(rows, columns, img.device),
             txt_ids=torch.zeros(cond.context.shape[1], 3, device=img.device),
             guidance=guided,
             return_dict=False,
@@ -72,12 +70,26 @@ def _diffusers_model(tree: nn.Module, config: Any) -> Any:
             guidance_embeds=config.guidance_embed,
         )
     modules = {name: slot.module for name, slot in linear_slots(config).items()}
-    for name, module in (modules | {"norm_out.linear": "final_layer.adaLN_modulation.1"}).items():
+    share(tree, model, modules | {"norm_out.linear": "final_layer.adaLN_modulation.1"})
+    model.load_state_dict(bfl_to_diffusers(tree.state_dict(), config), assign=True)
+    return model.eval()
+
+
+def image_places(rows: int, columns: int, device: torch.device) -> Tensor:
+    """The places of image tokens as diffusers wants them, (rows * columns, 3)."""
+    place = torch.zeros(rows, columns, 3, device=device)
+    place[..., 1] = torch.arange(rows, device=device)[:, None]
+    place[..., 2] = torch.arange(columns, device=device)
+    return place.flatten(0, 1)
+
+
+def share(tree: nn.Module, model: nn.Module, modules: Mapping[str, str]) -> None:
+    """Put a FrozenLinear into diffusers' ``model`` wherever our ``tree`` has one; ``modules``:
+    diffusers' name -> ours."""
+    for name, module in modules.items():
         ours = tree.get_submodule(module)
         if isinstance(ours, FrozenLinear):
-            theirs = model.get_submodule(name)
+            theirs: Any = model.get_submodule(name)
             cast = FrozenLinear(theirs.in_features, theirs.out_features, device="meta")
             cast.scale = ours.scale
             put(model, name, cast)
-    model.load_state_dict(bfl_to_diffusers(tree.state_dict(), config), assign=True)
-    return model.eval()

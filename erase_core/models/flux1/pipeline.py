@@ -51,41 +51,50 @@ def read_text(files: Files, config: FluxConfig, device: torch.device) -> TextEnc
 def _check(config: FluxConfig, text: TextEncoders) -> None:
     """Refuse encoders of other widths than the transformer was made for, and tokenizers with more
     words than an encoder."""
-    for what, tokenizer, encoder in (
-        ("CLIP", text.clip_tokenizer, text.clip),
-        ("T5", text.t5_tokenizer, text.t5),
-    ):
-        if max(tokenizer.get_vocab().values(), default=0) >= encoder.config.vocab_size:
-            raise EraseError(
-                f"The tokenizer for {what} has more words than the encoder; choose the one that "
-                "belongs to it with --tokenizers."
-            )
-    for flag, what, has, wants in (
-        ("--clip-l", "CLIP", text.clip.config.hidden_size, config.vec_in_dim),
-        ("--t5", "T5", text.t5.config.d_model, config.context_in_dim),
-    ):
-        if has != wants:
-            raise EraseError(
-                f"This {what} encoder is {has} wide, but the model reads {wants}; choose another "
-                f"file with {flag}."
-            )
+    check_tokenizer("CLIP", text.clip_tokenizer, text.clip)
+    check_tokenizer("T5", text.t5_tokenizer, text.t5)
+    check_width("CLIP", "--clip-l", text.clip.config.hidden_size, config.vec_in_dim)
+    check_width("T5", "--t5", text.t5.config.d_model, config.context_in_dim)
+
+
+def check_tokenizer(what: str, tokenizer: Any, encoder: Any) -> None:
+    """Refuse a tokenizer with more words than its encoder."""
+    if max(tokenizer.get_vocab().values(), default=0) >= encoder.config.vocab_size:
+        raise EraseError(
+            f"The tokenizer for {what} has more words than the encoder; choose the one that "
+            "belongs to it with --tokenizers."
+        )
+
+
+def check_width(what: str, flag: str, has: int, wants: int) -> None:
+    """Refuse an encoder of another width than the transformer reads."""
+    if has != wants:
+        raise EraseError(
+            f"This {what} encoder is {has} wide, but the model reads {wants}; choose another "
+            f"file with {flag}."
+        )
+
+
+def named(path: Path | None, flag: str) -> Path:
+    """The file of a text encoder; EraseError, telling the ``flag``, where it is not named."""
+    if path is None:
+        raise EraseError(f"A model from a file needs its text encoders; name one with {flag}.")
+    return path
 
 
 def _text(files: Files) -> TextEncoders:
-    if files.clip_l is None or files.t5 is None:
-        flag = "--clip-l" if files.clip_l is None else "--t5"
-        raise EraseError(f"A model from a file needs its text encoders; name one with {flag}.")
-    clip, t5 = _tokenizer(files, CLIP), _tokenizer(files, T5)
+    clip_file, t5_file = named(files.clip_l, "--clip-l"), named(files.t5, "--t5")
+    clip, t5 = find_tokenizer(files, CLIP), find_tokenizer(files, T5)
     return TextEncoders(
-        clip=load_clip(files.clip_l, clip),
+        clip=load_clip(clip_file, clip),
         clip_tokenizer=clip,
-        t5=load_t5(files.t5),
+        t5=load_t5(t5_file),
         t5_tokenizer=t5,
         t5_length=files.t5_length,
     )
 
 
-def _tokenizer(files: Files, kind: Tokenizer) -> Any:
+def find_tokenizer(files: Files, kind: Tokenizer) -> Any:
     """The first tokenizer there is: in a local folder, in a ComfyUI, on Hugging Face."""
     local = files.tokenizers or files.model
     for place in (local / name for name in kind.local):

@@ -74,9 +74,10 @@ class TextEncoders:
         """T5's token ids (B, t5_length) of prompts."""
         return tokenize(self.t5_tokenizer, prompts, self.t5_length)
 
-    def states(self, embeddings: Tensor) -> Tensor:
-        """The context (B, t5_length, D) of prompts as T5 embeddings, with gradients."""
-        return self.t5(inputs_embeds=embeddings).last_hidden_state
+    def states(self, embeddings: Tensor) -> Conditioning:
+        """Prompts as T5 embeddings (B, t5_length, D), with gradients and without a pooled
+        vector."""
+        return Conditioning(self.t5(inputs_embeds=embeddings).last_hidden_state)
 
     def to(self, device: torch.device | str) -> TextEncoders:
         """Compute on ``device``; the matrices stay in the file and go over one at a time."""
@@ -90,11 +91,7 @@ class TextEncoders:
         main memory."""
         with torch.no_grad():
             parts = [self.embed(prompts[i : i + batch]) for i in range(0, len(prompts), batch)]
-        cond = Conditioning.cat([part.to("cpu") for part in parts])
-        for what, found in (("T5", cond.context), ("CLIP", cond.pooled)):
-            if found is not None and not found.isfinite().all():
-                raise EraseError(f"The {what} encoder gives NaN; its file is damaged.")
-        return cond
+        return checked(Conditioning.cat([part.to("cpu") for part in parts]))
 
     def embed(self, prompts: Sequence[str]) -> Conditioning:
         """Encode prompts in one batch where the encoders compute, with gradients where they want
@@ -120,6 +117,14 @@ class TextEncoders:
             When the word is not in the prompt, or lies past the truncation length.
         """
         return token_mask(self.t5_tokenizer, prompt, word, self.t5_length)
+
+
+def checked(cond: Conditioning) -> Conditioning:
+    """Encoded prompts; EraseError when an encoder gives NaN."""
+    for what, found in (("T5", cond.context), ("CLIP", cond.pooled)):
+        if found is not None and not found.isfinite().all():
+            raise EraseError(f"The {what} encoder gives NaN; its file is damaged.")
+    return cond
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

@@ -6,11 +6,24 @@ names.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from torch import Tensor, nn
 
 from ..base import Adapter, Conditioning
 from .config import FluxConfig
 from .forward import velocity
+
+
+class Widths(Protocol):
+    """The sizes of a block."""
+
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def num_heads(self) -> int: ...
+    @property
+    def mlp_ratio(self) -> float: ...
 
 
 class MLPEmbedder(nn.Module):
@@ -54,14 +67,16 @@ class Modulation(nn.Module):
 
 
 class DoubleStreamBlock(nn.Module):
-    """Image and text streams with their own weights and one joint attention."""
+    """Image and text streams with their own weights and one joint attention; ``modulated`` by
+    Linears of its own."""
 
-    def __init__(self, config: FluxConfig) -> None:
+    def __init__(self, config: Widths, modulated: bool = True) -> None:
         super().__init__()
         hidden, head_dim = config.hidden_size, config.hidden_size // config.num_heads
         mlp = round(hidden * config.mlp_ratio)
         for stream in ("img", "txt"):
-            self.add_module(f"{stream}_mod", Modulation(hidden, 6))
+            if modulated:
+                self.add_module(f"{stream}_mod", Modulation(hidden, 6))
             self.add_module(f"{stream}_attn", SelfAttention(hidden, head_dim))
             self.add_module(
                 f"{stream}_mlp",
@@ -72,16 +87,18 @@ class DoubleStreamBlock(nn.Module):
 
 
 class SingleStreamBlock(nn.Module):
-    """One stream of text and image tokens, attention and MLP side by side."""
+    """One stream of text and image tokens, attention and MLP side by side; ``modulated`` by a
+    Linear of its own."""
 
-    def __init__(self, config: FluxConfig) -> None:
+    def __init__(self, config: Widths, modulated: bool = True) -> None:
         super().__init__()
         hidden = config.hidden_size
         mlp = round(hidden * config.mlp_ratio)
         self.linear1 = nn.Linear(hidden, 3 * hidden + mlp)
         self.linear2 = nn.Linear(hidden + mlp, hidden)
         self.norm = QKNorm(hidden // config.num_heads)
-        self.modulation = Modulation(hidden, 3)
+        if modulated:
+            self.modulation = Modulation(hidden, 3)
 
 
 class LastLayer(nn.Module):

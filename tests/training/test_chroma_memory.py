@@ -1,0 +1,108 @@
+"""What is predicted of Chroma's memory is what is held, as test_memory.py has it of FLUX.1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from tiny import CHROMA, CHROMA_FAMILY, CONCEPTS, SETTINGS, MaskedText, make_chroma
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from training.test_memory import CPU, Live, slots, trainer_levels
+
+from erase_core.methods.eraseanything.trainer import Trainer
+from erase_core.models.base import Conditioning, Probe
+from erase_core.models.chroma.config import ChromaConfig
+from erase_core.models.chroma.names import skeleton
+from erase_core.models.chroma.tree import Chroma
+from erase_core.models.offload import Placement, device_bytes, place
+from erase_core.training.estimate import peak_bytes
+from erase_core.training.memory import drawing_bytes
+
+DEEP = replace(CHROMA, hidden_size=256, num_heads=2, depth=3, depth_single_blocks=4)
+
+
+class AllRead(MaskedText):
+    """Prompts as long as they can be, for which an estimate is made."""
+
+    def _masked(self, prompts: Sequence[str]) -> Conditioning:
+        found = super()._masked(prompts)
+        assert found.mask is not None
+        return replace(found, mask=torch.ones_like(found.mask))
+
+
+def make_trainer(checkpointing: bool, pixels: int, **changes: Any) -> Trainer:
+    torch.manual_seed(0)
+    tree = Chroma(DEEP).bfloat16().requires_grad_(False)
+    settings = replace(
+        SETTINGS,
+        steps=1,
+        height=pixels,
+        width=pixels,
+        rollout_steps=1,
+        erase_rollouts=2,
+        keep_rollouts=2,
+        activation_checkpointing=checkpointing,
+        **changes,
+    )
+    return Trainer(make_chroma(tree=tree, config=DEEP, text=AllRead()), CONCEPTS, settings)
+
+
+@pytest.mark.parametrize(
+    ("placement", "checkpointing", "changes"),
+    [
+        (Placement(), False, {}),
+        (Placement(), True, {}),
+        (Placement(), False, {"l_adv": 1.0}),
+        (Placement(), True, {"l_adv": 1.0}),
+        (Placement(fp8=True, away=3), True, {}),
+    ],
+    ids=str,
+)
+def test_the_peak_is_as_predicted(
+    placement: Placement, checkpointing: bool, changes: dict[str, Any]
+) -> None:
+    trainer = make_trainer(checkpointing, 256, **changes)
+    trainer.encode()
+    weights = device_bytes(trainer.model.tree, CHROMA_FAMILY.blocks, placement)
+    said = peak_bytes(trainer.model, trainer.workload(), weights)
+    place(trainer.model.tree, CHROMA_FAMILY.blocks, CPU, placement)
+    trainer.run()
+    states, levels = trainer.states, trainer_levels(trainer)
+    assert states is not None
+    batch = states.erase.draw(trainer.generator, trainer.settings.batch)
+    with Live([*trainer.model.tree.parameters(), *slots(trainer.model.tree)]) as live:
+        trainer._descend(trainer.lower, chain(levels.erase(batch), levels.adversarial(batch)))
+    lora = 4 * sum(p.numel() for p in trainer.lora.parameters())
+    assert said - weights.held - 6 * lora == pytest.approx(live.peak, rel=0.06)
+
+
+@pytest.mark.parametrize("probed", [False, True])
+def test_the_true_model_takes_no_more_than_is_said_to_draw(
+    probed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One 1024 px picture with its negative prompt, in tensors without storage."""
+    config = ChromaConfig()
+    tree: Any = skeleton(config).bfloat16()
+    tree.compute_device = CPU
+    model = make_chroma(tree=tree, config=config, text=SimpleNamespace(length=256))
+    said = drawing_bytes(model, (1024, 1024), probed)
+    monkeypatch.setattr(nn.Module, "to", lambda module, *args, **kwargs: module)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+            model = replace(model, tree=Chroma(config).requires_grad_(False))
+            torch.set_default_dtype(torch.float32)
+            empty = Conditioning(torch.zeros(1, 256, 4096))
+            cond, x = replace(empty, negative=empty), torch.zeros(1, 16, 128, 128)
+            probe = Probe(tuple(range(19)), torch.zeros(1, 3, 256)) if probed else None
+            with Live([*model.tree.parameters()]) as live:
+                model.predict(x, torch.ones(()), cond, 4.0, probe=probe)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert live.peak <= said <= 1.125 * live.peak
