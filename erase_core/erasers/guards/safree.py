@@ -30,8 +30,8 @@ Ours differs from the paper in these points:
 - The paper's last part, which damps features of U-Nets in Fourier space, has no place here.
 
 MARGIN was a guess. By tools/bench/wordgate.py --safree it lies above all of MiniFlux's prompts
-without the concept (0.22 at most), and below 95 % or more of those that name a thing. docs/guards.md
-has what is left.
+without the concept (0.22 at most), and below 95 % or more of those that name a thing. What is left
+of things stands in docs/guards.md.
 """
 
 from __future__ import annotations
