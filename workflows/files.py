@@ -34,10 +34,7 @@ class Node:
     def specs(self) -> dict[str, tuple[str, dict[str, Any]]]:
         """Inputs in their order: (type, options)."""
         known = {**self.info["input"].get("required", {}), **self.info["input"].get("optional", {})}
-        return {
-            name: ("COMBO" if isinstance(spec[0], list) else spec[0], (*spec, {})[1])
-            for name, spec in known.items()
-        }
+        return {name: _spec(*spec) for name, spec in known.items()}
 
     def values(self) -> dict[str, Any]:
         """Widgets and their values."""
@@ -177,6 +174,13 @@ class Workflow:
             (FOLDER / "api" / f"{self.name}.json", self.api()),
         ):
             path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _spec(kind: Any, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    """An input's type and options; older nodes give a list of choices as its type."""
+    if isinstance(kind, list):
+        return "COMBO", {"options": kind} | (options or {})
+    return kind, options or {}
 
 
 def _saved(node: Node, order: int, inputs: list[dict[str, Any]]) -> dict[str, Any]:
