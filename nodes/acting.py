@@ -68,7 +68,8 @@ class ByWords:
 
     def begin(self, conds: Conds, model: Any) -> None:
         """Read the prompts: of several that hold at once, the one that opens the gate most."""
-        states = [c["cross_attn"] for c in conds["positive"] if c.get("cross_attn") is not None]
+        prompts = guarding.asked(conds)
+        states = [c["cross_attn"] for c in prompts if c.get("cross_attn") is not None]
         self._open = {
             name: _most([gate.strength(each.float().cpu()) for each in states])
             for name, gate in self.gates.items()

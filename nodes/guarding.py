@@ -30,8 +30,13 @@ OWN = {
 }  # fmt: skip
 
 
-Conds = dict[str, list[dict[str, Any]]]  # the sampler's prompts, "positive" among them
+Conds = dict[str, list[dict[str, Any]]]  # the sampler's prompts, "positive" among them as a rule
 Strengths = dict[str, list[float]]  # concept -> how strongly a guard acted on each picture
+
+
+def asked(conds: Conds) -> list[dict[str, Any]]:
+    """The prompts that pictures are drawn of: "positive", else the first that a guider has."""
+    return conds.get("positive") or next(iter(conds.values()))
 
 
 class Step(NamedTuple):
@@ -101,7 +106,7 @@ class Guards:
         """Hand the sampler the guards' prompts; it prepares them as the person's own."""
         conds = executor.class_obj.conds
         given = dict(conds)
-        first = (conds.get("positive") or next(iter(conds.values())))[0]
+        first = asked(conds)[0]
         for index, (guard, _) in enumerate(self.guards):
             for name, cond in guard.prompts().items():
                 conds[_name(index, name)] = [beside(first, cond[0])]
