@@ -6,11 +6,13 @@ import random
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import T5Config, T5EncoderModel
 
 from erase_core.miniatures.miniflux import FOLDER
 from erase_core.models.flux1.forward import Conditioning, velocity
 from erase_core.models.flux1.taesd import load_tiny
+from tools.world import keep
 from tools.world.encode import latents_of, linear_map
 from tools.world.evaluate import shows_entity, shows_relation
 from tools.world.model import CONFIG
@@ -235,3 +237,23 @@ def test_parts_make_the_file_again(tmp_path):
     (tmp_path / "again").mkdir()
     join(tmp_path / "parts", tmp_path / "again" / "weights")
     assert (tmp_path / "again" / "weights").read_bytes() == file.read_bytes()
+
+
+def test_what_is_kept_comes_back(tmp_path):
+    there, kept, again = (tmp_path / name for name in ("there", "kept", "again"))
+    for name in keep.TOKENIZERS:
+        (there / name).mkdir(parents=True)
+        (there / name / "tokenizer.json").write_text("{}")
+    weight = torch.randn(8, 4)
+    text = {"t5.shared.weight": weight, keep.SHARED: weight.clone()}
+    flux = {"flux.img_in.weight": weight, "step": torch.tensor(1990)}
+    for name, tensors in (("text", text), ("flux", flux)):
+        save_file(tensors, there / f"{name}.safetensors")
+    keep.keep(there, kept)
+    keep.back(again, kept)
+    found = load_file(again / "text.safetensors")
+    assert found.keys() == text.keys() and torch.equal(found[keep.SHARED], weight.half().float())
+    found = load_file(again / "flux.safetensors")
+    assert found["step"] == 1990
+    assert torch.equal(found["flux.img_in.weight"], weight.bfloat16().float())
+    assert (again / keep.TOKENIZERS[0] / "tokenizer.json").exists()
