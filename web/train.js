@@ -2,24 +2,29 @@
 
 import { Curves } from "./curves.js";
 import { el } from "./dom.js";
-import { addPanel, api, fit, hide, isForeign, nodeOf, refreshLists, widgetOf } from "./host.js";
+import { addPanel, api, app, fit, hide, isForeign, nodeOf, refreshLists, widgetOf } from "./host.js";
 import { duration, say } from "./text.js";
 
 const ROUTE = "/eraseanything/state";
 const RUNNING = ["text", "rollouts", "training"];
 const SILENCE = 5000; // ms without an event after which the state is asked for, e.g. in another tab
-const HEIGHT = 290;
+const [HEIGHT, ACTIONS] = [290, 30]; // pixels, of the panel and of its buttons
+const UNFINISHED = ["cancelled", "error"];
+/** The values of the node's input "run"; the same in nodes/train.py. */
+const [NEW, RESUME] = ["start anew", "resume"];
 
 /** @type {WeakMap<object, TrainPanel>} */
 const panels = new WeakMap();
 
 export class TrainPanel {
   constructor(node) {
+    this.node = node;
     this.phase = el("span.erase-phase");
     this.left = el("span.erase-left");
     this.bar = el("div.erase-bar-fill");
     this.note = el("div.erase-note", { role: "status" }, say("idle"));
     this.curves = new Curves();
+    this.actions = el("div.erase-actions", { hidden: true });
     this.element = el(
       "div.erase-train",
       {},
@@ -27,10 +32,11 @@ export class TrainPanel {
       el("div.erase-bar", {}, this.bar),
       this.curves.element,
       this.note,
+      this.actions,
     );
     this.run = ""; // prompt id of the run that is shown
     this.stride = 1; // iterations between the rows that a restored run began with
-    addPanel(node, "erase_live", this.element, () => HEIGHT);
+    addPanel(node, "erase_live", this.element, () => HEIGHT + (this.actions.hidden ? 0 : ACTIONS));
     panels.set(node, this);
     fit(node);
   }
@@ -85,6 +91,27 @@ export class TrainPanel {
     this.bar.style.width = `${100 * share}%`;
     this.note.textContent = note(state);
     this.note.title = this.note.textContent;
+    this.offer(state);
+  }
+
+  /** Buttons to go on with a run that broke off, or to begin again. */
+  offer({ phase, file, step, total }) {
+    this.actions.hidden = !UNFINISHED.includes(phase) || !file;
+    const button = (text, run) =>
+      el("button.erase-find", { type: "button", onclick: () => this.queue(run) }, text);
+    this.actions.replaceChildren(
+      button(say("resume", { step, total }), RESUME),
+      button(say("anew"), NEW),
+    );
+    fit(this.node);
+  }
+
+  /** Press Run with this value of "run", which then goes back to the first. */
+  async queue(run) {
+    const widget = widgetOf(this.node, "run");
+    widget.value = run;
+    await app.queuePrompt(0, 1);
+    widget.value = NEW;
   }
 }
 

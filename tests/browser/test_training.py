@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.browser.page import Page
-from tests.host.graphs import SMALL
+from tests.host.graphs import SMALL, train
 
 TRAIN = "EraseAnythingTrain"
 # Points of the curves.
@@ -76,6 +76,13 @@ def test_cancel_keeps_what_there_is(erase: Page) -> None:
     erase.tab.locator("button[aria-label^='Cancel']").first.click()
     check_partial(erase, "cancelled")
     erase.shot("cancelled")
+    button = erase.tab.get_by_role("button", name=re.compile(r"Resume: \d+ of 2000 are kept"))
+    (kept,) = re.findall(r"(\d+) of", button.inner_text())
+    button.click()
+    trains(erase, int(kept) + 2)  # the curves begin with those that were kept
+    assert not button.is_visible()
+    erase.stop()
+    check_partial(erase, "cancelled")
 
 
 def test_a_reload_finds_the_training(erase: Page) -> None:
@@ -107,6 +114,19 @@ def check_partial(erase: Page, prefix: str) -> None:
     note = erase.tab.locator(".erase-train .erase-note").inner_text()
     (name,) = re.findall(rf"{prefix}_\d+\.partial-\d+\.safetensors", note)
     assert (erase.server.base / "models" / "loras" / name).is_file()
+
+
+def test_a_run_over_the_api_is_not_shown(erase: Page) -> None:
+    """Neither while it runs nor after the page is loaded again."""
+    node = str(erase.js("type => tests.node(type).id", TRAIN))
+    graph = train(steps=1, filename_prefix="foreign")
+    graph[node] = graph.pop("train")
+    assert erase.server.run(graph).ok
+    erase.tab.wait_for_timeout(1500)
+    erase.open()
+    erase.load("MiniFlux erase and compare")
+    erase.tab.wait_for_timeout(1000)
+    assert "Press Run" in erase.tab.locator(".erase-train .erase-note").inner_text()
 
 
 def test_a_run_of_another_workflow_is_not_shown(erase: Page) -> None:
