@@ -17,6 +17,7 @@ from erase_core.concepts.find import find_concept, with_words
 from erase_core.concepts.sets import BANDS, Bands, Concept, ConceptSet, named_in
 from erase_core.concepts.sources import database
 from erase_core.concepts.sources.llm import parse
+from erase_core.concepts.spans import Words
 from erase_core.errors import EraseError
 from erase_core.methods.eraseanything.settings import TrainSettings
 from erase_core.methods.eraseanything.trainer import _wanted
@@ -94,7 +95,7 @@ def test_words_that_were_found_leave_quietly() -> None:
 def test_the_words_found_for_a_concept_never_name_it(name: str) -> None:
     concept, _ = find_concept(name)
     assert concept.irrelevant.none and concept.irrelevant.near
-    assert not [w for w in concept.irrelevant_words() if named_in(w, concept.names())]
+    assert not [w for w in concept.irrelevant_words() if named_in(w, Words(concept.names()))]
 
 
 # --- the anchor -----------------------------------------------------------------------------------
@@ -115,7 +116,7 @@ def test_the_anchor_is_not_the_concept(anchor: str) -> None:
 def test_no_null_prompt_names_the_concept() -> None:
     for settings in ({}, {"anchor": "big dog"}):
         nulls = {prompt.null for prompt in plan(**settings).erase}
-        assert nulls and not [null for null in nulls if named_in(null, ("cat", "kitty"))]
+        assert nulls and not [null for null in nulls if named_in(null, Words(("cat", "kitty")))]
 
 
 BLANK = {"anchor": " ", "targets": " ", "null": "", "rsc": " "}
