@@ -23,7 +23,7 @@ WORKFLOWS = Path(__file__).parents[2] / "workflows"
 PATIENCE = 90_000  # ms
 # A folder for screenshots of what the tests see; none are taken where it is not set.
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
-READY = "() => window.app?.extensions?.some(e => e.name === 'EraseAnything') && app.graph"
+READY = "() => window.app?.extensions?.some(e => e.name === 'eraseanything.panels') && app.graph"
 # Helpers that the scripts below use; they live in the page.
 HELPERS = """
 window.tests = {
