@@ -278,7 +278,7 @@ def chroma_nodes() -> dict[str, Any]:
     wanted = {
         "train": graph("EraseAnythingTrain", **saved, preview_every=1, vae=["load", 2]),
         "instant": graph(
-            "EraseAnythingInstant", **saved | {"filename_prefix": "instant"}, method="uce",
+            "EraseAnythingInstant", **saved | {"filename_prefix": "second"}, method="uce",
             strength=1.0, rank=0, prompts=3, seed=0, folder="models/loras",
         ),
         "attention": graph(
@@ -298,7 +298,7 @@ def chroma_nodes() -> dict[str, Any]:
         "untouched": digest(model) == before,
         "trained": trained(),
     }
-    instant = next(iter(LORAS.glob("instant*.safetensors")), None)
+    instant = next(iter(LORAS.glob("second_*.safetensors")), None)
     return found | {"edited": sorted(read_tensors(instant)[0]) if instant else []}
 
 
