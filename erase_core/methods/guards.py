@@ -22,8 +22,8 @@ def _row(guard: GuardMethod) -> Method:
     """A guard as a row."""
     settings: type[Settings] = guard.settings
     if guard.eraser:
-        settings = make_dataclass(f"{settings.__name__}Over", [("over", str, OVER)],
-                                  bases=(settings,), frozen=True)  # fmt: skip
+        name, own = f"{settings.__name__}Over", [("over", str, OVER)]
+        settings = make_dataclass(name, own, bases=(settings,), frozen=True)
 
     def run(task: Task, told: Any) -> Result:
         own = {name: value for name, value in told.to_dict().items() if name != "over"}
@@ -31,8 +31,7 @@ def _row(guard: GuardMethod) -> Method:
         made = Guard(guard, task.concepts, guard.settings.from_dict(own), tensors)
         return Result(None, told.to_dict() | {"seed": task.seed}, guard=made)
 
-    label = f"{guard.label} over UCE" if guard.eraser else guard.label
-    return Method(guard.name, f"{label} (guard)", guard.paper, run, settings, made="guard")
+    return Method(guard.name, f"{guard.label} (guard)", guard.paper, run, settings, made="guard")
 
 
 def _tensors(task: Task, name: str) -> Any:

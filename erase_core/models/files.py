@@ -17,6 +17,7 @@ from .base import Model, Slot
 from .family import Family, advice, families
 from .load import load, read_state
 
+QWEN_VL = 3584  # width of Qwen2.5-VL's text states
 PRESETS = "erase.presets"  # in a transformer's metadata, see methods/presets.py
 
 # Keys that give files away which are no plain transformer, tried in this order.
@@ -100,16 +101,15 @@ def family_of(path: Path) -> Family:
     other = _named(shapes, _NO_TRANSFORMERS)
     found = [family for family in families() if not other and family.owns(shapes)]
     if not found:
-        what = other or _named(shapes, _OTHERS) or _by_shapes(shapes)
+        what = other or _named(shapes, _OTHERS) or _by_width(shapes)
         raise EraseError(f"{path.name} is {what}; {advice()}.")
     return found[0]
 
 
-def _by_shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """What a transformer is called whose names are Flux's own."""
-    if "double_blocks.0.img_attn.qkv.weight" in shapes and shapes.get("txt_in.weight", ())[1:] == (
-        3584,  # wide are the text states of Qwen2.5-VL
-    ):
+def _by_width(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """What a transformer is called whose names are Flux's own: by the text states that it reads."""
+    blocks = "double_blocks.0.img_attn.qkv.weight" in shapes
+    if blocks and shapes.get("txt_in.weight", ())[1:] == (QWEN_VL,):
         return "a LongCat-Image model"
     return "no transformer that is known here"
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +22,7 @@ from erase_core.erasers.guards.gate import (
     Gated,
     Opening,
     VelocityGateSettings,
+    WordGate,
     WordGateSettings,
     word_gate,
 )
@@ -337,3 +342,32 @@ def test_safree_moves_a_prompt_for_its_share_of_the_steps() -> None:
     torch.testing.assert_close(drawn, x)
     plain = model.sample(cond, NOISE, steps=4)
     assert torch.equal(drawn[1], plain[1]) and not torch.equal(drawn[0], plain[0])
+
+
+def test_what_all_steps_share_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SAFREE cleans a batch's prompts once, a word gate reads them once, DVE asks for its anchor
+    once a step, however many concepts there are."""
+    model, calls = make_model(), Counter[str]()
+    for kind, name in ((Space, "clean"), (WordGate, "strength")):
+        monkeypatch.setattr(kind, name, counting(calls, name, getattr(kind, name)))
+    noise = NOISE[:1]
+    both = ConceptSet.together((*CONCEPTS.concepts, Concept("rose")))
+    for guarded in (Guard(find_guard("safree"), CONCEPTS, SafreeSettings()), gated("word-gate")):
+        guarded.wrap(model).sample(model.text.encode(["a tiger"]), noise, steps=4)
+    assert calls == {"clean": 1, "strength": 1}
+    dve = Guard(find_guard("dve"), both, DveSettings()).wrap(model)
+    asked = counting(calls, "velocity", type(model).velocity)
+    monkeypatch.setattr(type(model), "velocity", asked)
+    dve.sample(model.text.encode(["a tiger"]), noise, steps=4)
+    assert calls["velocity"] == 4 * 4  # ours, the anchor's, two concepts'
+
+
+def counting(calls: Counter[str], name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which from now on is counted."""
+
+    @wraps(function)
+    def counted(*args: Any, **options: Any) -> Any:
+        calls[name] += 1
+        return function(*args, **options)
+
+    return counted

@@ -16,7 +16,7 @@ from erase_core.models.base import Conditioning, Slot
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
 from erase_core.models.flux1.forward import patchify, unpatchify, velocity
-from erase_core.models.flux1.names import ROLES, bfl_to_diffusers
+from erase_core.models.flux1.names import NAMING, ROLES
 from erase_core.models.flux1.tree import Flux
 from erase_core.tensors import read_tensors, save_tensors
 
@@ -128,7 +128,7 @@ def make_pipeline(tree: Flux) -> FluxPipeline:
         pooled_projection_dim=24,
         guidance_embeds=True,
     )
-    transformer.load_state_dict(bfl_to_diffusers(tree.state_dict(), CONFIG))
+    transformer.load_state_dict(NAMING.to_diffusers(tree.state_dict(), CONFIG))
     parts = ("scheduler", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
     return FluxPipeline(transformer=transformer, **dict.fromkeys(parts))
 

@@ -20,7 +20,7 @@ from erase_core.models.chroma import FAMILY as CHROMA
 from erase_core.models.family import Family, families, published
 from erase_core.models.files import Files, family_of, filled
 from erase_core.models.flux1 import FAMILY
-from erase_core.models.flux1.names import bfl_to_diffusers, file_keys, skeleton
+from erase_core.models.flux1.names import NAMING, file_keys, skeleton
 
 
 def stranger(**changes: object) -> Family:
@@ -39,7 +39,7 @@ def test_every_folder_is_found() -> None:
 @pytest.mark.parametrize("layout", ["bfl", "diffusers"])
 def test_a_file_is_its_familys(layout: str, tmp_path: Path) -> None:
     state = make_tree().state_dict()
-    named = file_keys(state) if layout == "bfl" else bfl_to_diffusers(state, CONFIG)
+    named = file_keys(state) if layout == "bfl" else NAMING.to_diffusers(state, CONFIG)
     path = tmp_path / "a.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in named.items()}, path)
     assert family_of(path) is FAMILY
@@ -89,7 +89,7 @@ def test_a_damaged_file_is_still_its_familys() -> None:
 def test_a_pipelines_folder_fills_in_what_is_not_named(tmp_path: Path) -> None:
     for part in ("transformer", "text_encoder_2", "vae"):
         (tmp_path / part).mkdir()
-    split = bfl_to_diffusers(make_tree().state_dict(), CONFIG)
+    split = NAMING.to_diffusers(make_tree().state_dict(), CONFIG)
     tensors = {name: tensor.contiguous() for name, tensor in split.items()}
     save_file(tensors, tmp_path / "transformer" / "diffusion_pytorch_model.safetensors")
     found = filled(Files(tmp_path, vae=Path("mine.safetensors")))

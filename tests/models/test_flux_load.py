@@ -17,7 +17,7 @@ from erase_core.models.base import Conditioning
 from erase_core.models.files import family_of
 from erase_core.models.flux1.config import FluxConfig
 from erase_core.models.flux1.forward import velocity
-from erase_core.models.flux1.names import bfl_to_diffusers, file_keys
+from erase_core.models.flux1.names import NAMING, file_keys
 from erase_core.models.flux1.tree import Flux
 from erase_core.models.load import load
 
@@ -60,7 +60,7 @@ def full_checkpoint(folder: Path, state: State) -> Path:
 
 
 def diffusers_file(folder: Path, state: State) -> Path:
-    split = bfl_to_diffusers(state, CONFIG)
+    split = NAMING.to_diffusers(state, CONFIG)
     save_file({k: v.contiguous() for k, v in split.items()}, folder / WEIGHTS)
     return folder / WEIGHTS
 
@@ -73,7 +73,7 @@ def pipeline_folder(folder: Path, state: State) -> Path:
     """Two shards with an index, in the transformer folder of a pipeline."""
     inner = folder / "transformer"
     inner.mkdir()
-    split = {k: v.contiguous() for k, v in bfl_to_diffusers(state, CONFIG).items()}
+    split = {k: v.contiguous() for k, v in NAMING.to_diffusers(state, CONFIG).items()}
     shards = {"a.safetensors": list(split)[::2], "b.safetensors": list(split)[1::2]}
     for name, keys in shards.items():
         save_file({k: split[k] for k in keys}, inner / name)
@@ -105,7 +105,7 @@ def test_schnell_has_no_guidance(
     state = {k: v for k, v in state.items() if not k.startswith("guidance_in")}
     global_config = FluxConfig(**{**CONFIG.__dict__, "guidance_embed": False})
     if write is diffusers_file:
-        split = bfl_to_diffusers(state, global_config)
+        split = NAMING.to_diffusers(state, global_config)
         save_file({k: v.contiguous() for k, v in split.items()}, tmp_path / WEIGHTS)
         path = tmp_path / WEIGHTS
     else:

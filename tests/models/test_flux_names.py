@@ -14,15 +14,7 @@ from erase_core.errors import EraseError
 from erase_core.models.base import Slot
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
-from erase_core.models.flux1.names import (
-    ALIASES,
-    ROLES,
-    bfl_to_diffusers,
-    diffusers_to_bfl,
-    file_keys,
-    linear_slots,
-    tree_keys,
-)
+from erase_core.models.flux1.names import ALIASES, NAMING, ROLES, file_keys, tree_keys
 from erase_core.models.flux1.tree import Flux
 
 DEV = FluxConfig(
@@ -50,11 +42,11 @@ def diffusers_model(config: FluxConfig) -> FluxTransformer2DModel:
 @CONFIGS
 def test_names_go_there_and_back(config: FluxConfig) -> None:
     state = diffusers_model(config).state_dict()
-    converted = diffusers_to_bfl(state)
+    converted = NAMING.to_bfl(state)
     assert tree_keys(converted).keys() == Flux(config).state_dict().keys()
     assert file_keys(tree_keys(converted)).keys() == converted.keys()
     for norms in (converted, tree_keys(converted)):
-        back = bfl_to_diffusers(norms, config)
+        back = NAMING.to_diffusers(norms, config)
         assert back.keys() == state.keys()
         assert all(torch.equal(back[key], state[key]) for key in state)
 
@@ -63,18 +55,18 @@ def test_keys_beyond_flux_stay_visible() -> None:
     state = diffusers_model(DEV).state_dict()
     state["transformer_blocks.0.extra.weight"] = torch.ones(1)
     del state["transformer_blocks.0.attn.to_k.bias"]
-    converted = diffusers_to_bfl(state)
+    converted = NAMING.to_bfl(state)
     assert "double_blocks.0.img_attn.qkv.bias" not in converted
     assert "transformer_blocks.0.extra.weight" in converted
     with pytest.raises(EraseError, match=r"img_attn\.qkv\.bias"):
-        bfl_to_diffusers(converted, DEV)
+        NAMING.to_diffusers(converted, DEV)
 
 
 def test_slots_hold_the_rows_of_diffusers_linears() -> None:
     model = diffusers_model(DEV)
     tree = Flux(DEV)
-    tree.load_state_dict(tree_keys(diffusers_to_bfl(model.state_dict())))
-    slots = linear_slots(DEV)
+    tree.load_state_dict(tree_keys(NAMING.to_bfl(model.state_dict())))
+    slots = NAMING.slots(DEV)
     linears = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
     assert slots.keys() == linears.keys() - {"norm_out.linear"}
     for name, slot in slots.items():

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from erase_core.models.base import Conditioning, Output, Probe
 from erase_core.models.flux1.config import FluxConfig
 from erase_core.models.flux1.forward import flux_forward, probe_attention, velocity
-from erase_core.models.flux1.names import diffusers_to_bfl, tree_keys
+from erase_core.models.flux1.names import NAMING, tree_keys
 from erase_core.models.flux1.tree import Flux
 
 DEV = FluxConfig(
@@ -56,7 +56,7 @@ def diffusers_model(config: FluxConfig, dtype: torch.dtype) -> FluxTransformer2D
 
 def our_model(model: FluxTransformer2DModel, config: FluxConfig) -> Flux:
     tree = Flux(config).to(model.dtype)
-    tree.load_state_dict(tree_keys(diffusers_to_bfl(model.state_dict())))
+    tree.load_state_dict(tree_keys(NAMING.to_bfl(model.state_dict())))
     return tree
 
 
@@ -132,7 +132,7 @@ def test_outputs_and_gradients_equal_diffusers(
     assert ours.dtype == dtype
     assert ours.std() > 0.1
     assert difference(ours, theirs) < bound
-    expected = tree_keys(diffusers_to_bfl(gradients((theirs * x.weights).sum(), model, x)))
+    expected = tree_keys(NAMING.to_bfl(gradients((theirs * x.weights).sum(), model, x)))
     found = gradients((ours * x.weights).sum(), tree, x)
     assert found.keys() == expected.keys()
     worst = max((difference(found[key], expected[key]), key) for key in found)

@@ -27,13 +27,12 @@ docs/guards.md has what it leaves on MiniFlux.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ...models.base import Conditioning, Model
+from ...models.base import Model
 from ...settings import setting
 from .base import Act, Call, Guard, GuardMethod, GuardSettings, at, plain
 
@@ -78,21 +77,18 @@ def act(model: Model, guard: Guard) -> Act:
     Directions come from the model without erasers: an erased model knows no concept to take out.
     """
     settings: DveSettings = guard.settings
-    prompts = [(concept.name, settings.anchor) for concept in guard.concepts.concepts]
-    ends = [[model.text.encode([text]) for text in pair] for pair in prompts]
+    names = [concept.name for concept in guard.concepts.concepts]
+    encoded = {text: model.text.encode([text]) for text in (settings.anchor, *names)}
 
     def acted(model: Model, call: Call) -> Tensor:
-        v = call.of(model)
-        for concept, anchor in (_predict(model, call, pair) for pair in ends):
+        v, untouched = call.of(model), plain(model)
+        anchor = at(call, encoded[settings.anchor]).of(untouched)
+        for name in names:
+            concept = at(call, encoded[name]).of(untouched)
             v, _ = take_out(v, concept, anchor, settings.strength, settings.threshold)
         return v
 
     return acted
-
-
-def _predict(model: Model, call: Call, prompts: Sequence[Conditioning]) -> list[Tensor]:
-    """What the untouched model answers for prompts of one row each, at every picture's state."""
-    return [at(call, prompt).of(plain(model)) for prompt in prompts]
 
 
 GUARDS = (GuardMethod("dve", "DVE", "Zhang et al. 2026, arXiv 2602.01089", DveSettings, act),)

@@ -40,6 +40,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +49,7 @@ from torch import Tensor
 from ...concepts.sets import Concept, ConceptSet
 from ...concepts.sources.lists import pool
 from ...errors import EraseError
-from ...models.base import Adapter, Model, TextEncoder
+from ...models.base import Adapter, Conditioning, Model, TextEncoder
 from ...settings import setting
 from .base import Act, Call, Guard, GuardMethod, GuardSettings, at, plain
 
@@ -151,9 +152,12 @@ def act_on_words(model: Model, guard: Guard) -> Act:
     eraser, gates = guard.eraser(model), word_gate(model.text, guard.concepts)
     settings: WordGateSettings = guard.settings
 
+    @lru_cache(maxsize=1)  # all steps of a batch have the same prompts
+    def opened(cond: Conditioning) -> Tensor:
+        return torch.stack([gate.strength(cond.context, cond.mask) for gate in gates]).amax(0)
+
     def acted(model: Model, call: Call) -> Tensor:
-        found = [gate.strength(call.cond.context, call.cond.mask) for gate in gates]
-        strength = torch.stack(found).amax(0)
+        strength = opened(call.cond)
         if strength.any():
             call = call.gated(Gated(eraser, settings.strength * strength))
         return call.of(model)

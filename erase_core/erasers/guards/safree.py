@@ -1,7 +1,7 @@
 """SAFREE (Yoon et al. 2025, arXiv 2410.12761): the prompt's states kept off a concept, no training.
 
-With the states of the concept's names, centred on what ordinary prompts have in common, spanning a
-subspace with orthonormal basis C, a token t of a prompt is *near* when
+The states of the concept's names, centred on what ordinary prompts have in common, span a subspace
+with orthonormal basis C. A token t of a prompt is *near* when
 
     |C^T t|^2 / |t|^2 > limit
 
@@ -29,15 +29,16 @@ Ours differs from the paper in these points:
   count. So a prompt with near tokens is changed for half of ``reach`` or more.
 - The paper's last part, which damps features of U-Nets in Fourier space, has no place here.
 
-MARGIN was a guess. By tools/bench/wordgate.py --safree it lies above all of MiniFlux's prompts
-without the concept (0.22 at most), and below 95 % or more of those that name a thing. What is left
-of things stands in docs/guards.md.
+MARGIN lies above all of MiniFlux's prompts without the concept (0.22 at most), and below 95 % or
+more of those that name a thing: tools/bench/wordgate.py --safree. What is left of things stands in
+docs/guards.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -192,18 +193,39 @@ def _space(text: TextEncoder, concept: Concept, erased: tuple[str, ...]) -> Spac
 
 def act(model: Model, guard: Guard) -> Act:
     """Prompts off the concepts, one after another, for the first share of the steps."""
-    known, settings = spaces(model.text, guard.concepts), guard.settings
+    concepts = [_Off(space, guard.settings) for space in spaces(model.text, guard.concepts)]
 
     def acted(model: Model, call: Call) -> Tensor:
         cond = call.cond
-        for space in known:
-            cleaned = space.clean(cond.context, cond.pooled, settings, cond.mask)
-            lowest = [SafreeSettings(end=float(s)).levels(model.shift_mu)[1] for s in cleaned.share]
-            held = torch.tensor([inside((2.0, low), call.sigma) for low in lowest])
-            cond = _where(held.to(call.x.device) & cleaned.near.any(1), cleaned, cond)
+        for concept in concepts:
+            cond = concept.held(cond, concept.rows(cond, call.sigma, model.shift_mu))
         return call._replace(cond=cond).of(model)
 
     return acted
+
+
+class _Off:
+    """Prompts off one concept. All steps of a batch have the same ones: they are cleaned once, and
+    put together anew only when the share of steps of one is over."""
+
+    def __init__(self, space: Space, settings: SafreeSettings) -> None:
+        self.space, self.settings = space, settings
+        self.clean = lru_cache(maxsize=1)(self._clean)
+        self.held = lru_cache(maxsize=1)(self._held)
+
+    def rows(self, cond: Conditioning, sigma: Tensor, shift_mu: float | None) -> tuple[bool, ...]:
+        """Which of the prompts (B,) are changed at noise levels ``sigma``."""
+        cleaned = self.clean(cond)
+        lowest = [SafreeSettings(end=float(s)).levels(shift_mu)[1] for s in cleaned.share]
+        near = cleaned.near.any(1).tolist()
+        return tuple(inside((2.0, low), sigma) and n for low, n in zip(lowest, near, strict=True))
+
+    def _clean(self, cond: Conditioning) -> Cleaned:
+        return self.space.clean(cond.context, cond.pooled, self.settings, cond.mask)
+
+    def _held(self, cond: Conditioning, rows: tuple[bool, ...]) -> Conditioning:
+        held = torch.tensor(rows, device=cond.context.device)
+        return _where(held, self.clean(cond), cond) if any(rows) else cond
 
 
 def _where(rows: Tensor, cleaned: Cleaned, cond: Conditioning) -> Conditioning:

@@ -8,8 +8,8 @@ import torch
 
 from ...errors import EraseError
 from ..family import Shapes, State, advice
-from ..flux1.config import HEAD_DIM
-from ..flux1.load import read_with
+from ..flux1.load import check_width, under_our_keys
+from ..load import read_state
 from .config import ChromaConfig
 from .names import NAMING
 
@@ -17,18 +17,13 @@ from .names import NAMING
 def owns(shapes: Shapes) -> bool:
     """Whether these are a Chroma's tensors, some perhaps missing: what modulates its blocks in
     either layout, and none of Radiance's, which draws pixels."""
-    found = {
-        part
-        for name in shapes
-        for part in ("distilled_guidance_layer.", "nerf_")
-        if name.startswith(part)
-    }
-    return found == {"distilled_guidance_layer."}
+    own = any(name.startswith("distilled_guidance_layer.") for name in shapes)
+    return own and not any(name.startswith("nerf_") for name in shapes)
 
 
 def read(path: Path, dtype: torch.dtype | None = None) -> tuple[State, dict[str, float]]:
     """The tensors of a file or folder under our tree's keys; as FLUX.1's are read."""
-    return read_with(NAMING, path, dtype)
+    return under_our_keys(NAMING, path.name, read_state(path)[0], dtype)
 
 
 def sizes(shapes: Shapes) -> ChromaConfig:
@@ -39,8 +34,5 @@ def sizes(shapes: Shapes) -> ChromaConfig:
             f"This is a Chroma with {config.in_channels} input channels, which takes more than a "
             f"prompt; {advice()}."
         )
-    if config.hidden_size % HEAD_DIM or not config.hidden_size:
-        raise EraseError(
-            f"This is {config.hidden_size} wide, not a multiple of {HEAD_DIM}; {advice()}."
-        )
+    check_width(config)
     return config

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from ..base import Conditioning, linear_flop
-from ..flux1.text import checked, tokenize
+from ..flux1.text import encode_with, tokenize
 from ..tokens import token_mask
 
 NEGATIVE = ""  # what pictures are drawn away from, unless told otherwise
@@ -56,9 +56,7 @@ class T5Text:
     def encode(self, prompts: Sequence[str], batch: int = 64) -> Conditioning:
         """Encode prompts without gradients: context (B, length, D) float32, 0 where nobody reads
         it, and mask (B, length), in main memory."""
-        with torch.no_grad():
-            parts = [self.embed(prompts[i : i + batch]) for i in range(0, len(prompts), batch)]
-        return checked(Conditioning.cat([part.to("cpu") for part in parts]))
+        return encode_with(self.embed, prompts, batch)
 
     def release(self) -> None:
         """Give the encoder's memory back; the tokenizer stays, nothing is encoded any more."""

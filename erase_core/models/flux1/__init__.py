@@ -6,7 +6,7 @@ from ..family import Activations, Family
 from ..sampling import Latents
 from .forward import flux_forward
 from .load import owns, read, sizes
-from .names import ALIASES, ROLES, linear_slots, skeleton
+from .names import ALIASES, NAMING, ROLES, skeleton
 from .parity import diffusers_velocity
 from .pipeline import read_text, read_vae
 from .presets import PRESETS
@@ -49,7 +49,7 @@ FAMILY = Family(
     read=read,
     sizes=sizes,
     skeleton=skeleton,
-    linears=linear_slots,
+    linears=NAMING.slots,
     forward=flux_forward,
     shift=lambda config: config.shift,
     text=read_text,

@@ -12,7 +12,7 @@ from ...files import read_json
 from ..family import Shapes, State, advice
 from ..frozen import unscale
 from ..load import read_state
-from .config import HEAD_DIM, FluxConfig
+from .config import HEAD_DIM, BlockConfig, FluxConfig
 from .names import NAMING, Naming, tree_keys
 
 _INPUTS = {384: "FLUX.1 Fill", 128: "FLUX.1 Depth or Canny"}
@@ -42,15 +42,17 @@ def read(path: Path, dtype: torch.dtype | None = None) -> tuple[State, dict[str,
     EraseError
         When the file is missing, damaged, quantised to integers, or edits pictures.
     """
-    _refuse_kontext(path, read_state(path)[1])
-    return read_with(NAMING, path, dtype)
+    state, metadata = read_state(path)
+    _refuse_kontext(path, metadata)
+    return under_our_keys(NAMING, path.name, state, dtype)
 
 
-def read_with(
-    naming: Naming, path: Path, dtype: torch.dtype | None
+def under_our_keys(
+    naming: Naming, name: str, state: State, dtype: torch.dtype | None
 ) -> tuple[State, dict[str, float]]:
-    """As :func:`read`, of any family with the two schemes of ``naming``."""
-    state, scales = unscale(path.name, read_state(path)[0], advice())
+    """What :func:`read` gives, of the tensors in the file ``name`` of any family with the two
+    schemes of ``naming``."""
+    state, scales = unscale(name, state, advice())
     stacked = "x_embedder.weight" in state
     if dtype is not None or stacked:  # rows of one matrix of ours had scales of their own
         for module in scales:
@@ -60,9 +62,7 @@ def read_with(
     try:
         return tree_keys(naming.to_bfl(state) if stacked else state), scales
     except (RuntimeError, IndexError) as error:  # of torch.cat, and of halves of a scalar
-        raise EraseError(
-            f"{path.name} has matrices that do not go together; {advice()}."
-        ) from error
+        raise EraseError(f"{name} has matrices that do not go together; {advice()}.") from error
 
 
 def sizes(shapes: Shapes) -> FluxConfig:
@@ -71,11 +71,16 @@ def sizes(shapes: Shapes) -> FluxConfig:
     if config.in_channels != FluxConfig.in_channels:
         what = _INPUTS.get(config.in_channels, f"a Flux with {config.in_channels} input channels")
         raise EraseError(f"This is {what}, which takes more than a prompt; {advice()}.")
+    check_width(config)
+    return config
+
+
+def check_width(config: BlockConfig) -> None:
+    """Refuse a transformer whose heads would not be those of Flux's blocks."""
     if config.hidden_size % HEAD_DIM or not config.hidden_size:
         raise EraseError(
             f"This is {config.hidden_size} wide, not a multiple of {HEAD_DIM}; {advice()}."
         )
-    return config
 
 
 def _refuse_kontext(path: Path, metadata: dict[str, str]) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...errors import EraseError
 from ..base import Slot
-from .config import FluxConfig
+from .config import FluxConfig, count_blocks
 from .tree import Flux
 
 Stacked = Mapping[str, tuple[str, ...]]
@@ -126,9 +126,8 @@ class Naming:
         """
         rest = dict(state)
         converted = {}
-        stacks = self.stacks(
-            _depth(rest, "transformer_blocks."), _depth(rest, "single_transformer_blocks.")
-        )
+        blocks = ("transformer_blocks.", "single_transformer_blocks.")
+        stacks = self.stacks(*(count_blocks(rest, prefix) for prefix in blocks))
         for module, parts in stacks.items():
             for end in ("weight", "bias"):
                 names = [f"{part}.{end}" for part in parts]
@@ -173,9 +172,6 @@ class Naming:
 
 
 NAMING = Naming(OUTER, DOUBLE, SINGLE, skeleton)
-linear_slots = NAMING.slots
-diffusers_to_bfl = NAMING.to_bfl
-bfl_to_diffusers = NAMING.to_diffusers
 
 
 def tree_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -203,9 +199,3 @@ def _starts(sizes: list[int]) -> list[int]:
 def _swap(stacked: Tensor) -> Tensor:
     first, second = stacked.chunk(2)
     return torch.cat([second, first])
-
-
-def _depth(state: Mapping[str, Tensor], prefix: str) -> int:
-    """Number of blocks: of different indices behind ``prefix``."""
-    pattern = re.compile(re.escape(prefix) + r"(\d+)\.")
-    return len({m[1] for key in state if (m := pattern.match(key))})

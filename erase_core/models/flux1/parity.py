@@ -12,7 +12,7 @@ from ...errors import EraseError
 from ..base import Conditioning
 from ..frozen import FrozenLinear, put
 from .forward import patchify, unpatchify
-from .names import bfl_to_diffusers, linear_slots
+from .names import NAMING
 
 
 def diffusers_velocity(
@@ -69,9 +69,9 @@ def _diffusers_model(tree: nn.Module, config: Any) -> Any:
             pooled_projection_dim=config.vec_in_dim,
             guidance_embeds=config.guidance_embed,
         )
-    modules = {name: slot.module for name, slot in linear_slots(config).items()}
+    modules = {name: slot.module for name, slot in NAMING.slots(config).items()}
     share(tree, model, modules | {"norm_out.linear": "final_layer.adaLN_modulation.1"})
-    model.load_state_dict(bfl_to_diffusers(tree.state_dict(), config), assign=True)
+    model.load_state_dict(NAMING.to_diffusers(tree.state_dict(), config), assign=True)
     return model.eval()
 
 

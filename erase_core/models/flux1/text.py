@@ -8,7 +8,7 @@ device a matrix is there only while it is used, so that a small card encodes as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,9 +89,7 @@ class TextEncoders:
     def encode(self, prompts: Sequence[str], batch: int = 64) -> Conditioning:
         """Encode prompts without gradients: context (B, t5_length, D) and pooled (B, P), float32 in
         main memory."""
-        with torch.no_grad():
-            parts = [self.embed(prompts[i : i + batch]) for i in range(0, len(prompts), batch)]
-        return checked(Conditioning.cat([part.to("cpu") for part in parts]))
+        return encode_with(self.embed, prompts, batch)
 
     def embed(self, prompts: Sequence[str]) -> Conditioning:
         """Encode prompts in one batch where the encoders compute, with gradients where they want
@@ -119,8 +117,13 @@ class TextEncoders:
         return token_mask(self.t5_tokenizer, prompt, word, self.t5_length)
 
 
-def checked(cond: Conditioning) -> Conditioning:
-    """Encoded prompts; EraseError when an encoder gives NaN."""
+@torch.no_grad()
+def encode_with(
+    embed: Callable[[Sequence[str]], Conditioning], prompts: Sequence[str], batch: int
+) -> Conditioning:
+    """Prompts in main memory, ``batch`` at a time; EraseError when an encoder gives NaN."""
+    parts = [embed(prompts[i : i + batch]).to("cpu") for i in range(0, len(prompts), batch)]
+    cond = Conditioning.cat(parts)
     for what, found in (("T5", cond.context), ("CLIP", cond.pooled)):
         if found is not None and not found.isfinite().all():
             raise EraseError(f"The {what} encoder gives NaN; its file is damaged.")

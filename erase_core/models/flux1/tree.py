@@ -6,24 +6,11 @@ names.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from torch import Tensor, nn
 
 from ..base import Adapter, Conditioning
-from .config import FluxConfig
+from .config import BlockConfig, FluxConfig
 from .forward import velocity
-
-
-class Widths(Protocol):
-    """The sizes of a block."""
-
-    @property
-    def hidden_size(self) -> int: ...
-    @property
-    def num_heads(self) -> int: ...
-    @property
-    def mlp_ratio(self) -> float: ...
 
 
 class MLPEmbedder(nn.Module):
@@ -70,7 +57,7 @@ class DoubleStreamBlock(nn.Module):
     """Image and text streams with their own weights and one joint attention; ``modulated`` by
     Linears of its own."""
 
-    def __init__(self, config: Widths, modulated: bool = True) -> None:
+    def __init__(self, config: BlockConfig, modulated: bool = True) -> None:
         super().__init__()
         hidden, head_dim = config.hidden_size, config.hidden_size // config.num_heads
         mlp = round(hidden * config.mlp_ratio)
@@ -90,7 +77,7 @@ class SingleStreamBlock(nn.Module):
     """One stream of text and image tokens, attention and MLP side by side; ``modulated`` by a
     Linear of its own."""
 
-    def __init__(self, config: Widths, modulated: bool = True) -> None:
+    def __init__(self, config: BlockConfig, modulated: bool = True) -> None:
         super().__init__()
         hidden = config.hidden_size
         mlp = round(hidden * config.mlp_ratio)
