@@ -20,7 +20,7 @@ from ..erase_core.errors import EraseError
 from ..erase_core.miniatures.miniflux.concepts import concept as miniflux_concept
 from . import inputs
 from .concept_parts import concept_input, merged_input, named, output, outputs, panel
-from .refusals import shortened
+from .places import shortened
 
 ROUTE = "/eraseanything/words"
 AUTO = "auto"
@@ -99,24 +99,23 @@ def _make(
 @PromptServer.instance.routes.post(ROUTE)
 async def _found(request: web.Request) -> web.Response:
     """The words for a node's inputs, at once: a run would wait behind others in the queue."""
-    inputs = await request.json()
     try:
-        told = await asyncio.to_thread(_tell, inputs)
+        told = await asyncio.to_thread(_tell, await request.json())
     except EraseError as error:
         told = {"error": shortened(str(error))}
     except (KeyError, TypeError, ValueError):
-        return web.json_response(
-            {"error": "These are not the inputs of a Concept Set."}, status=400
-        )
+        wrong = {"error": "These are not the inputs of a Concept Set."}
+        return web.json_response(wrong, status=400)
     return web.json_response(told)
 
 
-def _tell(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    bands = {band: str(inputs[f"irrelevant_{band}"]) for band in BANDS}
-    words = _Words(str(inputs["synonyms"]), bands, str(inputs["sentences"]))
+def _tell(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What the panel shows for the values of the node's inputs, by their names."""
+    bands = {band: str(asked[f"irrelevant_{band}"]) for band in BANDS}
+    words = _Words(str(asked["synonyms"]), bands, str(asked["sentences"]))
     names = ("concept", "kind", "source", "sense")
-    concept, kind, source, sense = (str(inputs[name]).strip() for name in names)
-    count, seed = min(50, max(1, int(inputs["per_band"]))), int(inputs["seed"])
+    concept, kind, source, sense = (str(asked[name]).strip() for name in names)
+    count, seed = min(50, max(1, int(asked["per_band"]))), int(asked["seed"])
     made, origin = _make(concept, kind, source, sense, words, count, seed)
     return panel(ConceptSet((made,)), [made], origin, _senses(made, origin))
 

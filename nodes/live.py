@@ -79,6 +79,7 @@ from comfy.utils import ProgressBar
 from server import PromptServer
 
 from ..erase_core.training.progress import Losses, Progress
+from .places import shortened
 
 EVENT, ROUTE = "eraseanything.progress", "/eraseanything/state"
 OVER = ("done", "cancelled", "diverged", "error")
@@ -144,7 +145,8 @@ class Live:
 
     def end(self, phase: str, file: str = "", message: str = "") -> None:
         """Tell that the run is over: "done", "cancelled", "diverged" or "error"."""
-        self.phase, self.file, self.message, self.seconds_left = phase, file, message, 0.0
+        self.phase, self.file, self.seconds_left = phase, file, 0.0
+        self.message = shortened(message)
         self._text(message or {"done": f"saved as {file}"}.get(phase, phase))
         self._tell(force=True)
 
@@ -204,11 +206,11 @@ class PhaseBar:
 
 
 def say(node: str, text: str) -> None:
-    """Put a line of text on a node.
+    """Put a line of text on a node, without the names of the machine's folders.
 
     The oldest host's front end shows it as HTML, so that a name must not hold any.
     """
-    safe = text.translate({ord("<"): "‹", ord(">"): "›"})
+    safe = shortened(text).translate({ord("<"): "‹", ord(">"): "›"})
     server = PromptServer.instance
     server.send_progress_text(safe, node, server.client_id)
 

@@ -1,4 +1,4 @@
-"""Where erasers are saved, and what the LoRA list calls them."""
+"""Where erasers are saved, what the LoRA list calls them, and what people are told of folders."""
 
 from __future__ import annotations
 
@@ -56,3 +56,22 @@ def lora_name(path: Path) -> str:
         if path.is_relative_to(folder):
             return str(path.relative_to(folder))
     return path.name
+
+
+def shortened(text: str) -> str:
+    """``text`` with every file told from the host's own folder, or from home."""
+    for folder, name in _folders().items():
+        text = text.replace(f"{folder}/", name)
+    return text
+
+
+def _folders() -> dict[str, str]:
+    """What stands for the host's folders, the longest path first."""
+    output = Path(folder_paths.get_output_directory())
+    told = {
+        str(output.parent): "",
+        str(Path(folder_paths.models_dir).parent): "",
+        str(folder_paths.base_path): "",
+        str(Path.home()): "~/",
+    }
+    return dict(sorted(told.items(), key=lambda item: -len(item[0])))

@@ -6,13 +6,12 @@ The host puts an error's module before its message, in every toast and bug repor
 from __future__ import annotations
 
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
-import folder_paths
 from comfy_api.latest import io
 
 from ..erase_core.errors import EraseError
+from .places import shortened
 
 
 class Refusal(EraseError):
@@ -36,22 +35,3 @@ def plainly(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
 
     node.execute = classmethod(execute)
     return node
-
-
-def shortened(text: str) -> str:
-    """``text`` with every file told from the host's own folder, or from home."""
-    for folder, name in _folders().items():
-        text = text.replace(f"{folder}/", name)
-    return text
-
-
-def _folders() -> dict[str, str]:
-    """What stands for the host's folders, the longest path first."""
-    output = Path(folder_paths.get_output_directory())
-    told = {
-        str(output.parent): "",
-        str(Path(folder_paths.models_dir).parent): "",
-        str(folder_paths.base_path): "",
-        str(Path.home()): "~/",
-    }
-    return dict(sorted(told.items(), key=lambda item: -len(item[0])))

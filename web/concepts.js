@@ -16,7 +16,8 @@ const LISTS = {
 /** The text of a list that is to stay empty; the same in nodes/concepts.py. */
 const NO_WORDS = "-";
 /** Inputs whose texts are a person's own words for one concept. */
-const OWN = [...Object.keys(LISTS), "sense", "sentences"];
+const LISTED = [...Object.keys(LISTS), "sentences"];
+const OWN = [...LISTED, "sense"];
 /** Inputs that decide which words are found. */
 const ASKED = ["concept", "kind", "source", "sense", "per_band", "seed"];
 
@@ -67,9 +68,21 @@ export class ConceptPanel {
   follow() {
     if (this.name() === this.named) return;
     const widgets = OWN.map((name) => widgetOf(this.node, name)).filter(Boolean);
-    this.own.set(this.named, new Map(widgets.map((widget) => [widget.name, widget.value])));
+    const left = new Map(widgets.map((widget) => [widget.name, widget.value]));
+    if ([...left.values()].some(Boolean)) this.own.set(this.named, left);
+    else this.own.delete(this.named); // a name half typed
+    const known = this.own.get(this.name());
+    if (known) this.aside = null;
+    else if (LISTED.some((name) => left.get(name))) this.aside = left;
     this.named = this.name();
-    for (const widget of widgets) widget.value = this.own.get(this.named)?.get(widget.name) ?? "";
+    for (const widget of widgets) widget.value = known?.get(widget.name) ?? "";
+  }
+
+  /** The words that were set aside are this concept's, too: its name was only mistyped. */
+  takeAlong() {
+    for (const name of LISTED) widgetOf(this.node, name).value = this.aside.get(name);
+    this.aside = null;
+    this.render();
   }
 
   /** Show the words that a run found when it was `asked` for them, see nodes/live.py. */
@@ -120,7 +133,7 @@ export class ConceptPanel {
   form(told) {
     const own = told?.set.concepts.find((concept) => told.own.includes(concept.name));
     const lists = Object.keys(LISTS).map((name) => this.list(name, this.words(name, own)));
-    return [...this.senses(told), ...lists, this.foot(told)];
+    return [...this.senses(told), ...lists, this.left(), this.foot(told)].filter(Boolean);
   }
 
   /** All concepts of the set, to look at. */
@@ -233,6 +246,13 @@ export class ConceptPanel {
     this.wrong = told.error ?? "";
     if (told.error) this.render();
     else this.show({ eraseanything_concepts: [told] }, asked);
+  }
+
+  /** What became of the words for the concept before this one. */
+  left() {
+    if (!this.aside) return null;
+    const button = el("button.erase-find", { type: "button", onclick: () => this.takeAlong() }, say("along"));
+    return el("div.erase-foot", {}, el("span.erase-note", {}, say("aside")), button);
   }
 
   foot(told) {

@@ -106,12 +106,16 @@ export class TrainPanel {
     fit(this.node);
   }
 
-  /** Press Run with this value of "run", which then goes back to the first. */
+  /** Press Run with this value of "run", which then is what it was. */
   async queue(run) {
     const widget = widgetOf(this.node, "run");
+    const before = widget.value;
     widget.value = run;
-    await app.queuePrompt(0, 1);
-    widget.value = NEW;
+    try {
+      await app.queuePrompt(0, 1);
+    } finally {
+      widget.value = before;
+    }
   }
 }
 

@@ -141,6 +141,12 @@ def test_words_go_with_their_concept(chips: Page) -> None:
     assert value(chips, "synonyms") == ""
     chips.set(CHIPS, concept="crane")
     assert value(chips, "synonyms") == "wader, wading bird"
+    assert not chips.tab.get_by_text("Take them along").count()
+    chips.set(CHIPS, concept="cranes of Japan")
+    assert value(chips, "synonyms") == ""
+    chips.tab.get_by_text("Take them along").click()
+    assert value(chips, "synonyms") == "wader, wading bird"
+    assert not chips.tab.get_by_text("Take them along").count()
 
 
 def test_a_meaning_can_be_chosen(chips: Page) -> None:
