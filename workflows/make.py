@@ -13,26 +13,32 @@ import sys
 import urllib.request
 from typing import Any
 
-from files import FOLDER, Workflow
+from files import FOLDER, Node, Workflow
 from parts import DEV, HALF, MINI, ZIMAGE, Base, concept, draw, load, load_parts, preview, train
+
+
+def drawn_with(flow: Workflow, base: Base, model: Node, prompt: str, **changed: Any) -> None:
+    """The same seeds without and with the one changed MODEL."""
+    models = {"untouched": model["model"], **changed}
+    pictures = draw(flow, base, model, prompt, (1380, 0), models)
+    flow.group("4 · Draw the same seeds without and with it", "draw", *pictures)
+
+
+def side_by_side(flow: Workflow, base: Base, model: Node, lora: Any) -> None:
+    """What is erased, and something else, in two columns."""
+    sheet = preview(flow, base, model, list(HALF[base.name]), (2500, 0), lora=lora)
+    flow.group("5 · Side by side: what went, what stayed", "compare", sheet)
 
 
 def erase_and_compare(base: Base, info: dict[str, Any]) -> Workflow:
     flow = Workflow(f"{base.name} erase and compare", info)
-    here, other = HALF[base.name]
     model = load(flow, base)
     words = concept(flow, base, "tiger", (400, 0))
     flow.group("2 · What to forget", "train", words)
     trained = train(flow, model, words, (880, 0))
     flow.group("3 · Train the eraser", "train", trained)
-    models = {"untouched": model["model"], "erased": trained["model"]}
-    flow.group(
-        "4 · Draw the same seeds without and with it",
-        "draw",
-        *draw(flow, base, model, here, (1380, 0), models),
-    )
-    sheet = preview(flow, base, model, [here, other], (2500, 0), lora=trained["lora"])
-    flow.group("5 · Side by side: what went, what stayed", "compare", sheet)
+    drawn_with(flow, base, model, HALF[base.name][0], erased=trained["model"])
+    side_by_side(flow, base, model, trained["lora"])
     flow.note(
         f"**Press Run.** {base.note}\n\nThe model forgets what **Concept Set** names. "
         "**Find words** there shows the words that go along and those that stay; change them as "
@@ -49,7 +55,6 @@ def erase_and_compare(base: Base, info: dict[str, Any]) -> Workflow:
 
 def erase_in_a_second(base: Base, info: dict[str, Any]) -> Workflow:
     flow = Workflow(f"{base.name} erase in a second", info)
-    here, other = HALF[base.name]
     model = load(flow, base)
     words = concept(flow, base, "tiger", (400, 0))
     flow.group("2 · What to forget", "train", words)
@@ -62,14 +67,8 @@ def erase_in_a_second(base: Base, info: dict[str, Any]) -> Workflow:
         concepts=words["concepts"],
     )
     flow.group("3 · Solve for the eraser", "train", made)
-    models = {"untouched": model["model"], "erased": made["model"]}
-    flow.group(
-        "4 · Draw the same seeds without and with it",
-        "draw",
-        *draw(flow, base, model, here, (1380, 0), models),
-    )
-    sheet = preview(flow, base, model, [here, other], (2500, 0), lora=made["lora"])
-    flow.group("5 · Side by side: what went, what stayed", "compare", sheet)
+    drawn_with(flow, base, model, HALF[base.name][0], erased=made["model"])
+    side_by_side(flow, base, model, made["lora"])
     flow.note(
         f"**Press Run.** {base.note}\n\n**Erase Concept (instant)** trains nothing: it solves for "
         "a change of the two layers where text enters the model. Its prompts are encoded once and "
@@ -98,12 +97,7 @@ def guard_any_model(base: Base, info: dict[str, Any]) -> Workflow:
         concepts=words["concepts"],
     )
     flow.group("3 · Guard: no training", "train", guard)
-    models = {"untouched": model["model"], "guarded": guard["model"]}
-    flow.group(
-        "4 · Draw the same seeds without and with it",
-        "draw",
-        *draw(flow, base, model, HALF[base.name][0], (1380, 0), models),
-    )
+    drawn_with(flow, base, model, HALF[base.name][0], guarded=guard["model"])
     flow.note(
         f"**Press Run.** {base.note}\n\n**Erase Guard** keeps out what **Concept Set** names while "
         "the picture is drawn. Its bars show how strongly it acts in each step. Strength 0 or a "
@@ -272,12 +266,7 @@ def style_erasure(base: Base, info: dict[str, Any]) -> Workflow:
     trained = train(flow, model, words, (880, 0))
     flow.group("3 · Train the eraser", "train", trained)
     prompt = "a pencil sketch of a tiger"
-    models = {"untouched": model["model"], "erased": trained["model"]}
-    flow.group(
-        "4 · Draw the same seeds without and with it",
-        "draw",
-        *draw(flow, base, model, prompt, (1380, 0), models),
-    )
+    drawn_with(flow, base, model, prompt, erased=trained["model"])
     prompts = [prompt, "a pencil sketch of a car", "a comic drawing of a tiger"]
     sheet = preview(flow, base, model, prompts, (2500, 0), lora=trained["lora"])
     flow.group("5 · The style goes, things and other styles stay", "compare", sheet)
