@@ -17,7 +17,8 @@ from erase_core.methods.base import methods
 MOST = 25
 ROOT = Path(__file__).parents[1]
 LOCALE = ROOT / "locales" / "en" / "nodeDefs.json"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "web" / "docs").glob("*.md")]
+DOCS = [ROOT / "docs" / f"{name}.md" for name in ("families", "guards", "instant")]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS, *(ROOT / "web" / "docs").glob("*.md")]
 
 
 def sentences(text: str) -> list[str]:

@@ -50,8 +50,8 @@ def combine(
     Raises
     ------
     EraseError
-        When there is no part, a tensor is no part of a LoRA with diffusers' names, or ranks differ
-        where the method wants them equal.
+        When there is no part, or a tensor is no part of a LoRA with diffusers' names. Also when
+        ranks differ where the method wants them equal.
     """
     if method not in METHODS:
         raise EraseError(f"There is no method {method}; choose from {', '.join(METHODS)}.")

@@ -36,9 +36,9 @@ def cache_folder() -> Path:
 
 
 class State(NamedTuple):
-    """What the encoders say of a prompt, float32 in main memory: ``tokens`` (n, D), those of its
-    own words, its end and one of padding (of the empty prompt all that are read), and ``pooled``
-    (P,), None where the family reads none."""
+    """What the encoders say of a prompt, float32 in main memory. ``tokens`` (n, D) are those of its
+    own words, its end and one of padding; of the empty prompt all that are read. ``pooled`` (P,) is
+    None where the family reads none."""
 
     tokens: Tensor
     pooled: Tensor | None
@@ -70,8 +70,8 @@ class Work:
 class Encoder:
     """Encodes prompts, each once; with a ``folder`` it finds there what was encoded before.
 
-    Files there are named by what the encoders make of PROBE and by the prompt, so that other
-    encoders, other lengths or an encoder with a LoRA find nothing of each other's. Small encoders
+    Files there are named by the prompt and by what the encoders make of PROBE. So other encoders,
+    other lengths or an encoder with a LoRA find nothing of each other's. Small encoders
     keep nothing: they are as fast as a disk. What cannot be read is encoded anew, and what cannot
     be written is not kept.
     """

@@ -6,9 +6,8 @@ prediction v, guided as it is, the part along d goes where it is positive:
 
     a = <v - v_a, d> / <d, d>,    v' = v - strength a d  where a > threshold, else v
 
-with one ``a`` a picture: 0 is a picture that leans to the concept no more than the anchor's does, 1
-one that leans to it as much as the concept's own. At strength 1 a picture ends where the anchor is
-along d.
+with one ``a`` a picture. At 0 it leans to the concept no more than the anchor's does, at 1 as much
+as the concept's own. At strength 1 a picture ends where the anchor is along d.
 
 Ours differs from the paper in these points:
 

@@ -18,12 +18,12 @@ two prompts are alike in most of T5's 256 states; it knows no synonym by its id,
 must stay. So ours compares word by word, takes the common part off, and has a floor and a ramp.
 
 LOW and HIGH come from MiniFlux's encoder (tools/bench/wordgate.py; docs/guards.md has the table).
-On every other thing of its sixty, LOW is the next twentieth but one above the way of all 1,193
-prompts without the concept (at most 0.098). HIGH is the last twentieth below the first per cent of
-the 1,200 that name it or a synonym (0.315). On the other thirty things 0 of 1,194 prompts without
-the concept open it, and 99.0 % of 1,200 with it and 98.5 % of 480 with a held-out synonym open it
-wholly. What it cannot do: misspelt names open it in 2 % of prompts, and of the relations "above" is
-often missed and "kissing" opens for some others, since such words mean little without their things.
+They were chosen on every other of its sixty things. LOW is the next twentieth but one above all
+1,193 prompts without the concept (at most 0.098). HIGH is the last twentieth below the first per
+cent of the 1,200 that name it or a synonym (0.315). On the other thirty things 0 of 1,194 prompts
+without the concept open it. 99.0 % of 1,200 with it and 98.5 % of 480 with a held-out synonym open
+it wholly. Misspelt names open it in 2 % of prompts. Of the relations "above" is often missed, and
+"kissing" opens for some others: such words mean little without their things.
 
 The *velocity gate* looks at the first steps. With ``|v_e - v_b|`` the distance of the erased from
 the base's velocity, for the prompt and for the concept's own name,

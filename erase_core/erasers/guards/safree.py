@@ -56,8 +56,8 @@ SMALL = 0.1  # singular values below this share of the largest are noise of the 
 
 
 class Cleaned(NamedTuple):
-    """A prompt off the concepts: ``context`` (B, T, D), ``pooled`` (B, P) or None, which tokens
-    changed, ``near`` (B, T), and for which ``share`` (B,) of the steps that holds, 0 for none."""
+    """A prompt off the concepts: ``context`` (B, T, D), and ``pooled`` (B, P) or None. ``near``
+    (B, T) says which tokens changed, ``share`` (B,) for how many of the steps; 0 is for none."""
 
     context: Tensor
     pooled: Tensor | None

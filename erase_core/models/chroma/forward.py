@@ -60,8 +60,8 @@ def _over_all(mask: Tensor, latents: Tensor) -> Tensor:
 
 
 def modulation_rows(depth: int, singles: int) -> dict[str, int]:
-    """Where the rows of each block begin among those of the approximator, by the name that a
-    modulation of the block's own has in Flux, and how many there are in all, by ""."""
+    """Where each block's rows begin among the approximator's, by the name of Flux's own modulation
+    there. By "": how many rows there are in all."""
     places, row = {}, 0
     for name, parts in (
         *((f"single_blocks.{index}.modulation.lin", 3) for index in range(singles)),

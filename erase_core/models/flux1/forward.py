@@ -135,8 +135,8 @@ def probe_attention(
 ) -> Tensor:
     """Exact softmax attention of queries to weighted tokens, without the whole matrix.
 
-    ``q`` (B, heads, Q, d), ``k`` (B, heads, L + Q, d) with text keys first, ``tokens`` (B, W, L),
-    ``mask`` (B, 1, 1, L + Q) the keys that are seen (None: all). Returns (B, W, heads, Q) in
+    ``q`` (B, heads, Q, d), ``k`` (B, heads, L + Q, d) with text keys first, ``tokens`` (B, W, L).
+    ``mask`` (B, 1, 1, L + Q) says which keys are seen; None for all. Returns (B, W, heads, Q) in
     float32 or wider: ``sum_l softmax(q k^T / sqrt d)[l] tokens[w, l]``.
     """
     weights = tokens.to(torch.promote_types(q.dtype, torch.float32))[:, None].transpose(-1, -2)

@@ -34,8 +34,8 @@ def owns(shapes: Shapes) -> bool:
 
 
 def read(path: Path, dtype: torch.dtype | None = None) -> tuple[State, dict[str, float]]:
-    """The tensors of a file or folder under our tree's keys, mapped, not yet compared with them,
-    and the scale of every fp8 module that has one; with ``dtype`` these are multiplied out.
+    """The tensors of a file or folder under our tree's keys, mapped, not yet compared with them.
+    Also the scale of every fp8 module that has one; with ``dtype`` these are multiplied out.
 
     Raises
     ------
