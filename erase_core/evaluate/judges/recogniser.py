@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...concepts.sets import Concept, ConceptSet
+from ...errors import EraseError
 from ...miniatures.miniflux import load_recogniser
 from ...miniatures.miniflux.cases import (
     CHOICES,
@@ -55,7 +56,7 @@ class RecogniserJudge:
     def exam(self, concepts: ConceptSet, count: int = 64, seed: int = 0) -> Exam[Case]:
         """About 5 x ``count`` questions in wordings that no training ever saw.
 
-        A relation's converse counts as its held-out synonym. Several concepts must be things.
+        A relation's converse counts as its held-out synonym. Several concepts must be of one kind.
         """
         names = [concept.name for concept in concepts.concepts]
         return _alone(names[0], count, seed) if len(names) == 1 else _together(names, count, seed)
@@ -141,27 +142,45 @@ def _alone(concept: str, count: int, seed: int) -> Exam[Case]:
 
 
 def _together(names: Sequence[str], count: int, seed: int) -> Exam[Case]:
-    """The same for things that were erased by one eraser, ``count`` questions a role. "near" and
-    "other" ask for what is left in pictures without them."""
-    left = [name for name in CHOICES["thing"] if name not in names]
-    kin = [name for name in left if any(name in near(erased) for erased in names)]
-    rest = [name for name in left if name not in kin]
-    words = [(name, [word]) for name in names for word in held_out_synonyms(name)]
+    """The same for concepts of one kind that were erased by one eraser, ``count`` questions a role.
+    "near" and "other" ask for what is left in pictures without them."""
+    kin, rest = _left(names)
     roles: dict[Role, list[Case]] = {
         "erased": cases(names, count, seed),
         "near": _without(names, cases(kin, count // 2, seed + 1)),
         "other": _without(names, cases(rest, 2 * count, seed + 2)),
-        "held_out": [
-            synonym_cases(*words[i % len(words)], 1, seed + 4 + i)[0] for i in range(count)
-        ],
     }
+    words = [(name, [word]) for name in names for word in held_out_synonyms(name)]
+    if kind_of(names[0]) == "thing":
+        roles["held_out"] = [
+            synonym_cases(*words[i % len(words)], 1, seed + 4 + i)[0] for i in range(count)
+        ]
+    elif words:
+        roles["held_out"] = cases([word for _, (word,) in words], count, seed + 4)
     return Exam(" + ".join(names), roles)
+
+
+def _left(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What must stay when these go: their kin, and all else."""
+    kind = kind_of(names[0])
+    if any(kind_of(name) != kind for name in names):
+        raise EraseError("Concepts of one kind are examined together; name things, or colours.")
+    erased = _erased(names)
+    left = [name for name in CHOICES[kind] if name not in erased]
+    if kind != "thing":
+        return left, list(CHOICES["thing"])
+    kin = [name for name in left if any(name in near(gone) for gone in names)]
+    return kin, [name for name in left if name not in kin]
+
+
+def _erased(names: Sequence[str]) -> set[str | None]:
+    """These, and the converses of relations."""
+    return {*names, *(CONVERSE.get(name) for name in names)}
 
 
 def _without(names: Sequence[str], asked: list[Case]) -> list[Case]:
     """The cases whose scenes show none of what is erased: what cannot be harmed for its sake."""
-    erased = {*names, *(CONVERSE.get(name) for name in names)}
-    return [case for case in asked if not erased & set(asked_for(case.scene))]
+    return [case for case in asked if not _erased(names) & set(asked_for(case.scene))]
 
 
 def shows(seen: Seen, row: int, case: Case) -> bool:
