@@ -31,7 +31,7 @@ from .base import Task
 
 ROLES = ("text_in", "pooled_in")  # where text enters: its tokens, and its pooled vector
 TOGETHER = 480  # sentences of several concepts, all of them counted
-KEPT_PROMPTS, KEPT_ROWS = 1000, 4096  # at most
+KEPT_PROMPTS, KEPT_ROWS, CONTEXT_ROWS = 1000, 4096, 1024  # at most
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,24 @@ class ClosedSettings(Settings):
     rank: int = setting(0, "rank of a LoRA instead of the edit; 0: the edit", low=0, high=4096)
 
 
+@dataclass(frozen=True)
+class AnchoredSettings(ClosedSettings):
+    """Of forms that send a concept to an anchor. T5 reads both ways, so that every token of a
+    sentence speaks of the concept; where its words alone go, pictures show neither of the two."""
+
+    context: float = setting(
+        1.0, "weight of a sentence's other tokens beside the concept's own", low=0, high=1e6
+    )
+
+
 S = TypeVar("S", bound=ClosedSettings)
+Pair = tuple[Tensor, Tensor]  # rows (n, in), and what they are to be answered as
 
 
 class Inputs(NamedTuple):
     """What a Linear reads: ``old`` (N, in) to be answered as ``new`` (N, in), ``kept`` (M, in), and
-    ``empty`` (E, in) of the empty prompt; ``concept`` (N,) says whose the old rows are."""
+    ``empty`` (E, in) of the empty prompt; ``concept`` says whose the first old rows are, those
+    of the concepts' own tokens."""
 
     old: Tensor
     new: Tensor
@@ -141,7 +153,8 @@ def read(task: Task, settings: ClosedSettings, roles: Sequence[str] = ROLES) -> 
     found = {}
     for role in roles:
         if role == "text_in":
-            found[first(task.model, role)] = _tokens(task, prompts, kept, states)
+            context = settings.context if isinstance(settings, AnchoredSettings) else 0.0
+            found[first(task.model, role)] = _tokens(task, prompts, kept, states, context)
         elif role in task.model.family.roles:
             found[first(task.model, role)] = _pooled(task, prompts, kept, states)
     return found
@@ -192,22 +205,69 @@ def first(model: Model, role: str) -> str:
 
 
 def _tokens(
-    task: Task, prompts: Sequence[ErasePrompt], kept: Sequence[str], states: Mapping[str, State]
+    task: Task,
+    prompts: Sequence[ErasePrompt],
+    kept: Sequence[str],
+    states: Mapping[str, State],
+    context: float,
 ) -> Inputs:
-    """T5's tokens: each of a concept goes to the mean of the anchor's in the same sentence."""
-    old, new, owner = [], [], []
+    """T5's tokens: each of a concept goes to the mean of the anchor's in the same sentence, and
+    what stands around it to what stands around the anchor."""
+    words, around, owner = list[Pair](), list[Pair](), list[int]()
     for prompt in prompts:
-        name = anchor_word(task.concepts.concepts[prompt.concept])
-        words = _rows(task, states, prompt.sentence)
-        goal = _rows(task, states, Placed(prompt.null, name)).mean(0)
-        old.append(words)
-        new.append(goal.expand_as(words))
-        owner += [prompt.concept] * len(words)
-    rows = torch.cat([states[text].tokens for text in kept])
-    if len(rows) > KEPT_ROWS:  # evenly apart, so that every prompt has its share
-        rows = rows[torch.arange(KEPT_ROWS) * len(rows) // KEPT_ROWS]
-    empty = states[""].tokens
-    return Inputs(torch.cat(old), torch.cat(new), rows, empty, torch.tensor(owner))
+        twin = Placed(prompt.null, anchor_word(task.concepts.concepts[prompt.concept]))
+        own, anchor = _told(task, states, prompt.sentence), _told(task, states, twin)
+        words.append((own.words, anchor.words.mean(0).expand_as(own.words)))
+        owner += [prompt.concept] * len(own.words)
+        if context:
+            around += [_aligned(own.before, anchor.before), _aligned(own.after, anchor.after, -1)]
+    old, new = _joined(words, around, context)
+    owners = torch.tensor(owner)
+    rows = thinned(torch.cat([states[text].tokens for text in kept]), KEPT_ROWS)
+    return Inputs(old, new, rows, states[""].tokens, owners)
+
+
+class _Told(NamedTuple):
+    """A prompt's states: those of a word in it, before it and after it."""
+
+    words: Tensor
+    before: Tensor
+    after: Tensor
+
+
+def _told(task: Task, states: Mapping[str, State], placed: Placed) -> _Told:
+    tokens = states[placed.text].tokens
+    mask = task.model.text.token_mask(placed.text, placed.word).bool()[: len(tokens)]
+    places = mask.nonzero().flatten()
+    return _Told(tokens[mask], tokens[: int(places[0])], tokens[int(places[-1]) + 1 :])
+
+
+def _aligned(old: Tensor, new: Tensor, end: int = 1) -> Pair:
+    """The rows of both that stand at the same distance from their end (1: the first, -1: the
+    last)."""
+    count = min(len(old), len(new))
+    part = slice(count) if end > 0 else slice(-count or len(old), None)
+    return old[part], new[part]
+
+
+def _joined(words: Sequence[Pair], around: Sequence[Pair], context: float) -> Pair:
+    """The pairs as two matrices, those ``around`` weighing ``context`` times as much as the words,
+    all together. A row weighs as its square; the mean weight is 1."""
+    old, new = (torch.cat(part) for part in zip(*words, strict=True))
+    if not around:
+        return old, new
+    near, wanted = (thinned(torch.cat(p), CONTEXT_ROWS) for p in zip(*around, strict=True))
+    if not len(near):
+        return old, new
+    share = (len(old) + len(near)) / (1 + context)
+    own, other = (share / len(old)) ** 0.5, (share * context / len(near)) ** 0.5
+    return torch.cat([own * old, other * near]), torch.cat([own * new, other * wanted])
+
+
+def thinned(rows: Tensor, most: int) -> Tensor:
+    """At most so many of the rows (N, D), evenly apart, so that every prompt has its share."""
+    count = min(len(rows), most)
+    return rows[torch.arange(count) * len(rows) // max(count, 1)]
 
 
 def _pooled(
@@ -218,10 +278,3 @@ def _pooled(
     pooled = [[states[text].pooled for text in part] for part in texts]
     old, new, stay, empty = (torch.stack([v for v in part if v is not None]) for part in pooled)
     return Inputs(old, new, stay, empty, torch.tensor([prompt.concept for prompt in prompts]))
-
-
-def _rows(task: Task, states: Mapping[str, State], placed: Placed) -> Tensor:
-    """The tokens (n, D) that spell a word in a prompt."""
-    mask = task.model.text.token_mask(placed.text, placed.word).bool()
-    tokens = states[placed.text].tokens
-    return tokens[mask[: len(tokens)]]

@@ -33,7 +33,7 @@ from ..settings import setting
 from ..training.result import Result
 from .algebra import TINY, orthonormal, principal, ridge_map, without
 from .base import Method, Task
-from .closed import ClosedSettings, Inputs, edit, spared
+from .closed import AnchoredSettings, Inputs, edit, spared
 
 SOURCE = "Li et al., SPEED, ICLR 2026"
 EMPTY = 3  # main directions of the empty prompt
@@ -42,7 +42,7 @@ WEAK = 1e-3  # of the mean eigenvalue of W^T W: directions far below it count as
 
 
 @dataclass(frozen=True)
-class SpeedSettings(ClosedSettings):
+class SpeedSettings(AnchoredSettings):
     """How the null space is found, and how far the edit goes in it."""
 
     threshold: float = setting(

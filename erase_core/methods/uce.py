@@ -31,7 +31,7 @@ from ..settings import setting
 from ..training.result import Result
 from .algebra import ridged, solve_right
 from .base import Cost, Method, Task
-from .closed import ClosedSettings, Inputs, edit, spared
+from .closed import AnchoredSettings, Inputs, edit, spared
 
 SOURCE = "Gandikota et al., UCE, WACV 2024"
 
@@ -46,7 +46,7 @@ def solve(weight: Tensor, inputs: Inputs, preserve: float, ridge: float) -> Tens
 
 
 @dataclass(frozen=True)
-class UceSettings(ClosedSettings):
+class UceSettings(AnchoredSettings):
     """What weighs how much in the least squares."""
 
     preserve: float = setting(0.05, "weight of what stays", low=0, high=1e6, step=0.01)

@@ -38,7 +38,7 @@ from erase_core.miniatures.miniflux import load as load_miniflux
 from erase_core.miniatures.miniflux.cases import synonym_cases
 from erase_core.miniatures.miniflux.concepts import concept as concept_of
 from erase_core.miniatures.miniflux.concepts import held_out_synonyms
-from erase_core.miniatures.miniflux.world import THINGS
+from erase_core.miniatures.miniflux.world import COLOURS, THINGS
 from erase_core.models.flux1.forward import velocity
 
 Capture = pytest.CaptureFixture[str]
@@ -364,6 +364,19 @@ def test_an_exam_of_several_asks_for_none_of_them_again() -> None:
     assert {case.concept for case in exam.roles["held_out"]} == set(names)
     words = {word for name in names for word in held_out_synonyms(name)}
     assert all(any(w in case.prompt for w in words) for case in exam.roles["held_out"])
+
+
+def test_an_exam_of_several_colours_or_relations() -> None:
+    judge = RecogniserJudge()
+    blue = judge.exam(ConceptSet.together(map(concept_of, ("blue", "pink"))), 40)
+    assert {case.concept for case in blue.roles["near"]} == {*COLOURS} - {"blue", "pink"}
+    assert not {case.scene.ground for case in blue.roles["other"]} & {"blue", "pink"}
+    assert "held_out" not in blue.roles and len(blue.roles["erased"]) == 40
+    sides = judge.exam(ConceptSet.together(map(concept_of, ("above", "kissing"))), 40)
+    assert {case.concept for case in sides.roles["held_out"]} == {"below"}
+    assert not {case.concept for case in sides.roles["near"]} & {"above", "below", "kissing"}
+    with pytest.raises(EraseError, match="one kind"):
+        judge.exam(ConceptSet.together(map(concept_of, ("blue", "dog"))), 4)
 
 
 def test_a_sheet_shows_every_cell_under_its_concept(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from erase_core.concepts.sets import ConceptSet
 from erase_core.methods import algebra, closed, leace, loop, pisces, rece, speed, uce
 from erase_core.methods.base import find_method, methods
 from erase_core.methods.closed import Inputs
+from erase_core.models.base import Conditioning
 from erase_core.training.encoding import Work
 from erase_core.training.progress import Progress
 
@@ -271,3 +273,40 @@ def test_what_a_linear_reads() -> None:
     assert len(tokens.kept) == 4 * len(TIGER.irrelevant_words())  # "a rose" and two of padding
     assert len(tokens.empty) == LENGTH and tokens.concept.tolist() == [0, 0]
     assert ConceptSet((concept,)) == task.concepts
+
+
+class AwareText(WordText):
+    """As T5, which reads both ways: a tenth of the last row's state is in every other row."""
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        plain = super().encode(prompts)
+        told = torch.stack([super(AwareText, self).encode([p]).context[0].sum(0) for p in prompts])
+        return replace(plain, context=plain.context + 0.1 * told[:, None])
+
+
+def test_what_stands_around_a_concept_goes_to_what_stands_around_its_anchor() -> None:
+    """The rows before and behind the word, weighing as much as asked for, at a mean weight of 1."""
+    sentence = "a photo of a tiger in snow"
+    concept = replace(TIGER, synonyms=(), sentences=(sentence,))
+    task = make_task(concept)
+    task = replace(task, model=replace(task.model, text=AwareText()))
+    settings = closed.AnchoredSettings(prompts=1, kept=1, context=3)
+    found = closed.read(task, settings)["txt_in"]
+    rows = [
+        AwareText().encode([t]).context[0] for t in (sentence, sentence.replace("tiger", "dog"))
+    ]
+    around = [*range(4), *range(5, 9)]  # and its end and one of padding, as states are kept
+    own, other = (9 / 4) ** 0.5, (9 / 4 * 3 / 8) ** 0.5
+    for part, text in zip((found.old, found.new), rows, strict=True):
+        wanted = torch.cat([own * text[4:5], other * text[around]])
+        torch.testing.assert_close(part, wanted)
+    assert found.concept.tolist() == [0]
+    plain = closed.read(task, replace(settings, context=0))["txt_in"]
+    torch.testing.assert_close(plain.old, rows[0][4:5])
+
+
+def test_no_more_rows_of_context_than_solving_can_bear(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closed, "CONTEXT_ROWS", 5)
+    found = closed.read(make_task(), closed.AnchoredSettings(prompts=4, kept=1))["txt_in"]
+    assert len(found.old) == len(found.new) == len(found.concept) + 5
+    torch.testing.assert_close(closed.thinned(torch.arange(10), 5), torch.arange(0, 10, 2))
