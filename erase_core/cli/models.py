@@ -114,10 +114,12 @@ def ready_to_draw(
     ``probed``: its attention is looked at, too. ``guards`` act from first to last.
     """
     from ..erasers.guards.base import Guard
+    from ..models.base import under
 
     model = open_model(args, placed=False)
     require_vae(model)
-    cond = model.text.encode([prompt])
+    with under(model.text, open_eraser(args, model)):
+        cond = model.text.encode([prompt])
     if args.negative is not None:
         if not model.family.negative:
             raise EraseError(

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..errors import EraseError
 from ..tensors import read_tensors, refuse_unfinite, save_tensors
 
-# ComfyUI's names for the change of a weight and of a bias in a LoRA file
-PREFIX, SUFFIX, BIAS = "diffusion_model.", ".diff", ".diff_b"
+# ComfyUI's names for the change of a weight and of a bias in a LoRA file, and for text encoders
+PREFIX, SUFFIX, BIAS, ENCODERS = "diffusion_model.", ".diff", ".diff_b", "text_encoders."
 
 
 class WeightEdit:
@@ -21,7 +21,8 @@ class WeightEdit:
     :class:`~erase_core.models.base.Adapter`.
 
     ``changes`` maps a module name to what is added to its weight (out_features, in_features),
-    ``biases`` to what is added to its bias (out_features,).
+    ``biases`` to what is added to its bias (out_features,). A text encoder's module has the name
+    that the file has: "text_encoders.clip_l....".
     """
 
     def __init__(
@@ -44,7 +45,8 @@ class WeightEdit:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], origin: str) -> WeightEdit:
         """As :meth:`load`, from tensors under a file's names; ``origin`` is named in errors."""
-        if not all(key.startswith(PREFIX) and key.endswith((SUFFIX, BIAS)) for key in tensors):
+        known = (PREFIX, ENCODERS), (SUFFIX, BIAS)
+        if not all(key.startswith(known[0]) and key.endswith(known[1]) for key in tensors):
             raise EraseError(f"{origin} is no weight edit; choose a file with {SUFFIX} tensors.")
         refuse_unfinite(tensors, origin)
         found: dict[str, dict[str, Tensor]] = {SUFFIX: {}, BIAS: {}}
@@ -77,12 +79,16 @@ class WeightEdit:
 
     def tensors(self) -> dict[str, Tensor]:
         """What the file holds: ``diffusion_model.<module>.diff`` and ``.diff_b``."""
-        weights = {f"{PREFIX}{name}{SUFFIX}": c.detach() for name, c in self.changes.items()}
-        return weights | {f"{PREFIX}{name}{BIAS}": c.detach() for name, c in self.biases.items()}
+        weights = {_key(name, SUFFIX): c.detach() for name, c in self.changes.items()}
+        return weights | {_key(name, BIAS): c.detach() for name, c in self.biases.items()}
 
     def save(self, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
         """Write the file that ComfyUI's LoRA loader takes, whole or not at all."""
         save_tensors(path, self.tensors(), metadata)
+
+
+def _key(name: str, end: str) -> str:
+    return name + end if name.startswith(ENCODERS) else PREFIX + name + end
 
 
 def _parameter(change: Tensor) -> nn.Parameter:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import EraseError
 from ..models.base import Model, Slot
 from ..tensors import read_tensors
-from .edit import BIAS, SUFFIX, WeightEdit
+from .edit import BIAS, ENCODERS, SUFFIX, WeightEdit
 from .lora import EraserLora, bake, change_norms
 from .several import Several
 
@@ -83,7 +83,8 @@ def _edit(tensors: Mapping[str, Tensor], linears: Mapping[str, Slot], origin: st
     for slot in linears.values():
         rows = max(slot.rows.stop, shapes.get(slot.module, (0, 0))[0])
         shapes[slot.module] = (rows, slot.in_features)
-    weights = all(shapes.get(name) == tuple(c.shape) for name, c in edit.changes.items())
+    own = {n: c for n, c in edit.changes.items() if not n.startswith(ENCODERS)}
+    weights = all(shapes.get(name) == tuple(c.shape) for name, c in own.items())
     biases = all(shapes.get(n, ())[:1] == tuple(c.shape) for n, c in edit.biases.items())
     if not (weights and biases):
         raise EraseError(f"{origin} does not fit this base model; choose the one it was made for.")

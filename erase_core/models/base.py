@@ -8,6 +8,7 @@ knows no more than this. The insides of its architecture are its
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
@@ -380,7 +381,8 @@ class Model:
             if isinstance(prompts, Conditioning):
                 cond = prompts.select(range(len(prompts))[part])
             else:
-                cond = self.text.encode(list(prompts[part]))
+                with under(self.text, eraser):
+                    cond = self.text.encode(list(prompts[part]))
             noise = self.noise(seeds[part], size)
             drawn = self.sample(cond, noise, eraser, steps=steps, guidance=guidance)
             parts.append(drawn.cpu())
@@ -410,6 +412,13 @@ class Model:
     ) -> Tensor:
         """Pictures (N, H, W, 3) uint8; parameters as in :meth:`draw`."""
         return self.decode(self.draw(prompts, seeds, eraser, **options))
+
+
+def under(text: TextEncoder, adapter: Adapter | None) -> AbstractContextManager[None]:
+    """Within it a text encoder does what an eraser of its own Linears makes of it. Encoders that
+    let nobody change them stay as they are, and so do all without an eraser."""
+    change = getattr(text, "under", None)
+    return nullcontext() if adapter is None or change is None else change(adapter)
 
 
 def linear_flop(encoder: nn.Module, tokens: int) -> float:

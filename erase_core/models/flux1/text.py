@@ -8,7 +8,8 @@ device a matrix is there only while it is used, so that a small card encodes as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,12 @@ from transformers import (
 
 from ...errors import EraseError
 from ...tensors import read_weights
-from ..base import Conditioning, linear_flop
+from ..base import Adapter, Conditioning, linear_flop
 from ..frozen import FrozenLinear, put, unscale
 from ..tokens import token_mask
 
 CLIP_LENGTH = 77
+CLIP_NAMES = "text_encoders.clip_l.transformer."  # the host's, in files of erasers
 HEAD = 64  # of either encoder, in every size
 _CLIP_TABLE = "text_model.embeddings.token_embedding.weight"
 _T5_TABLES = ("shared", "encoder.embed_tokens")  # one table under either name or both
@@ -101,6 +103,23 @@ class TextEncoders:
         pooled = self.clip(input_ids=clip_ids).pooler_output
         return Conditioning(context, pooled)
 
+    @contextmanager
+    def under(self, adapter: Adapter) -> Iterator[None]:
+        """Within it CLIP's Linears do what ``adapter`` makes of them, by the host's names."""
+        found = [(n, m) for n, m in self.clip.named_modules() if isinstance(m, nn.Linear)]
+        hooks = []
+        for name, module in found:
+
+            def change(_: nn.Module, x: Any, y: Tensor, name: str = clip_name(name)) -> Tensor:
+                return adapter(name, x[0], y)
+
+            hooks.append(module.register_forward_hook(change))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
     def release(self) -> None:
         """Give the encoders' memory back; the tokenizers stay, nothing can be encoded any more."""
         del self.clip, self.t5
@@ -115,6 +134,11 @@ class TextEncoders:
             When the word is not in the prompt, or lies past the truncation length.
         """
         return token_mask(self.t5_tokenizer, prompt, word, self.t5_length)
+
+
+def clip_name(module: str) -> str:
+    """What the host calls one of CLIP's modules: transformers 5 leaves ``text_model.`` out."""
+    return f"{CLIP_NAMES}text_model.{module.removeprefix('text_model.')}"
 
 
 @torch.no_grad()
