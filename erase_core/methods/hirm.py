@@ -26,10 +26,10 @@ from torch import Tensor
 from ..erasers.edit import WeightEdit
 from ..errors import EraseError
 from ..models.flux1.text import CLIP_LENGTH, TextEncoders, clip_name, tokenize
-from ..settings import setting
+from ..settings import Settings, setting
 from ..training.prompts import Wanted, plan_prompts
 from .base import Method, Task
-from .closed import ClosedSettings, kept_prompts, spared
+from .closed import kept_prompts, spared
 from .loop import BATCH, descend
 
 SOURCE = "Lee et al., HiRM, ICLR 2026"
@@ -38,12 +38,14 @@ Target = Literal["anchor", "random"]
 
 
 @dataclass(frozen=True)
-class HirmSettings(ClosedSettings):
+class HirmSettings(Settings):
     """How CLIP's first layer is trained."""
 
+    prompts: int = setting(48, "sentences with each concept", low=1, high=10_000)
+    kept: int = setting(4, "sentences with each word that stays", low=1, high=1000)
     target: Target = setting("anchor", "where a concept ends", choices=get_args(Target))
     preserve: float = setting(1.0, "weight of what stays", low=0, high=1e6)
-    lr: float = setting(1e-3, "learning rate", low=0, high=10, step=1e-5)
+    lr: float = setting(1e-4, "learning rate", low=0, high=10, step=1e-5)
     steps: int = setting(200, "iterations", low=1, high=100_000)
 
 

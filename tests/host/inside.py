@@ -54,6 +54,7 @@ from eraseanything.erase_core.concepts.sets import Bands, Concept, ConceptSet  #
 from eraseanything.erase_core.erasers.edit import WeightEdit  # noqa: E402
 from eraseanything.erase_core.erasers.lora import EraserLora  # noqa: E402
 from eraseanything.erase_core.errors import EraseError  # noqa: E402
+from eraseanything.erase_core.methods import hirm  # noqa: E402
 from eraseanything.erase_core.methods.base import find_method  # noqa: E402
 from eraseanything.erase_core.methods.eraseanything.settings import TrainSettings  # noqa: E402
 from eraseanything.erase_core.methods.eraseanything.trainer import Trainer  # noqa: E402
@@ -251,6 +252,14 @@ def measure_text() -> dict[str, float]:
     bundle, clip = standalone(), load.load_miniflux_clip()
     text = flux1.Text(clip, bundle.config)
     ours, theirs = text.encode([*PROMPTS, ""]), bundle.text.encode([*PROMPTS, ""])
+    edit = hirm.first_layer(bundle.text)
+    for parameter in edit.parameters():
+        parameter.data += 0.05 * torch.randn(parameter.shape)
+    edit.save(BASE / "models" / "loras" / "clip.safetensors")
+    with torch.inference_mode():
+        changed = host_nodes.LoraLoader().load_lora(None, clip, "clip.safetensors", 1.0, 1.0)[1]
+    with bundle.text.under(edit):
+        wanted = bundle.text.encode(PROMPTS).pooled
     masks = [
         bool((text.token_mask(p, w) == bundle.text.token_mask(p, w)).all())
         for p, w in ((PROMPTS[0], "tiger"), (PROMPTS[1], "cat"), (PROMPTS[1], "left of"))
@@ -260,6 +269,8 @@ def measure_text() -> dict[str, float]:
         "pooled": relative(ours.pooled, theirs.pooled),
         "masks_equal": float(all(masks)),
         "length": text.length,
+        "edit": relative(flux1.Text(changed, bundle.config).encode(PROMPTS).pooled, wanted),
+        "edit_change": relative(wanted, theirs.pooled[: len(PROMPTS)]),
         "weights_are_literal": relative(
             text.encode(["a (tiger:1.5)"]).context, bundle.text.encode(["a (tiger:1.5)"]).context
         ),

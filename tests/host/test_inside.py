@@ -43,6 +43,11 @@ def test_miniflux_encoders_say_in_the_host_what_they_say_in_transformers(
     assert max(text["context"], text["pooled"], text["weights_are_literal"]) < 1e-5, text
 
 
+def test_an_edit_of_clip_is_taken_by_the_hosts_lora_loader(measured: dict[str, Any]) -> None:
+    text = measured["text"]
+    assert text["edit"] < 1e-3 < 0.01 < text["edit_change"], text
+
+
 def test_the_velocity_of_host_and_lora_is_the_trainers_own(measured: dict[str, Any]) -> None:
     velocity = measured["velocity"]
     assert velocity["change"] > 0.1

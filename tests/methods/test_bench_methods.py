@@ -41,7 +41,8 @@ HUG = Concept(
     sentences=("a fox hugging a whale", "a photo of a bee hugging a car"),
 )
 # All that write a file in one go; EraseAnything's own variants are tested in test_training.py.
-OURS = ("ours", "eraseanything")
+# HiRM trains CLIP, which these stand-ins lack: test_hirm.py.
+OURS = ("ours", "eraseanything", "hirm")
 NAMES = [
     name
     for name, method in methods().items()

@@ -19,8 +19,8 @@ from erase_core.models.base import Conditioning
 from erase_core.training.encoding import Work
 from erase_core.training.progress import Progress
 
-NAMES = [name for name, method in methods().items() if not method.forward and method.settings]
-CLOSED = [name for name in NAMES if issubclass(methods()[name].settings, closed.ClosedSettings)]
+FORMS = {name: method for name, method in methods().items() if not method.forward}
+CLOSED = [name for name, m in FORMS.items() if issubclass(m.settings, closed.ClosedSettings)]
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
