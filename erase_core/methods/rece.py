@@ -24,7 +24,7 @@ from ..training.result import Result
 from . import uce
 from .algebra import TINY, ridged
 from .base import Method, Task
-from .closed import Inputs, edit, spared
+from .closed import Inputs, edit, spared, thinned
 
 SOURCE = "Gong et al., RECE, ECCV 2024"
 ROWS = 256  # of a concept's tokens that a round looks for, evenly apart where there are more
@@ -58,9 +58,8 @@ def derive(weight: Tensor, edited: Tensor, rows: Tensor, bound: float) -> Tensor
 
 def solve(weight: Tensor, inputs: Inputs, settings: ReceSettings, preserve: float) -> Tensor:
     """D (out, in) for a weight (out, in) in float64."""
-    count = min(ROWS, len(inputs.old))
-    looked = torch.arange(count) * len(inputs.old) // count
-    old, new = inputs.old[looked], inputs.new[looked]
+    own = len(inputs.concept)  # what stands around a concept does not come back by itself
+    old, new = (thinned(rows[:own], ROWS) for rows in (inputs.old, inputs.new))
     found = inputs
     change = uce.solve(weight, found, preserve, settings.ridge)
     for _ in range(settings.rounds):

@@ -14,6 +14,7 @@ from tiny import CONCEPTS, make_model
 import erase_core.miniatures.miniflux as miniflux
 from erase_core.cli.main import main
 from erase_core.cli.methods import SHOWN
+from erase_core.concepts.sets import ConceptSet
 from erase_core.erasers.base import Both
 from erase_core.erasers.combine import Part, combine
 from erase_core.erasers.edit import WeightEdit
@@ -24,6 +25,7 @@ from erase_core.errors import EraseError
 from erase_core.methods import loop
 from erase_core.methods.base import find_method, methods
 from erase_core.methods.eraseanything.settings import TrainSettings
+from erase_core.miniatures.miniflux.concepts import concept
 from erase_core.models.base import Model
 from erase_core.tensors import read_tensors, save_tensors
 
@@ -104,6 +106,42 @@ def uce(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     said = told(capsys, "train", "--concept", "cat", "--method", "uce", "--out", out)
     assert (said["lora"], said["stopped"]) == (str(out), "done")
     return out
+
+
+@pytest.mark.parametrize("kind", ["bf16", "fp8", "scaled fp8"])
+def test_a_closed_form_reads_the_base_files_that_people_have(
+    kind: str, uce: Path, tmp_path: Path
+) -> None:
+    """The edit is that of the base as it is, as far as the file's precision goes."""
+    base, out = tmp_path / "base.safetensors", tmp_path / "out.safetensors"
+    save_tensors(base, narrowed(read_tensors(miniflux.FOLDER / "transformer.safetensors")[0], kind))
+    files = [str(miniflux.FOLDER / f"{name}.safetensors") for name in ("clip_l", "t5xxl")]
+    argv = ["--model", str(base), "--clip-l", files[0], "--t5", files[1], "--t5-length", "64"]
+    argv += ["--tokenizers", str(miniflux.FOLDER), "--method", "uce"]
+    ConceptSet((concept("cat"),)).save(tmp_path / "cat.json")
+    argv += ["--concepts", str(tmp_path / "cat.json"), "--out", str(out)]
+    assert main(["train", *argv]) == 0
+    wanted, found = WeightEdit.load(uce).changes, WeightEdit.load(out).changes
+    for name, change in wanted.items():
+        error = float(((found[name] - change).norm() / change.norm()).detach())
+        if kind == "bf16":  # as MiniFlux's own file is
+            assert error < 1e-6, (name, error)
+        else:
+            assert 1e-4 < error < 0.06, (name, error)
+
+
+def narrowed(state: dict[str, torch.Tensor], kind: str) -> dict[str, torch.Tensor]:
+    """A transformer as its file holds it: matrices in 8 bits, with a scale each or without."""
+    if kind == "bf16":
+        return {key: tensor.bfloat16() for key, tensor in state.items()}
+    found: dict[str, torch.Tensor] = {}
+    for key, tensor in state.items():
+        scale = tensor.float().abs().max() / 448 if kind == "scaled fp8" else torch.tensor(1.0)
+        narrow = tensor.ndim == 2
+        found[key] = (tensor.float() / scale).to(torch.float8_e4m3fn) if narrow else tensor
+        if narrow and kind == "scaled fp8":
+            found[key.replace(".weight", ".scale_weight")] = scale
+    return found
 
 
 def draws(eraser: Any, model: Model) -> torch.Tensor:
