@@ -25,7 +25,7 @@ from erase_core.concepts.sets import Bands, Concept, ConceptSet
 from erase_core.concepts.spans import word_spans
 from erase_core.machine import peak_memory
 from erase_core.methods.base import Folders, Task, find_method, methods
-from erase_core.methods.closed import ClosedSettings, read, spared
+from erase_core.methods.closed import AnchoredSettings, read, spared
 from erase_core.models.base import Conditioning, Model
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
@@ -78,7 +78,7 @@ def make_task(count: int, states: Path) -> Task:
         layer.weight = nn.Parameter(weight, requires_grad=False)
         layer.bias = nn.Parameter(torch.zeros(out), requires_grad=False)
     tree.compute_device = torch.device("cpu")  # type: ignore[assignment]
-    model = Model(FAMILY, tree, CONFIG, RandomText(), None, "random", "", (512, 512))
+    model = Model(FAMILY, tree, CONFIG, RandomText(), None, "random", "", (512, 512), CONFIG.shift)
     kept = Bands(mid=tuple(f"kept {_word(1000 + n)}" for n in range(KEPT)))
     named = [f"thing {_word(n)}" for n in range(count)]
     concepts = ConceptSet(tuple(Concept(name, irrelevant=kept) for name in named))
@@ -114,7 +114,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as states:
         task = make_task(options.concepts, Path(states))
-        settings = spared(ClosedSettings(), options.concepts)
+        settings = spared(AnchoredSettings(), options.concepts)
         rows = {name: sum(map(len, found[:3:2])) for name, found in read(task, settings).items()}
         found = {name: measure(task, name) for name in options.methods}
     print(json.dumps({"concepts": options.concepts, "rows": rows, "methods": found}, indent=1))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,17 +70,15 @@ def mini_tasks(count: int) -> tuple[Task, Task]:
     return Task(model, concepts), Task(model, ConceptSet(tuple(asked)))
 
 
-def rows(methods: Sequence[str]) -> list[list[str]]:
+def rows(methods: Sequence[str]) -> Iterator[list[str]]:
     """A line for each number of concepts, on either model."""
-    found = []
     for count in MINI:
         task, asked = mini_tasks(count)
-        found.append(["MiniFlux", str(count), *(told(task, asked, m) for m in methods)])
+        yield ["MiniFlux", str(count), *(told(task, asked, m) for m in methods)]
     for count in TRUE:
         with tempfile.TemporaryDirectory() as states:
             task = make_task(count, Path(states))
-            found.append(["true widths", str(count), *(told(task, task, m) for m in methods)])
-    return found
+            yield ["true widths", str(count), *(told(task, task, m) for m in methods)]
 
 
 def main() -> None:
@@ -89,7 +87,9 @@ def main() -> None:
     )
     parser.add_argument("methods", nargs="*", default=["uce", "speed"])
     args = parser.parse_args()
-    print(markdown(["Model", "Concepts", *args.methods], rows(args.methods)))
+    print(markdown(["Model", "Concepts", *args.methods], []))
+    for row in rows(args.methods):
+        print(markdown(row, []).splitlines()[0], flush=True)
 
 
 if __name__ == "__main__":
