@@ -14,17 +14,19 @@ import urllib.request
 from typing import Any
 
 from files import FOLDER, Node, Workflow
-from parts import DEV, HALF, MINI, ZIMAGE, Base, concept, draw, load, load_parts, preview, train
+from parts import CHROMA, DEV, HALF, MINI, ZIMAGE, Base, Parts, concept, draw, load, preview, train
 
 
-def drawn_with(flow: Workflow, base: Base, model: Node, prompt: str, **changed: Any) -> None:
+def drawn_with(
+    flow: Workflow, base: Base, model: Node | Parts, prompt: str, **changed: Any
+) -> None:
     """The same seeds without and with the one changed MODEL."""
     models = {"untouched": model["model"], **changed}
     pictures = draw(flow, base, model, prompt, (1380, 0), models)
     flow.group("4 · Draw the same seeds without and with it", "draw", *pictures)
 
 
-def side_by_side(flow: Workflow, base: Base, model: Node, lora: Any) -> None:
+def side_by_side(flow: Workflow, base: Base, model: Node | Parts, lora: Any) -> None:
     """What is erased, and something else, in two columns."""
     sheet = preview(flow, base, model, list(HALF[base.name]), (2500, 0), lora=lora)
     flow.group("5 · Side by side: what went, what stayed", "compare", sheet)
@@ -77,7 +79,7 @@ def erase_in_a_second(base: Base, info: dict[str, Any]) -> Workflow:
         "**Erase Concept (train)** takes longer and keeps more of the rest.\n\n"
         "中文：点击运行即可。该节点不训练，而是直接求解文本入口两层的改动。"
         "提示词只编码一次，之后更换方法或强度只需一秒。擦除器会保存到 LoRA 列表中。",
-        (0, 280),
+        (0, 560 if base.clip else 280),
         (340, 460),
     )
     return flow
@@ -85,7 +87,7 @@ def erase_in_a_second(base: Base, info: dict[str, Any]) -> Workflow:
 
 def guard_any_model(base: Base, info: dict[str, Any]) -> Workflow:
     flow = Workflow(f"{base.name} guard any model", info)
-    model = load_parts(flow, base) if base is ZIMAGE else load(flow, base)
+    model = load(flow, base)
     words = concept(flow, base, "tiger", (400, 0))
     flow.group("2 · What to keep out", "train", words)
     guard = flow.add(
@@ -110,7 +112,7 @@ def guard_any_model(base: Base, info: dict[str, Any]) -> Workflow:
         "**word gate** forgets far more, at no cost.\n\n"
         "中文：点击运行即可。守卫无需训练，可用于 ComfyUI 的任何模型：把第 2、3 组复制到"
         "自己的工作流，接在 MODEL 与采样器之间，clip 接编码提示词的 CLIP。",
-        (0, 560 if base is ZIMAGE else 280),
+        (0, 560 if base.clip else 280),
         (340, 560),
     )
     return flow
@@ -324,6 +326,7 @@ def main() -> None:
         ):
             plan(base, info).save()
     guard_any_model(ZIMAGE, info).save()
+    erase_in_a_second(CHROMA, info).save()
     style_erasure(MINI, info).save()
     saved_eraser(MINI, info, "eraser_tiger_00001.safetensors").save()
 

@@ -25,6 +25,9 @@ class Base:
     steps: int = 20
     sampler: str = "euler"
     guided: bool = True  # guidance is an input of the model
+    cfg: float = 1.0  # else: away from a negative prompt
+    clip: str = ""  # the type of its text encoder, of bases with loaders of their own
+    shift: float = 3.0  # of these
 
 
 MINI = Base(
@@ -68,6 +71,26 @@ ZIMAGE = Base(
     steps=8,
     sampler="res_multistep",
     guided=False,
+    clip="lumina2",
+)
+CHROMA = Base(
+    "Chroma1-HD",
+    {
+        "unet_name": "Chroma1-HD.safetensors",
+        "clip_name": "t5xxl_fp16.safetensors",
+        "vae_name": "ae.safetensors",
+    },
+    1024,
+    1,
+    "auto",
+    {"seeds": 1, "width": 512, "height": 512, "steps": 26, "guidance": 4.0},
+    "Put `Chroma1-HD.safetensors` into `models/diffusion_models`, `t5xxl_fp16.safetensors` into "
+    "`models/text_encoders`, `ae.safetensors` into `models/vae`. A GPU is needed.",
+    steps=26,
+    guided=False,
+    cfg=4.0,
+    clip="chroma",
+    shift=1.0,
 )
 HALF = {
     "MiniFlux": ("a tiger on a green background", "a car on a yellow background"),
@@ -76,25 +99,29 @@ HALF = {
         "a photo of a car parked in tall grass",
     ),
 }
-HALF["Z-Image-Turbo"] = HALF["Flux.1-dev"]
+HALF["Z-Image-Turbo"] = HALF["Chroma1-HD"] = HALF["Flux.1-dev"]
 Parts = Mapping[str, tuple[Node, int]]  # outputs of what loads a model: model, clip, vae
 
 
-def load(flow: Workflow, base: Base, pos: tuple[int, int] = (0, 0)) -> Node:
+def load(flow: Workflow, base: Base, pos: tuple[int, int] = (0, 0)) -> Node | Parts:
+    if base.clip:
+        return load_parts(flow, base)
     node = flow.add("EraseAnythingLoadFlux", pos, (340, 190), **base.files)
     flow.group("1 · The model", "load", node)
     return node
 
 
 def load_parts(flow: Workflow, base: Base) -> Parts:
-    """A base that is no Flux, with the host's own loaders."""
+    """A base that Load Flux does not load, with the host's own loaders."""
     names = base.files
     tree = flow.add("UNETLoader", (0, 0), (340, 90), unet_name=names["unet_name"])
     clip = flow.add(
-        "CLIPLoader", (0, 150), (340, 110), clip_name=names["clip_name"], type="lumina2"
+        "CLIPLoader", (0, 150), (340, 110), clip_name=names["clip_name"], type=base.clip
     )
     vae = flow.add("VAELoader", (0, 320), (340, 60), vae_name=names["vae_name"])
-    shifted = flow.add("ModelSamplingAuraFlow", (0, 440), (340, 60), model=tree["model"], shift=3.0)
+    shifted = flow.add(
+        "ModelSamplingAuraFlow", (0, 440), (340, 60), model=tree["model"], shift=base.shift
+    )
     flow.group("1 · The model", "load", tree, clip, vae, shifted)
     return {"model": shifted["model"], "clip": clip["clip"], "vae": vae["vae"]}
 
@@ -104,7 +131,9 @@ def concept(flow: Workflow, base: Base, name: str, pos: tuple[int, int], **more:
     return flow.add("EraseAnythingConceptSet", pos, (420, 720), **inputs)
 
 
-def train(flow: Workflow, model: Node, concepts: Node, pos: tuple[int, int], **more: Any) -> Node:
+def train(
+    flow: Workflow, model: Node | Parts, concepts: Node, pos: tuple[int, int], **more: Any
+) -> Node:
     return flow.add(
         "EraseAnythingTrain",
         pos,
@@ -136,15 +165,16 @@ def draw(
         )
         made.append(guided)
         positive = guided["conditioning"]
-    if negative:
-        title, told = "Negative: only NAG reads it", {"clip": model["clip"], "text": negative}
+    if negative or base.cfg != 1.0:
+        title = "Negative: only NAG reads it" if base.cfg == 1.0 else "Negative prompt"
+        told: dict[str, Any] = {"clip": model["clip"], "text": negative}
         against = flow.add("CLIPTextEncode", (x, y + 300), (320, 140), title, **told)
     else:
         against = flow.add(
             "ConditioningZeroOut", (x, y + 300), (320, 30), conditioning=text["conditioning"]
         )
     size: dict[str, Any] = {"width": base.side, "height": base.side, "batch_size": base.batch}
-    top = y + (490 if negative else 380)
+    top = y + (490 if negative or base.cfg != 1.0 else 380)
     empty = flow.add("EmptySD3LatentImage", (x, top), (320, 110), **size)
     made += [against, empty]
     for number, (label, source) in enumerate(models.items()):
@@ -160,7 +190,7 @@ def draw(
             latent_image=empty["latent"],
             seed=1,
             steps=base.steps,
-            cfg=1.0,
+            cfg=base.cfg,
             sampler_name=base.sampler,
             scheduler="simple",
         )
@@ -175,7 +205,12 @@ def draw(
 
 
 def preview(
-    flow: Workflow, base: Base, model: Node, prompts: list[str], pos: tuple[int, int], **more: Any
+    flow: Workflow,
+    base: Base,
+    model: Node | Parts,
+    prompts: list[str],
+    pos: tuple[int, int],
+    **more: Any,
 ) -> Node:
     inputs: dict[str, Any] = {"prompts": "\n".join(prompts), "steps": 20} | base.pictures | more
     size = (440, 760)

@@ -59,6 +59,7 @@ def test_all_that_was_promised_is_there() -> None:
     )
     wanted = {f"{base} {what}" for base in ("MiniFlux", "Flux.1-dev") for what in first}
     others = {"MiniFlux style erasure", SAVED, "Z-Image-Turbo guard any model"}
+    others |= {"Chroma1-HD erase in a second"}
     assert wanted | others == set(NAMES)
     assert {path.stem for path in (FOLDER / "api").glob("*.json")} == set(NAMES)
     for name in NAMES:
