@@ -290,6 +290,14 @@ def chroma_nodes() -> dict[str, Any]:
             blur=False, lora_file="chroma.safetensors",
         ),
     }  # fmt: skip
+    HELD["judges"] = (inside.small_vision(), load.load_miniflux_clip(), None)
+    wanted["report"] = graph(
+        "EraseAnythingReport", concepts=["concept", 0], count=2, seed=1, steps=2, guidance=4.0,
+        strength=1.0, vae=["load", 2], lora_file="chroma.safetensors",
+        clip_vision=["judges", 0], clip_l=["judges", 1],
+    )  # fmt: skip
+    wanted["report"]["judges"] = {"class_type": "Given", "inputs": {"name": "judges"}}
+    hosts.picture_size = lambda *_: (64, 64)
     for name, made in wanted.items():
         runner = execute(made)
         outcomes[name] = inside._error(runner) or runner.success

@@ -195,8 +195,8 @@ def said(make: Any) -> str:
     return ""
 
 
-def measure_clip_vision() -> dict[str, Any]:
-    """Words and pictures in CLIP's joint space, through a small vision model of the host's."""
+def small_vision() -> Any:
+    """A small vision model of the host's, of the width of MiniFlux's CLIP."""
     sizes = {
         "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "patch_size": 32,
         "num_hidden_layers": 2, "image_size": 224, "projection_dim": 128, "num_channels": 3,
@@ -207,7 +207,12 @@ def measure_clip_vision() -> dict[str, Any]:
     vision = comfy.clip_vision.ClipVisionModel(str(config))
     for parameter in vision.model.parameters():
         torch.nn.init.normal_(parameter.data, std=0.1)
-    clip = load.load_miniflux_clip()
+    return vision
+
+
+def measure_clip_vision() -> dict[str, Any]:
+    """Words and pictures in CLIP's joint space."""
+    vision, clip = small_vision(), load.load_miniflux_clip()
     with torch.inference_mode():
         words = judging.clip_words(clip, PROMPTS)
         pictures = judging.clip_pictures(vision, torch.rand(3, 64, 64, 3), words.shape[1])

@@ -51,7 +51,8 @@ def test_the_hosts_sampler_draws_what_ours_draws(measured: dict[str, Any]) -> No
 
 def test_nodes_run_and_leave_the_model_alone(measured: dict[str, Any]) -> None:
     nodes = measured["nodes"]
-    assert nodes["outcomes"] == dict.fromkeys(("train", "instant", "attention", "preview"), True)
+    names = ("train", "instant", "attention", "preview", "report")
+    assert nodes["outcomes"] == dict.fromkeys(names, True)
     assert nodes["untouched"]
     assert nodes["edited"] == ["diffusion_model.txt_in.diff"]
     assert nodes["trained"] == {
