@@ -1,6 +1,7 @@
 """What an eraser in a second does at other strengths than 1, on MiniFlux.
 
-    PYTHONPATH=. python tools/bench/strengths.py [--pictures 16] [--concepts tiger red] [METHOD ...]
+    PYTHONPATH=. python tools/bench/strengths.py [--pictures 16] [--steps 28]
+        [--concepts tiger red] [METHOD ...]
 
 For each method, concept and strength: in how many pictures of the concept's own prompts it is
 recognised, and in how many of its and of other prompts' pictures anything is. Prints a table.
@@ -19,10 +20,9 @@ from erase_core.methods.base import Task, find_method, methods
 from erase_core.miniatures import miniflux
 
 STRENGTHS = (-1.0, 0.3, 1.0, 2.0)
-STEPS, GUIDANCE = 10, 3.5
 
 
-def row(method: str, name: str, pictures: int) -> list[str]:
+def row(method: str, name: str, pictures: int, steps: int) -> list[str]:
     """A method and a concept: at each strength "recognised / alive / others alive"."""
     model, judge = miniflux.load(torch.float32), RecogniserJudge()
     concepts = ConceptSet((judge.concept(name),))
@@ -38,8 +38,7 @@ def row(method: str, name: str, pictures: int) -> list[str]:
                 [case.prompt for case in cases],
                 [case.seed for case in cases],
                 eraser.scaled(strength),
-                steps=STEPS,
-                guidance=GUIDANCE,
+                steps=steps,
             )
             alive = (judge.look(drawn).things.amax(1) > 0).float().mean()
             if role == "erased":
@@ -56,10 +55,11 @@ def main() -> None:
     known = [name for name, m in methods().items() if m.product and not m.forward]
     parser.add_argument("methods", nargs="*", default=known)
     parser.add_argument("--pictures", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--concepts", nargs="+", default=["tiger", "red"])
     args = parser.parse_args()
     head = ["Method", "Concept", *(f"strength {s:g}" for s in STRENGTHS)]
-    rows = [row(m, name, args.pictures) for m in args.methods for name in args.concepts]
+    rows = [row(m, name, args.pictures, args.steps) for m in args.methods for name in args.concepts]
     print(markdown(head, rows))
 
 
