@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tiny import make_model
 
 from erase_core.errors import EraseError
 from erase_core.files import read_json, sha256, write_json
+from erase_core.models import files
 from erase_core.tensors import read_tensors, save_tensors
 from erase_core.writing import atomic
 
@@ -113,3 +116,22 @@ def test_sha256_over_several_pieces(tmp_path: Path) -> None:
     content = os.urandom((2 << 20) + 5)
     (tmp_path / "x").write_bytes(content)
     assert sha256(tmp_path / "x") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_base_is_hashed_once_in_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """24 GB take a minute: every eraser of a session has the hash, and a new file is noticed."""
+    file, asked = tmp_path / "base.safetensors", list[Path]()
+
+    def counted(path: Path) -> str:
+        asked.append(path)
+        return sha256(path)
+
+    monkeypatch.setattr(files, "sha256", counted)
+    for content, times in ((b"first", 1), (b"second", 2)):
+        file.write_bytes(content)
+        os.utime(file, ns=(times, times))
+        models = [replace(make_model(), sha256="", file=file) for _ in range(3)]
+        found = {files.base_hash(model) for model in models}
+        assert found == {hashlib.sha256(content).hexdigest()} and len(asked) == times
