@@ -8,7 +8,7 @@ token c is the minimum of ``|W' c' - W c|^2 + l |c'|^2``,
 It joins the inputs that are sent to the anchor, W' is solved anew, and so on for some rounds. l
 (``bound``, a share of the mean eigenvalue of W'^T W') holds c' small and so spares the rest.
 The paper sums over the cross-attention's matrices, and each round edits the edited matrix. Here
-each text Linear has inputs of its own. Every round solves UCE's least squares from the untouched W
+each text Linear has inputs of its own, and one round takes less of the rest. Every round solves UCE's least squares from the untouched W
 for all inputs found so far, so that no round forgets what must stay.
 """
 
@@ -32,9 +32,10 @@ ROWS = 256  # of a concept's tokens that a round looks for, evenly apart where t
 
 @dataclass(frozen=True)
 class ReceSettings(uce.UceSettings):
-    """UCE's, and the rounds over it."""
+    """UCE's, more weight on what stays, and the rounds over it."""
 
-    rounds: int = setting(3, "rounds after UCE's own", low=1, high=100)
+    preserve: float = setting(0.5, "weight of what stays", low=0, high=1e6, step=0.01)
+    rounds: int = setting(1, "rounds after UCE's own", low=1, high=100)
     bound: float = setting(
         0.1, "weight that holds found inputs small, a share of the mean eigenvalue", low=1e-9
     )
