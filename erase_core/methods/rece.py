@@ -8,8 +8,9 @@ token c is the minimum of ``|W' c' - W c|^2 + l |c'|^2``,
 It joins the inputs that are sent to the anchor, W' is solved anew, and so on for some rounds. l
 (``bound``, a share of the mean eigenvalue of W'^T W') holds c' small and so spares the rest.
 The paper sums over the cross-attention's matrices, and each round edits the edited matrix. Here
-each text Linear has inputs of its own, and one round takes less of the rest. Every round solves UCE's least squares from the untouched W
-for all inputs found so far, so that no round forgets what must stay.
+each text Linear has inputs of its own, and one round takes less of the rest. Every round solves
+UCE's least squares from the untouched W for all inputs found so far, so that no round forgets what
+must stay.
 """
 
 from __future__ import annotations
