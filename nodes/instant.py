@@ -20,7 +20,7 @@ from . import hosts, inputs, places
 from .eraser import SOCKET, Eraser, apply
 from .live import PhaseBar, say
 
-DEFAULT = "speed"
+DEFAULT = "uce"
 
 
 class Instant(io.ComfyNode):

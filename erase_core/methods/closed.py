@@ -46,7 +46,8 @@ class ClosedSettings(Settings):
 @dataclass(frozen=True)
 class AnchoredSettings(ClosedSettings):
     """Of forms that send a concept to an anchor. T5 reads both ways, so that every token of a
-    sentence speaks of the concept; where its words alone go, pictures show neither of the two."""
+    sentence speaks of the concept. Where its words alone go, many pictures show neither of the two.
+    """
 
     context: float = setting(
         1.0, "weight of a sentence's other tokens beside the concept's own", low=0, high=1e6

@@ -11,14 +11,10 @@ and so, for ``D = W' - W`` and C_c, C_p the second moments ``mean c c^T`` and ``
 
     D = W mean (a - c) c^T (C_c + preserve C_p + ridge I)^-1.
 
-A concept's tokens c are sent to the mean of the anchor's tokens in the same sentence.
-Tuned on MiniFlux's tiger, car, red, comic, left of and hugging. The ridge decides: a tenth of it
-takes a quarter of what should stay along with a style, two thirds with "left of". Less weight on
-what stays lets synonyms that are not in the set go along, and cost nothing down to 0.05. Relations
-would have ten times the ridge and a fifth of that weight by "left of" and "hugging" (Ho 0.97 and
-1.00, here 0.79 and 1.00); over the benchmark's own six that is worse (a mean of 0.70, here 0.82),
-so they have what all have. Several things go with more weight on what stays: of 0.05 to 1, for
-tiger, car, bicycle, chicken and tractor, 0.2 and 0.5 are best (Ho 0.96 both).
+A concept's tokens c are sent to the mean of the anchor's tokens in the same sentence. The tokens
+around them are sent to those around the anchor, and weigh as much, all together (``context``): T5
+reads both ways, so that they, too, speak of the concept. The paper sends the concept's tokens alone.
+docs/results/tuning.md says how the settings were found.
 """
 
 from __future__ import annotations

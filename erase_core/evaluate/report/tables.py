@@ -111,7 +111,7 @@ def _several(cells: DataFrame) -> str:
         ]
         for _, cell in cells.sort_values("concepts", key=_lengths, kind="stable").iterrows()
     ]
-    return markdown(["method", "things", *rates.values(), "Ho"], lines)
+    return markdown(["method", "concepts", *rates.values(), "Ho"], lines)
 
 
 def _lengths(lists: Series) -> Series:
