@@ -13,7 +13,7 @@ and so, for ``D = W' - W`` and C_c, C_p the second moments ``mean c c^T`` and ``
 
 A concept's tokens c are sent to the mean of the anchor's tokens in the same sentence. The tokens
 around them are sent to those around the anchor, and weigh as much, all together (``context``): T5
-reads both ways, so that they, too, speak of the concept. The paper sends the concept's tokens alone.
+reads both ways, so that they, too, speak of the concept. The paper sends the concept's alone.
 docs/results/tuning.md says how the settings were found.
 """
 
