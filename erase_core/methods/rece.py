@@ -33,7 +33,7 @@ ROWS = 256  # of a concept's tokens that a round looks for, evenly apart where t
 
 @dataclass(frozen=True)
 class ReceSettings(uce.UceSettings):
-    """UCE's, more weight on what stays, and the rounds over it."""
+    """UCE's, less weight on what stays, and the rounds over it."""
 
     preserve: float = setting(0.5, "weight of what stays", low=0, high=1e6, step=0.01)
     rounds: int = setting(1, "rounds after UCE's own", low=1, high=100)
@@ -58,23 +58,22 @@ def derive(weight: Tensor, edited: Tensor, rows: Tensor, bound: float) -> Tensor
     return (edited.T @ torch.cholesky_solve(answers, factor)).T
 
 
-def solve(weight: Tensor, inputs: Inputs, settings: ReceSettings, preserve: float) -> Tensor:
+def solve(weight: Tensor, inputs: Inputs, settings: ReceSettings) -> Tensor:
     """D (out, in) for a weight (out, in) in float64."""
     own = len(inputs.concept)  # what stands around a concept does not come back by itself
     old, new = (thinned(rows[:own], ROWS) for rows in (inputs.old, inputs.new))
     found = inputs
-    change = uce.solve(weight, found, preserve, settings.ridge)
+    change = uce.solve(weight, found, settings.preserve, settings.ridge)
     for _ in range(settings.rounds):
         back = derive(weight, weight + change, old, settings.bound)
         found = found._replace(old=torch.cat([found.old, back]), new=torch.cat([found.new, new]))
-        change = uce.solve(weight, found, preserve, settings.ridge)
+        change = uce.solve(weight, found, settings.preserve, settings.ridge)
     return change
 
 
 def erase(task: Task, settings: ReceSettings) -> Result:
     """Edit both Linears."""
-    preserve = settings.keeping(len(task.concepts.concepts))
-    return edit(task, settings, lambda w, rows: solve(w, rows, settings, preserve))
+    return edit(task, settings, lambda w, rows: solve(w, rows, settings))
 
 
 METHODS = (

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from ..settings import setting
 from ..training.result import Result
 from . import uce
 from .base import Method, Task
-from .closed import edit, spared
+from .closed import Inputs, edit, spared
 
 SOURCE = "Chen et al., TRCE, ICCV 2025"
 
@@ -36,11 +38,11 @@ class TrceSettings(uce.UceSettings):
 
 def erase(task: Task, settings: TrceSettings) -> Result:
     """Edit the Linear that reads the pooled vector."""
-    preserve = settings.keeping(len(task.concepts.concepts))
 
-    return edit(
-        task, settings, lambda w, rows: uce.solve(w, rows, preserve, settings.ridge), ["pooled_in"]
-    )
+    def solve(weight: Tensor, inputs: Inputs) -> Tensor:
+        return uce.solve(weight, inputs, settings.preserve, settings.ridge)
+
+    return edit(task, settings, solve, ["pooled_in"])
 
 
 METHODS = (

@@ -45,23 +45,15 @@ def solve(weight: Tensor, inputs: Inputs, preserve: float, ridge: float) -> Tens
 class UceSettings(AnchoredSettings):
     """What weighs how much in the least squares."""
 
-    preserve: float = setting(0.05, "weight of what stays", low=0, high=1e6, step=0.01)
-    several: float = setting(
-        0.5, "weight of what stays where several concepts go", low=0, high=1e6, step=0.01
-    )
+    preserve: float = setting(2.0, "weight of what stays", low=0, high=1e6, step=0.01)
     ridge: float = setting(
         1e-2, "weight of the old matrix, a share of the mean second moment", low=1e-9, high=1e6
     )
 
-    def keeping(self, concepts: int) -> float:
-        """The weight of what stays where so many concepts go."""
-        return self.several if concepts > 1 else self.preserve
-
 
 def erase(task: Task, settings: UceSettings) -> Result:
     """Edit both Linears."""
-    preserve = settings.keeping(len(task.concepts.concepts))
-    return edit(task, settings, lambda w, rows: solve(w, rows, preserve, settings.ridge))
+    return edit(task, settings, lambda w, rows: solve(w, rows, settings.preserve, settings.ridge))
 
 
 METHODS = (

@@ -95,7 +95,7 @@ def test_rece_closes_the_way_back_round_after_round() -> None:
     weight, inputs = draw(8, 6), make_inputs()
     settings = rece.ReceSettings(rounds=3, bound=0.05, ridge=1e-3, preserve=0.05)
     plain = uce.solve(weight, inputs, 0.05, 1e-3)
-    change = rece.solve(weight, inputs, settings, 0.05)
+    change = rece.solve(weight, inputs, settings)
 
     def reached(edit: Tensor) -> float:
         back = rece.derive(weight, weight + edit, inputs.old, 0.05)
@@ -106,7 +106,7 @@ def test_rece_closes_the_way_back_round_after_round() -> None:
     once = inputs._replace(
         old=torch.cat([inputs.old, back]), new=torch.cat([inputs.new, inputs.new])
     )
-    one_round = rece.solve(weight, inputs, replace(settings, rounds=1), 0.05)
+    one_round = rece.solve(weight, inputs, replace(settings, rounds=1))
     close(one_round, uce.solve(weight, once, 0.05, 1e-3))
 
 
