@@ -12,8 +12,17 @@ from ..errors import EraseError
 METASPACE = "\u2581"
 
 
-def token_mask(tokenizer: PreTrainedTokenizerFast, prompt: str, word: str, length: int) -> Tensor:
+def token_mask(
+    tokenizer: PreTrainedTokenizerFast,
+    prompt: str,
+    word: str,
+    length: int,
+    template: tuple[str, str] = ("", ""),
+) -> Tensor:
     """Mark the tokens of `word` among the `length` tokens that an encoder sees.
+
+    The encoder sees the prompt between the two texts of a `template`, in which no word is looked
+    for.
 
     Returns float32 (length,): 1 where a token overlaps a character of an occurrence, else 0 (a bare
     metaspace belongs to no word). Raises EraseError when the word is not in the prompt, or when an
@@ -22,8 +31,11 @@ def token_mask(tokenizer: PreTrainedTokenizerFast, prompt: str, word: str, lengt
     spans = word_spans(prompt, word)
     if not spans:
         raise EraseError(f'"{word}" is not in the prompt "{prompt}"; write it there as it stands.')
-    whole = _covering(tokenizer, prompt, spans, None)
-    seen = _covering(tokenizer, prompt, spans, length)
+    before, after = template
+    text, shift = before + prompt + after, len(before)
+    spans = [(start + shift, end + shift) for start, end in spans]
+    whole = _covering(tokenizer, text, spans, None)
+    seen = _covering(tokenizer, text, spans, length)
     if len(seen) < len(whole):
         raise EraseError(
             f'"{word}" lies past the {length} tokens that the text encoder reads of '
