@@ -64,6 +64,8 @@ class Instant(io.ComfyNode):
         told = _Told(cls.hidden.unique_id, model)
         with claim(path), hosts.training():
             opened = hosts.open_model(model, clip)
+            if opened.family.notice:
+                say(cls.hidden.unique_id, opened.family.notice)
             erased = api.erase(opened, order, path, on_encode=told.work, on_step=told.step)
         tensors, metadata = read_tensors(path)
         eraser = Eraser({name: tensor.clone() for name, tensor in tensors.items()}, metadata)

@@ -93,14 +93,15 @@ class Train(io.ComfyNode):
                 order = replace(order, pictures=pictures, folders=Folders(kept, replaces=True))
             elif images is not None:
                 raise EraseError(f"{chosen.label} takes no pictures of your own; disconnect them.")
-            job = Job(model, opened, vae, live, preview_every, stopping, _notes(model, concepts))
+            notes = _notes(model, opened, concepts)
+            job = Job(model, opened, vae, live, preview_every, stopping, notes)
             return job.run(_resumed(order, job) if run == RESUME else order, path)
 
 
-def _notes(model: Any, concepts: ConceptSet) -> list[str]:
-    """What the person should know of these words beforehand."""
-    if not hosts.is_miniature(hosts.sizes(model)):
-        return []
+def _notes(model: Any, opened: Model, concepts: ConceptSet) -> list[str]:
+    """What the person should know of the model and of these words beforehand."""
+    if opened.family.notice or not hosts.is_miniature(hosts.sizes(model)):
+        return [opened.family.notice] if opened.family.notice else []
     words = (w for c in concepts.concepts for w in (c.name, *c.irrelevant_words()))
     first, *others = [f"“{word}”" for word in undrawn(words)] or [""]
     more = f" and {len(others)} more" if others else ""
