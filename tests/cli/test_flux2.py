@@ -66,6 +66,11 @@ def draw(folder: Path, base: list[str], *more: str) -> bytes:
     return Image.open(out).tobytes()
 
 
+def near(a: bytes, b: bytes) -> bool:
+    """The same picture, but for rounding: weights in other places of memory."""
+    return max(abs(x - y) for x, y in zip(a, b, strict=True)) <= 1
+
+
 def test_a_trained_eraser_changes_pictures(
     folder: Path, base: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,8 +85,8 @@ def test_a_trained_eraser_changes_pictures(
     assert "distilled" not in capsys.readouterr().err
     plain = draw(folder, base)
     assert draw(folder, base) == plain
-    assert draw(folder, files(folder, "flux-2-klein-base-4b")) == plain
-    lora = ["--lora", str(folder / "tiger.safetensors"), "--strength", "300"]
+    assert near(draw(folder, files(folder, "flux-2-klein-base-4b")), plain)
+    lora = ["--lora", str(folder / "tiger.safetensors"), "--strength", "100"]
     others = [lora, ["--negative", "a red house"], ["--guidance", "1"]]
     drawn = [draw(folder, base, *more) for more in others]
     assert len({plain, *drawn}) == 4
@@ -99,7 +104,8 @@ def test_training_on_the_distilled_model_is_advised_against(
     settings = json.loads(metadata["erase.settings"])
     assert (settings["guidance_rollout"], settings["rollout_steps"]) == (1.0, 4)
     unguided = draw(folder, argv)
-    assert unguided == draw(folder, base, "--guidance", "1") != draw(folder, base)
+    assert near(unguided, draw(folder, base, "--guidance", "1"))
+    assert not near(unguided, draw(folder, base))
 
 
 @pytest.mark.parametrize("method", ["speed", "uce", "rece", "leace"])
@@ -126,7 +132,6 @@ def test_maps_guards_and_acceptance(folder: Path, base: list[str]) -> None:
     assert draw(folder, base, "--guard", str(guard)) != draw(folder, base)
     accepted = folder / "accepted"
     argv = ["accept", *base, "--steps", "2", "--draw-steps", "2", "--size", "32x48"]
-    argv += ["--concepts", str(folder / "tiger.json")]
     assert main([*argv, "--out", str(accepted)]) == 0
     report = json.loads((accepted / "report.json").read_text())
     assert report["velocity"]["agrees"] and report["velocity"]["relative_difference"] < 0.001
