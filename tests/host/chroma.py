@@ -19,11 +19,13 @@ import inside  # the host's process
 # isort: split
 import comfy.model_detection
 import comfy.text_encoders.pixart_t5
+import torch
 from comfy import sd1_clip
 from comfy.supported_models_base import ClipTarget
 from comfy_extras import nodes_model_advanced
 from eraseanything.erase_core.erasers.edit import WeightEdit
 from eraseanything.erase_core.erasers.lora import EraserLora
+from eraseanything.erase_core.miniatures import miniflux
 from eraseanything.erase_core.models.base import Model
 from eraseanything.erase_core.models.chroma import FAMILY
 from eraseanything.erase_core.models.chroma.config import ChromaConfig
@@ -31,25 +33,20 @@ from eraseanything.erase_core.models.chroma.text import T5Text
 from eraseanything.erase_core.models.chroma.tree import Chroma
 from eraseanything.erase_core.models.flux1.names import file_keys
 from eraseanything.erase_core.tensors import read_tensors, save_tensors
-from eraseanything.nodes.hosts import chroma
+from eraseanything.nodes import drawing, hosts, judging, load
+from eraseanything.nodes.hosts import chroma, flux1
 from inside import (
     BASE,
     HELD,
     OUT,
     PROMPTS,
     SIGMA,
-    comfy,
     digest,
-    drawing,
     execute,
     host_nodes,
-    hosts,
     latents,
-    load,
-    miniflux,
     relative,
     said,
-    torch,
 )
 from transformers import PreTrainedTokenizerFast
 
@@ -264,10 +261,7 @@ def graph(kind: str, **inputs: Any) -> Any:
 def chroma_nodes() -> dict[str, Any]:
     """Every node that opens a MODEL, run by the host's executor; the MODEL's weights before and
     after."""
-    host_nodes.NODE_CLASS_MAPPINGS |= {
-        **{c.GET_SCHEMA().node_id: c for c in inside.asyncio.run(inside._nodes())},
-        "Given": inside.Given,
-    }
+    inside.know_our_nodes()
     with torch.inference_mode():
         vae = host_nodes.VAELoader().load_vae("miniflux_vae.safetensors")[0]
     model = unet()
@@ -292,7 +286,7 @@ def chroma_nodes() -> dict[str, Any]:
     }  # fmt: skip
     for name, made in wanted.items():
         runner = execute(made)
-        outcomes[name] = inside._error(runner) or runner.success
+        outcomes[name] = inside.failure(runner) or runner.success
     found = {
         "outcomes": outcomes,
         "untouched": digest(model) == before,
@@ -352,11 +346,11 @@ def chroma_refusals() -> dict[str, str]:
     }
     return found | {
         "clip": said(lambda: hosts.open_model(model, clip)),
-        "flux": said(lambda: inside.flux1.Text(make_clip(), miniflux.load().config)),
+        "flux": said(lambda: flux1.Text(make_clip(), miniflux.load().config)),
         "wide": said(lambda: chroma.Text(make_clip(), wide).encode(["a tiger"])),
         "long": said(lambda: make_text().encode(["a tiger " * 200])),
         "half": said(lambda: hosts.open_model(half, make_clip())),
-        "judge": said(lambda: inside.judging.clip_words(make_clip(), PROMPTS)),
+        "judge": said(lambda: judging.clip_words(make_clip(), PROMPTS)),
         "load_flux": said(lambda: load.load_transformer(str(PATH), {})),
     }
 

@@ -13,7 +13,7 @@ from host.conftest import HOST, PYTHON, ROOT
 
 
 def inside(
-    kind: str, base: Path, environment: dict[str, str], out: Path, script: str = "inside.py"
+    kind: str, base: Path, environment: dict[str, str], out: Path, script: str = "measures.py"
 ) -> dict[str, Any]:
     """What a script measures in the host's process."""
     (out / "train.json").write_text(json.dumps(graphs.train(steps=2)))

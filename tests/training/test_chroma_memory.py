@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from tiny import CHROMA, CHROMA_FAMILY, CONCEPTS, SETTINGS, MaskedText, make_chroma
+from tiny import CHROMA, CONCEPTS, SETTINGS, MaskedText, make_chroma
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from training.test_memory import CPU, Live, slots, trainer_levels
+from training.held import CPU, Live, held_in_an_erase_step
 
 from erase_core.methods.eraseanything.trainer import Trainer
 from erase_core.models.base import Conditioning, Probe
 from erase_core.models.chroma.config import ChromaConfig
 from erase_core.models.chroma.names import skeleton
 from erase_core.models.chroma.tree import Chroma
-from erase_core.models.offload import Placement, device_bytes, place
-from erase_core.training.estimate import peak_bytes
+from erase_core.models.offload import Placement
 from erase_core.training.memory import drawing_bytes
 
 DEEP = replace(CHROMA, hidden_size=256, num_heads=2, depth=3, depth_single_blocks=4)
@@ -67,19 +65,8 @@ def make_trainer(checkpointing: bool, pixels: int, **changes: Any) -> Trainer:
 def test_the_peak_is_as_predicted(
     placement: Placement, checkpointing: bool, changes: dict[str, Any]
 ) -> None:
-    trainer = make_trainer(checkpointing, 256, **changes)
-    trainer.encode()
-    weights = device_bytes(trainer.model.tree, CHROMA_FAMILY.blocks, placement)
-    said = peak_bytes(trainer.model, trainer.workload(), weights)
-    place(trainer.model.tree, CHROMA_FAMILY.blocks, CPU, placement)
-    trainer.run()
-    states, levels = trainer.states, trainer_levels(trainer)
-    assert states is not None
-    batch = states.erase.draw(trainer.generator, trainer.settings.batch)
-    with Live([*trainer.model.tree.parameters(), *slots(trainer.model.tree)]) as live:
-        trainer._descend(trainer.lower, chain(levels.erase(batch), levels.adversarial(batch)))
-    lora = 4 * sum(p.numel() for p in trainer.lora.parameters())
-    assert said - weights.held - 6 * lora == pytest.approx(live.peak, rel=0.06)
+    said, held = held_in_an_erase_step(make_trainer(checkpointing, 256, **changes), placement)
+    assert said == pytest.approx(held, rel=0.06)
 
 
 @pytest.mark.parametrize("probed", [False, True])
