@@ -23,9 +23,8 @@ from transformers import PreTrainedTokenizerFast
 
 from ..erase_core.errors import EraseError
 from ..erase_core.miniatures import miniflux
-from ..erase_core.models.files import family_of
 from . import hosts, inputs
-from .hosts import flux1
+from .hosts import flux1, flux2
 
 MINIFLUX = "MiniFlux (bundled)"
 DTYPES: dict[str, dict[str, Any]] = {
@@ -120,7 +119,9 @@ def load_transformer(path: str, options: dict[str, Any]) -> Any:
     try:
         return _checked(comfy.sd.load_diffusion_model(path, model_options=dict(options)), path)
     except RuntimeError as error:
-        if hasattr(comfy.model_base, "Flux2") or family_of(Path(path)).name != "flux2":
+        state = comfy.utils.load_torch_file(path)
+        shapes = {key: tuple(value.shape) for key, value in state.items()}
+        if hasattr(comfy.model_base, "Flux2") or not flux2.HOST.family.owns(shapes):
             raise
         raise EraseError(
             f"{Path(path).name} is FLUX.2, which this ComfyUI is too old for; update ComfyUI."

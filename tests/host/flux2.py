@@ -17,12 +17,14 @@ from typing import Any
 import inside  # the host's process
 
 # isort: split
+import comfy.sd
 import comfy.text_encoders.flux
 import comfy.text_encoders.z_image
+import torch
 from comfy.supported_models_base import ClipTarget
 from eraseanything.erase_core.erasers.edit import WeightEdit
 from eraseanything.erase_core.erasers.lora import EraserLora
-from eraseanything.erase_core.models.base import Model
+from eraseanything.erase_core.models.base import Model, Probe
 from eraseanything.erase_core.models.flux1.names import file_keys
 from eraseanything.erase_core.models.flux1.text import read_tokenizer
 from eraseanything.erase_core.models.flux2 import FAMILY
@@ -30,6 +32,7 @@ from eraseanything.erase_core.models.flux2.config import Flux2Config
 from eraseanything.erase_core.models.flux2.text import QwenText, load_qwen
 from eraseanything.erase_core.models.flux2.tree import Flux2
 from eraseanything.erase_core.tensors import read_tensors, save_tensors
+from eraseanything.nodes import drawing, hosts, load
 from eraseanything.nodes.hosts import flux2
 from inside import (
     BASE,
@@ -38,16 +41,11 @@ from inside import (
     OUT,
     PROMPTS,
     SIGMA,
-    comfy,
     digest,
-    drawing,
     execute,
     host_nodes,
-    hosts,
-    load,
     relative,
     said,
-    torch,
 )
 
 QWEN = {
@@ -210,7 +208,7 @@ def flux2_attention() -> float:
     bundle, model = standalone(), unet()
     cond = bundle.text.encode(PROMPTS[:1])
     words = bundle.text.token_mask(PROMPTS[0], "tiger")[None, None]
-    probe = inside.sys.modules["eraseanything.erase_core.models.base"].Probe((0, 1), words)
+    probe = Probe((0, 1), words)
     hosts.load(model)
     with torch.no_grad():
         wanted, found = (
@@ -270,10 +268,7 @@ def graph(kind: str, **inputs: Any) -> Any:
 def flux2_nodes() -> dict[str, Any]:
     """Every node that opens a MODEL, run by the host's executor; the MODEL's weights before and
     after."""
-    host_nodes.NODE_CLASS_MAPPINGS |= {
-        **{c.GET_SCHEMA().node_id: c for c in inside.asyncio.run(inside._nodes())},
-        "Given": inside.Given,
-    }
+    inside.know_our_nodes()
     model = unet()
     HELD["flux2"] = (model, make_clip(), ToyVae())
     before, outcomes = digest(model), {}
@@ -296,7 +291,7 @@ def flux2_nodes() -> dict[str, Any]:
     }  # fmt: skip
     for name, made in wanted.items():
         runner = execute(made)
-        outcomes[name] = inside._error(runner) or runner.success
+        outcomes[name] = inside.failure(runner) or runner.success
     found = {
         "outcomes": outcomes,
         "untouched": digest(model) == before,
