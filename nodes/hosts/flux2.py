@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import comfy.model_base
 import torch
 from torch import Tensor
-from transformers import Qwen2TokenizerFast
 
 from ...erase_core.errors import EraseError
 from ...erase_core.models.base import Conditioning, linear_flop
+from ...erase_core.models.flux1.text import read_tokenizer
 from ...erase_core.models.flux2 import FAMILY
 from ...erase_core.models.flux2.config import Flux2Config
 from ...erase_core.models.flux2.load import check_klein
@@ -68,7 +69,7 @@ class Text:
         self.clip, self.config, self.name = clip, config, name
         found = getattr(clip.tokenizer, name).tokenizer
         if not found.is_fast:  # which tells no places: transformers before 5
-            found = Qwen2TokenizerFast.from_pretrained(found.name_or_path)
+            found = read_tokenizer(Path(found.name_or_path))
         self.tokenizer = found
         self.length = LENGTH
         self._negative: Conditioning | None = None
