@@ -1,15 +1,33 @@
-"""Which tokens of a prompt spell a word, found by its characters."""
+"""A tokenizer from its folder, and which tokens of a prompt spell a word, by its characters."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from ..concepts.spans import word_spans
 from ..errors import EraseError
 
 METASPACE = "\u2581"
+
+
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer in a folder of transformers'; EraseError when it is damaged or of a kind that
+    does not tell where a token stands in its text. No code of the folder's is run."""
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        tokenizer(["a cat"], padding="max_length", max_length=8, return_offsets_mapping=True)
+    except Exception as error:  # the parsers of damaged files raise nearly everything
+        raise EraseError(
+            f"The tokenizer in {folder} cannot be read; download the folder again."
+        ) from error
+    return tokenizer
 
 
 def token_mask(

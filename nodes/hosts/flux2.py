@@ -13,14 +13,13 @@ from torch import Tensor
 
 from ...erase_core.errors import EraseError
 from ...erase_core.models.base import Conditioning, linear_flop
-from ...erase_core.models.flux1.text import read_tokenizer
 from ...erase_core.models.flux2 import FAMILY
 from ...erase_core.models.flux2.config import Flux2Config
 from ...erase_core.models.flux2.load import check_klein
 from ...erase_core.models.flux2.names import skeleton
 from ...erase_core.models.flux2.text import LENGTH, NEGATIVE, TEMPLATE
 from ...erase_core.models.flux2.tree import Flux2
-from ...erase_core.models.tokens import token_mask
+from ...erase_core.models.tokens import read_tokenizer, token_mask
 from .base import Host, kind_of
 from .layers import check_blocks, filled
 

@@ -26,11 +26,11 @@ from eraseanything.erase_core.erasers.edit import WeightEdit
 from eraseanything.erase_core.erasers.lora import EraserLora
 from eraseanything.erase_core.models.base import Model, Probe
 from eraseanything.erase_core.models.flux1.names import file_keys
-from eraseanything.erase_core.models.flux1.text import read_tokenizer
 from eraseanything.erase_core.models.flux2 import FAMILY
 from eraseanything.erase_core.models.flux2.config import Flux2Config
 from eraseanything.erase_core.models.flux2.text import QwenText, load_qwen
 from eraseanything.erase_core.models.flux2.tree import Flux2
+from eraseanything.erase_core.models.tokens import read_tokenizer
 from eraseanything.erase_core.tensors import read_tensors, save_tensors
 from eraseanything.nodes import drawing, hosts, load
 from eraseanything.nodes.hosts import flux2

@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoTokenizer,
     CLIPTextConfig,
     CLIPTextModel,
     PreTrainedTokenizerFast,
@@ -131,21 +129,6 @@ def encode_with(
         if found is not None and not found.isfinite().all():
             raise EraseError(f"The {what} encoder gives NaN; its file is damaged.")
     return cond
-
-
-def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer in a folder of transformers'; EraseError when it is damaged or of a kind that
-    does not tell where a token stands in its text. No code of the folder's is run."""
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-        tokenizer(["a cat"], padding="max_length", max_length=8, return_offsets_mapping=True)
-    except Exception as error:  # the parsers of damaged files raise nearly everything
-        raise EraseError(
-            f"The tokenizer in {folder} cannot be read; download the folder again."
-        ) from error
-    return tokenizer
 
 
 def tokenize(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], length: int) -> Tensor:
