@@ -34,7 +34,10 @@ class AttentionMap(io.ComfyNode):
             description="Draws a prompt and shows, for each word, the share of attention that each "
             "place of the picture pays to it. Hover a word on the node to see where it lands.",
             inputs=[
-                io.Model.Input("model", tooltip="A FLUX.1 or Chroma model, with LoRAs or without."),
+                io.Model.Input(
+                    "model",
+                    tooltip="A FLUX.1, FLUX.2 klein or Chroma model, with LoRAs or without.",
+                ),
                 io.Clip.Input("clip", tooltip=inputs.ENCODERS),
                 io.String.Input(
                     "prompt",

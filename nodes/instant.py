@@ -31,9 +31,9 @@ class Instant(io.ComfyNode):
             display_name="Erase Concept (instant)",
             category=inputs.CATEGORY,
             description=(
-                "Makes a FLUX.1 or Chroma model forget what the concept set names, without "
-                "training: a second once the prompts are encoded. The eraser is saved to the LoRA "
-                "list."
+                "Makes a FLUX.1, FLUX.2 klein or Chroma model forget what the concept set names, "
+                "without training: a second once the prompts are encoded. The eraser is saved to "
+                "the LoRA list."
             ),
             inputs=_inputs(),
             outputs=_outputs(),
@@ -64,6 +64,8 @@ class Instant(io.ComfyNode):
         told = _Told(cls.hidden.unique_id, model)
         with claim(path), hosts.training():
             opened = hosts.open_model(model, clip)
+            if opened.family.notice:
+                say(cls.hidden.unique_id, opened.family.notice)
             erased = api.erase(opened, order, path, on_encode=told.work, on_step=told.step)
         tensors, metadata = read_tensors(path)
         eraser = Eraser({name: tensor.clone() for name, tensor in tensors.items()}, metadata)

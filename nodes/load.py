@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import comfy.model_base
 import comfy.sd
 import comfy.supported_models
 import comfy.text_encoders.flux
@@ -23,7 +24,7 @@ from transformers import PreTrainedTokenizerFast
 from ..erase_core.errors import EraseError
 from ..erase_core.miniatures import miniflux
 from . import hosts, inputs
-from .hosts import flux1
+from .hosts import flux1, flux2
 
 MINIFLUX = "MiniFlux (bundled)"
 DTYPES: dict[str, dict[str, Any]] = {
@@ -115,7 +116,16 @@ class LoadFlux(io.ComfyNode):
 
 def load_transformer(path: str, options: dict[str, Any]) -> Any:
     """A Flux file as a MODEL through the host's own loader; EraseError for another kind."""
-    return _checked(comfy.sd.load_diffusion_model(path, model_options=dict(options)), path)
+    try:
+        return _checked(comfy.sd.load_diffusion_model(path, model_options=dict(options)), path)
+    except RuntimeError as error:
+        state = comfy.utils.load_torch_file(path)
+        shapes = {key: tuple(value.shape) for key, value in state.items()}
+        if hasattr(comfy.model_base, "Flux2") or not flux2.HOST.family.owns(shapes):
+            raise
+        raise EraseError(
+            f"{Path(path).name} is FLUX.2, which this ComfyUI is too old for; update ComfyUI."
+        ) from error
 
 
 def _checked(model: Any, path: str) -> Any:

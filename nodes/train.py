@@ -38,9 +38,9 @@ class Train(io.ComfyNode):
             display_name="Erase Concept (train)",
             category=inputs.CATEGORY,
             description=(
-                "Trains a LoRA that makes a FLUX.1 or Chroma model forget what the concept set "
-                "names and keep the rest. It is saved to the LoRA list; cancelling keeps the work "
-                "done so far."
+                "Trains a LoRA that makes a FLUX.1, FLUX.2 klein or Chroma model forget what the "
+                "concept set names and keep the rest. It is saved to the LoRA list; cancelling "
+                "keeps the work done so far."
             ),
             inputs=_inputs(),
             outputs=_outputs(),
@@ -93,14 +93,15 @@ class Train(io.ComfyNode):
                 order = replace(order, pictures=pictures, folders=Folders(kept, replaces=True))
             elif images is not None:
                 raise EraseError(f"{chosen.label} takes no pictures of your own; disconnect them.")
-            job = Job(model, opened, vae, live, preview_every, stopping, _notes(model, concepts))
+            notes = _notes(model, opened, concepts)
+            job = Job(model, opened, vae, live, preview_every, stopping, notes)
             return job.run(_resumed(order, job) if run == RESUME else order, path)
 
 
-def _notes(model: Any, concepts: ConceptSet) -> list[str]:
-    """What the person should know of these words beforehand."""
-    if not hosts.is_miniature(hosts.sizes(model)):
-        return []
+def _notes(model: Any, opened: Model, concepts: ConceptSet) -> list[str]:
+    """What the person should know of the model and of these words beforehand."""
+    if opened.family.notice or not hosts.is_miniature(hosts.sizes(model)):
+        return [opened.family.notice] if opened.family.notice else []
     words = (w for c in concepts.concepts for w in (c.name, *c.irrelevant_words()))
     first, *others = [f"“{word}”" for word in undrawn(words)] or [""]
     more = f" and {len(others)} more" if others else ""

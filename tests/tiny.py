@@ -27,6 +27,9 @@ from erase_core.models.chroma.tree import Chroma
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
 from erase_core.models.flux1.tree import Flux
+from erase_core.models.flux2 import FAMILY as FLUX2_FAMILY
+from erase_core.models.flux2.config import Flux2Config
+from erase_core.models.flux2.tree import Flux2
 from erase_core.training.progress import Progress
 from erase_core.training.result import BrokenError, Result
 
@@ -47,6 +50,7 @@ CONFIG = FluxConfig(
     depth=2,
     depth_single_blocks=1,
 )
+FLUX2 = Flux2Config(context_in_dim=16, hidden_size=128, num_heads=1, depth=2, depth_single_blocks=1)
 LENGTH = 14
 TIGER = Concept(
     "tiger",
@@ -122,6 +126,14 @@ class MaskedText(WordText):
         return Conditioning(super().encode(prompts).context * mask[..., None], mask=mask)
 
 
+class NegativeText(WordText):
+    """As FLUX.2's: no pooled vector, all tokens are read, and a negative prompt."""
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        found, away = super().encode(prompts), super().encode([""])
+        return Conditioning(found.context, negative=Conditioning(away.context))
+
+
 def make_tree(seed: int = 0, dtype: torch.dtype = torch.float32) -> Flux:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -151,6 +163,15 @@ def make_chroma(seed: int = 0, **options: Any) -> Model:
         tree = options.pop("tree", None) or Chroma(CHROMA)
     told = {"family": CHROMA_FAMILY, "config": CHROMA, "text": MaskedText()}
     return make_model(tree, **told | {"shift_mu": CHROMA.shift} | options)
+
+
+def make_flux2(seed: int = 0, **options: Any) -> Model:
+    """A model of a tiny FLUX.2, or of another ``tree``."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tree = options.pop("tree", None) or Flux2(FLUX2)
+    told = {"family": FLUX2_FAMILY, "config": FLUX2, "text": NegativeText()}
+    return make_model(tree, **told | {"shift_mu": FLUX2.shift} | options)
 
 
 def make_trainer(settings: TrainSettings = SETTINGS, **options: Any) -> Trainer:

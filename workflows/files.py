@@ -26,6 +26,7 @@ class Node:
     inputs: dict[str, Any]
     title: str = ""
     muted: bool = False
+    files: list[dict[str, str]] = field(default_factory=list)  # name, url, directory of each
 
     def __getitem__(self, output: str) -> tuple[Node, int]:
         """An output, for another node's input."""
@@ -200,7 +201,8 @@ def _saved(node: Node, order: int, inputs: list[dict[str, Any]]) -> dict[str, An
         "mode": 4 if node.muted else 0,
         "inputs": inputs,
         "outputs": [],
-        "properties": {"Node name for S&R": node.type},
+        "properties": {"Node name for S&R": node.type}
+        | ({"models": node.files} if node.files else {}),
         "widgets_values": values,
     }
     return saved | ({"title": node.title} if node.title else {})

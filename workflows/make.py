@@ -14,7 +14,21 @@ import urllib.request
 from typing import Any
 
 from files import FOLDER, Node, Workflow
-from parts import CHROMA, DEV, HALF, MINI, ZIMAGE, Base, Parts, concept, draw, load, preview, train
+from parts import (
+    CHROMA,
+    DEV,
+    HALF,
+    KLEIN,
+    MINI,
+    ZIMAGE,
+    Base,
+    Parts,
+    concept,
+    draw,
+    load,
+    preview,
+    train,
+)
 
 
 def drawn_with(
@@ -49,7 +63,7 @@ def erase_and_compare(base: Base, info: dict[str, Any]) -> Workflow:
         "Cancel at any time: what is done so far is kept.\n\n"
         "中文：点击运行即可。概念集列出要遗忘的词和要保留的词；训练时可看到四条曲线和前后对比，"
         "LoRA 会保存到列表中。随时可以取消，已有成果会保留。",
-        (0, 280),
+        (0, base.below),
         (340, 460),
     )
     return flow
@@ -79,7 +93,7 @@ def erase_in_a_second(base: Base, info: dict[str, Any]) -> Workflow:
         "**Erase Concept (train)** takes longer and keeps more of the rest.\n\n"
         "中文：点击运行即可。该节点不训练，而是直接求解文本入口两层的改动。"
         "提示词只编码一次，之后更换方法或强度只需一秒。擦除器会保存到 LoRA 列表中。",
-        (0, 560 if base.clip else 280),
+        (0, base.below),
         (340, 460),
     )
     return flow
@@ -112,7 +126,7 @@ def guard_any_model(base: Base, info: dict[str, Any]) -> Workflow:
         "**word gate** forgets far more, at no cost.\n\n"
         "中文：点击运行即可。守卫无需训练，可用于 ComfyUI 的任何模型：把第 2、3 组复制到"
         "自己的工作流，接在 MODEL 与采样器之间，clip 接编码提示词的 CLIP。",
-        (0, 560 if base.clip else 280),
+        (0, base.below),
         (340, 560),
     )
     return flow
@@ -162,7 +176,7 @@ def ways_to_forget(base: Base, info: dict[str, Any]) -> Workflow:
         "Which one for what: `docs/guards.md`.\n\n"
         "中文：同一提示词、同一种子，对比五种方法。NAG 在 Z-Image、Qwen-Image、SD3.5 上不起作用，"
         "守卫则可以。",
-        (0, 280),
+        (0, base.below),
         (340, 520),
     )
     return flow
@@ -178,6 +192,7 @@ def attention_maps(base: Base, info: dict[str, Any]) -> Workflow:
         else "a photo of a tiger beside a red car in front of a yellow house"
     )
     size: dict[str, Any] = {} if mini else {"width": 768, "height": 512}
+    size |= {name: base.pictures[name] for name in ("guidance",) if name in base.pictures}
     seen = flow.add(
         "EraseAnythingAttentionMap",
         (400, 0),
@@ -205,7 +220,7 @@ def attention_maps(base: Base, info: dict[str, Any]) -> Workflow:
         "Choose a block and a step to look closer. To see what an eraser does, put "
         "**LoraLoaderModelOnly** between Load Flux and Attention Map.\n\n"
         "中文：点击运行，然后把鼠标移到提示词的每个词上，查看它落在画面何处。",
-        (0, 280),
+        (0, base.below),
         (340, 380),
     )
     return flow
@@ -254,7 +269,7 @@ def two_concepts(base: Base, info: dict[str, Any]) -> Workflow:
         "**Combine Erasers** makes one file of them; `cat` adds their changes exactly. Erasers "
         "that you have already can be chosen there as files instead.\n\n"
         "中文：依次训练两个擦除器，再合并为一个文件；`cat` 精确相加。",
-        (0, 280),
+        (0, base.below),
         (340, 340),
     )
     return flow
@@ -276,7 +291,7 @@ def style_erasure(base: Base, info: dict[str, Any]) -> Workflow:
         f"**Press Run.** {base.note}\n\nA style is erased like a thing: only the **Concept Set** "
         "differs. Here the words that stay are the other styles.\n\n"
         "中文：擦除风格与擦除物体的方法相同，只是概念集不同；其他风格会保留。",
-        (0, 280),
+        (0, base.below),
         (340, 280),
     )
     return flow
@@ -305,7 +320,7 @@ def saved_eraser(base: Base, info: dict[str, Any], file: str) -> Workflow:
         "eraser in **LoraLoaderModelOnly** and **Erasure Preview**. Then press Run.\n\n"
         "An eraser is an ordinary LoRA: use it wherever a LoRA goes, at any strength.\n\n"
         "中文：请先运行“erase and compare”工作流生成该文件，或选择其他擦除器，再点击运行。",
-        (0, 280),
+        (0, base.below),
         (340, 300),
     )
     return flow
@@ -325,6 +340,8 @@ def main() -> None:
             ways_to_forget,
         ):
             plan(base, info).save()
+    for plan in (erase_and_compare, attention_maps):
+        plan(KLEIN, info).save()
     guard_any_model(ZIMAGE, info).save()
     erase_in_a_second(CHROMA, info).save()
     style_erasure(MINI, info).save()

@@ -9,6 +9,7 @@ from typing import Any
 from files import Node, Workflow
 
 MINIFLUX = "MiniFlux (bundled)"
+Parts = Mapping[str, tuple[Node, int]]  # outputs of what loads a model: model, clip, vae
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,16 @@ class Base:
     steps: int = 20
     sampler: str = "euler"
     guided: bool = True  # guidance is an input of the model
-    cfg: float = 1.0  # else: away from a negative prompt
-    clip: str = ""  # the type of its text encoder, of bases with loaders of their own
-    shift: float = 3.0  # of these
+    cfg: float = 1.0  # above 1 pictures are drawn away from an empty prompt
+    latent: str = "EmptySD3LatentImage"
+    clip_type: str = ""  # of the host's own loaders; "" for Load Flux
+    shift: float = 0.0  # of the schedule, where the model's own does not suit
+    urls: tuple[str, ...] = ()  # where the files of the host's own loaders are, in their order
+
+    @property
+    def below(self) -> int:
+        """Where there is room below what loads the model."""
+        return (560 if self.shift else 480) if self.clip_type else 280
 
 
 MINI = Base(
@@ -71,7 +79,35 @@ ZIMAGE = Base(
     steps=8,
     sampler="res_multistep",
     guided=False,
-    clip="lumina2",
+    clip_type="lumina2",
+    shift=3.0,
+)
+_HUB = "https://huggingface.co/Comfy-Org"
+KLEIN = Base(
+    "FLUX.2-klein-4B",
+    {
+        "unet_name": "flux-2-klein-base-4b.safetensors",
+        "clip_name": "qwen_3_4b.safetensors",
+        "vae_name": "flux2-vae.safetensors",
+    },
+    1024,
+    1,
+    "auto",
+    {"seeds": 1, "width": 512, "height": 512, "steps": 20, "guidance": 4.0},
+    "Put `flux-2-klein-base-4b.safetensors` into `models/diffusion_models`, "
+    "`qwen_3_4b.safetensors` into `models/text_encoders`, `flux2-vae.safetensors` into "
+    "`models/vae`. A GPU with 16 GB is needed. Train on the **base** model; its eraser loads on "
+    "the distilled `flux-2-klein-4b`, too (4 steps, cfg 1).",
+    guided=False,
+    cfg=4.0,
+    latent="EmptyFlux2LatentImage",
+    clip_type="flux2",
+    urls=(
+        f"{_HUB}/flux2-klein/resolve/main/split_files/diffusion_models/"
+        "flux-2-klein-base-4b.safetensors",
+        f"{_HUB}/flux2-klein/resolve/main/split_files/text_encoders/qwen_3_4b.safetensors",
+        f"{_HUB}/flux2-dev/resolve/main/split_files/vae/flux2-vae.safetensors",
+    ),
 )
 CHROMA = Base(
     "Chroma1-HD",
@@ -89,7 +125,7 @@ CHROMA = Base(
     steps=26,
     guided=False,
     cfg=4.0,
-    clip="chroma",
+    clip_type="chroma",
     shift=1.0,
 )
 HALF = {
@@ -99,31 +135,35 @@ HALF = {
         "a photo of a car parked in tall grass",
     ),
 }
-HALF["Z-Image-Turbo"] = HALF["Chroma1-HD"] = HALF["Flux.1-dev"]
-Parts = Mapping[str, tuple[Node, int]]  # outputs of what loads a model: model, clip, vae
+HALF |= dict.fromkeys(("Z-Image-Turbo", "Chroma1-HD", "FLUX.2-klein-4B"), HALF["Flux.1-dev"])
+FOLDERS = ("diffusion_models", "text_encoders", "vae")  # of the host's own loaders' files
 
 
 def load(flow: Workflow, base: Base, pos: tuple[int, int] = (0, 0)) -> Node | Parts:
-    if base.clip:
-        return load_parts(flow, base)
+    if base.clip_type:
+        return _load_parts(flow, base)
     node = flow.add("EraseAnythingLoadFlux", pos, (340, 190), **base.files)
     flow.group("1 · The model", "load", node)
     return node
 
 
-def load_parts(flow: Workflow, base: Base) -> Parts:
+def _load_parts(flow: Workflow, base: Base) -> Parts:
     """A base that Load Flux does not load, with the host's own loaders."""
-    names = base.files
+    names, kind = base.files, base.clip_type
     tree = flow.add("UNETLoader", (0, 0), (340, 90), unet_name=names["unet_name"])
-    clip = flow.add(
-        "CLIPLoader", (0, 150), (340, 110), clip_name=names["clip_name"], type=base.clip
-    )
+    clip = flow.add("CLIPLoader", (0, 150), (340, 110), clip_name=names["clip_name"], type=kind)
     vae = flow.add("VAELoader", (0, 320), (340, 60), vae_name=names["vae_name"])
-    shifted = flow.add(
-        "ModelSamplingAuraFlow", (0, 440), (340, 60), model=tree["model"], shift=base.shift
-    )
-    flow.group("1 · The model", "load", tree, clip, vae, shifted)
-    return {"model": shifted["model"], "clip": clip["clip"], "vae": vae["vae"]}
+    made, model = [tree, clip, vae], tree["model"]
+    for node, name, folder, url in zip(made, names.values(), FOLDERS, base.urls, strict=False):
+        node.files = [{"name": name, "url": url, "directory": folder}]
+    if base.shift:
+        size = (340, 60)
+        made.append(
+            flow.add("ModelSamplingAuraFlow", (0, 440), size, model=model, shift=base.shift)
+        )
+        model = made[-1]["model"]
+    flow.group("1 · The model", "load", *made)
+    return {"model": model, "clip": clip["clip"], "vae": vae["vae"]}
 
 
 def concept(flow: Workflow, base: Base, name: str, pos: tuple[int, int], **more: Any) -> Node:
@@ -165,17 +205,19 @@ def draw(
         )
         made.append(guided)
         positive = guided["conditioning"]
-    if negative or base.cfg != 1.0:
-        title = "Negative: only NAG reads it" if base.cfg == 1.0 else "Negative prompt"
-        told: dict[str, Any] = {"clip": model["clip"], "text": negative}
+    if base.cfg > 1:
+        title, told = "Negative prompt", {"clip": model["clip"], "text": ""}
+        against = flow.add("CLIPTextEncode", (x, y + 300), (320, 140), title, **told)
+    elif negative:
+        title, told = "Negative: only NAG reads it", {"clip": model["clip"], "text": negative}
         against = flow.add("CLIPTextEncode", (x, y + 300), (320, 140), title, **told)
     else:
         against = flow.add(
             "ConditioningZeroOut", (x, y + 300), (320, 30), conditioning=text["conditioning"]
         )
     size: dict[str, Any] = {"width": base.side, "height": base.side, "batch_size": base.batch}
-    top = y + (490 if negative or base.cfg != 1.0 else 380)
-    empty = flow.add("EmptySD3LatentImage", (x, top), (320, 110), **size)
+    top = y + (490 if negative or base.cfg > 1 else 380)
+    empty = flow.add(base.latent, (x, top), (320, 110), **size)
     made += [against, empty]
     for number, (label, source) in enumerate(models.items()):
         top = y + number * 510

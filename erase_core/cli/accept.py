@@ -87,7 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     names = (REPORT, PICTURES, LORA, LOG)
     check_out(args, [args.out / name for name in names])
-    given = [Path(p) for p in (args.model, args.clip_l, args.t5, args.vae, args.tokenizers) if p]
+    named = (args.model, args.clip_l, args.t5, args.qwen, args.vae, args.tokenizers)
+    given = [Path(path) for path in named if path]
     evidence = Evidence("accept", given)
     with evidence.written_to(args.out):
         _look_at_files(args, evidence)

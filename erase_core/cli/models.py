@@ -27,12 +27,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=MINIFLUX,
         metavar="miniflux|FILE",
-        help="the bundled MiniFlux (default), a FLUX.1 or Chroma transformer (.safetensors, bf16 "
-        "or fp8), or diffusers' folder of one, which has the files below",
+        help="the bundled MiniFlux (default), a FLUX.1, FLUX.2 klein or Chroma transformer "
+        "(.safetensors, bf16 or fp8), or diffusers' folder of one, which has the files below",
     )
     files = {
-        "--clip-l": "CLIP-L text encoder for a FILE, or its folder; Chroma has none",
-        "--t5": "T5-XXL text encoder for a FILE, or its folder",
+        "--clip-l": "CLIP-L text encoder for a FLUX.1 FILE, or its folder",
+        "--t5": "T5-XXL text encoder for a FLUX.1 or Chroma FILE, or its folder",
+        "--qwen": "Qwen3 text encoder for a FLUX.2 klein FILE, or its folder",
         "--vae": "VAE for a FILE, or its folder",
     }
     for flag, what in files.items():
@@ -141,13 +142,14 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps",
         type=whole(1, STEPS),
-        help="Euler steps (default: the model's, of FLUX.1 28, of Chroma 30)",
+        help="Euler steps (default: the model's, of FLUX.1 28, of Chroma 30, of FLUX.2 klein 28 "
+        "or, distilled, 4)",
     )
     parser.add_argument(
         "--guidance",
         type=real(0, 100),
-        help="default: the model's, of FLUX.1 3.5, of Chroma 4, where 1 leaves the negative prompt "
-        "out",
+        help="default: the model's, of FLUX.1 3.5, of Chroma and FLUX.2 klein 4, where 1 leaves "
+        "the negative prompt out",
     )
     parser.add_argument(
         "--negative",
@@ -198,7 +200,9 @@ def files(args: argparse.Namespace) -> Files:
     """The files that ``args`` name."""
     from ..models.files import Files
 
-    return Files(Path(args.model), args.clip_l, args.t5, args.vae, args.tokenizers, args.t5_length)
+    return Files(
+        Path(args.model), args.clip_l, args.t5, args.vae, args.tokenizers, args.t5_length, args.qwen
+    )
 
 
 def require_vae(model: Model) -> VAE:

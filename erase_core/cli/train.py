@@ -127,6 +127,8 @@ def run(args: argparse.Namespace) -> int:
         raise EraseError(f"{method.name} changes nothing, so there is no file; choose another.")
     folder = _run_folder(args)
     model = open_model(args, placed=method.forward and not method.is_run)
+    if model.family.notice:
+        warn(model.family.notice)
     erased = erase_and_save(args, model, _order(args, model, method, folder), args.out)
     if args.chart and erased.result.history:
         from ..pictures import loss_chart

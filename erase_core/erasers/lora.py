@@ -157,9 +157,14 @@ class EraserLora:
     def tensors(self) -> dict[str, Tensor]:
         """What the LoRA file holds: the ``transformer.`` names, scale and strength baked into B."""
         return {
-            FILE_PREFIX + key: value * self.factor if key.endswith(UP) else value.clone()
+            FILE_PREFIX + key: self._filed(key, value) if key.endswith(UP) else value.clone()
             for key, value in self.state().items()
         }
+
+    def _filed(self, key: str, up: Tensor) -> Tensor:
+        """B as the file has it: with zeros for the rows that the eraser leaves alone."""
+        missing = max(0, self.slots[key.removesuffix(UP)].whole - len(up))
+        return F.pad(up * self.factor, (0, 0, 0, missing))
 
     def save(self, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
         """Write the LoRA file that ComfyUI and diffusers load, whole or not at all."""

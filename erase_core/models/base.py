@@ -123,12 +123,22 @@ class Output:
 
 
 class Slot(NamedTuple):
-    """Where a Linear of a LoRA file sits in the tree: output ``rows`` of Linear ``module``."""
+    """Where a Linear of a LoRA file sits in the tree: output ``rows`` of Linear ``module``.
+
+    ``whole`` is how many rows it has in the file, where these are only the first of them, else 0.
+    """
 
     module: str
     rows: slice
     in_features: int
     out_features: int
+    whole: int = 0
+
+    def first(self, count: int) -> Slot:
+        """Its first rows alone."""
+        start = self.rows.start
+        rows = slice(start, start + count)
+        return self._replace(rows=rows, out_features=count, whole=self.out_features)
 
 
 class TextEncoder(Protocol):

@@ -154,6 +154,14 @@ class Family:
         autoencoder from its file.
     witness
         Another implementation to compare with, if there is one.
+    rows
+        Role -> how many of its Linears' first rows it is, in widths of the model; absent where it
+        is all of them.
+    variant
+        Which of several published models a file is that differ in how pictures are drawn alone:
+        a family of the same name, or None for this one.
+    notice
+        A sentence for whoever trains on it.
     aliases
         Other names of roles that files and workflows hold.
     presets
@@ -184,8 +192,15 @@ class Family:
     vae: Callable[[Path], VAE]
     witness: Witness | None = None
     negative: bool = False
+    rows: Mapping[str, int] = field(default_factory=dict)
+    variant: Callable[[Path], Family | None] = lambda file: None
+    notice: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict)
     presets: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, file: Path | None) -> Family:
+        """The family as a file of it wants it."""
+        return self.variant(file) or self if file else self
 
     def slots(self, config: Any, roles: Iterable[str]) -> dict[str, Slot]:
         """The Linears that play ``roles``, by their names in a LoRA file, in file order.
@@ -200,8 +215,13 @@ class Family:
         if unknown or not wanted:
             what = f"Unknown LoRA target {unknown}" if unknown else "No LoRA target given"
             raise EraseError(f"{what}; choose from {', '.join(self.roles)}.")
-        pattern = re.compile("|".join(self.roles[role] for role in wanted))
-        return {n: slot for n, slot in self.linears(config).items() if pattern.fullmatch(n)}
+        found: dict[str, Slot] = {}
+        for name, slot in self.linears(config).items():
+            for role in wanted:
+                if re.fullmatch(self.roles[role], name):
+                    count = self.rows.get(role, 0) * config.hidden_size
+                    found[name] = slot.first(count) if count else slot
+        return found
 
 
 @lru_cache(maxsize=1)

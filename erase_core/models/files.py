@@ -33,7 +33,6 @@ _NO_TRANSFORMERS = {
 _OTHERS = {
     r"^nerf_(blocks|image_embedder)\.": "a Chroma Radiance model, which draws without a VAE",
     r"^time_embed\.timestep_embedder\.": "a LongCat-Image model",
-    r"^double_stream_modulation_img\.": "a FLUX.2 model",
     r"img_attn_qkv": "a HunyuanVideo model",
     r"^(label_emb|add_embedding)\.": "a Stable Diffusion XL model",
     r"^(joint_blocks|pos_embed\.proj)\.": "a Stable Diffusion 3 model",
@@ -56,6 +55,7 @@ class Files:
     vae: Path | None = None
     tokenizers: Path | None = None
     t5_length: int = 256
+    qwen: Path | None = None
 
 
 def open_files(files: Files, device: torch.device, *, placed: bool = True) -> Model:
@@ -69,7 +69,7 @@ def open_files(files: Files, device: torch.device, *, placed: bool = True) -> Mo
     EraseError
         When a file is missing, damaged, or of no family that is known.
     """
-    family = family_of(files.model)
+    family = family_of(files.model).of(files.model)
     files = _filled(files, family)
     tree, config = load(family, files.model, device if placed else "cpu")
     tree.compute_device = device

@@ -41,6 +41,14 @@ class FrozenLinear(nn.Linear):
         return weight.to(x.dtype, copy=True).mul_(self.scale), bias
 
 
+def like(linear: nn.Linear, kind: type[FrozenLinear] = FrozenLinear) -> FrozenLinear:
+    """A layer of another kind in a Linear's place, still without storage."""
+    bias = linear.bias is not None
+    made = kind(linear.in_features, linear.out_features, bias, device="meta")
+    made.scale = getattr(linear, "scale", 1.0)
+    return made
+
+
 class _Frozen(torch.autograd.Function):
     """``x W^T + b``, whose backward pass asks the layer for W instead of keeping it."""
 

@@ -19,7 +19,7 @@ from ..files import existing, weight_files
 from ..tensors import read_tensors
 from .base import Sizes
 from .family import Family, State, advice
-from .frozen import FrozenLinear, put
+from .frozen import like, put
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.")
@@ -155,6 +155,6 @@ def _widen_at_use(tree: nn.Module, state: State, scales: Mapping[str, float]) ->
     """Put a FrozenLinear, still without storage, wherever the weight is fp8."""
     for name, module in list(tree.named_modules()):
         if isinstance(module, nn.Linear) and state[f"{name}.weight"].dtype.itemsize == 1:
-            cast = FrozenLinear(module.in_features, module.out_features, device="meta")
+            cast = like(module)
             cast.scale = scales.get(name, 1.0)
             put(tree, name, cast)

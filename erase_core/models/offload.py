@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .frozen import FrozenLinear, put, to_fp8
+from .frozen import FrozenLinear, like, put, to_fp8
 
 ALIGNMENT = 256  # bytes between tensors of a parcel start at multiples of this
 PIECE = 2**30  # bytes of host memory that are pinned at once
@@ -114,18 +114,11 @@ def _linears(block: nn.Module) -> dict[str, nn.Linear]:
     return {name: m for name, m in block.named_modules() if isinstance(m, nn.Linear)}
 
 
-def _like(linear: nn.Linear, kind: type[FrozenLinear]) -> FrozenLinear:
-    """A layer of another kind in a Linear's place, still without storage."""
-    made = kind(linear.in_features, linear.out_features, device="meta")
-    made.scale = getattr(linear, "scale", 1.0)
-    return made
-
-
 def _shrink(block: nn.Module, device: torch.device) -> None:
     """Make a block's matrices fp8, on the device; those that are it already stay as they are."""
     for name, linear in _linears(block).items():
         if linear.weight.itemsize > 1:
-            small = _like(linear, FrozenLinear)
+            small = like(linear)
             weight, small.scale = to_fp8(linear.weight.to(device))
             small.weight, small.bias = nn.Parameter(weight, requires_grad=False), linear.bias
             put(block, name, small)
@@ -170,15 +163,15 @@ class Parcel:
         size = 0
         linears = _linears(block)
         for name, linear in linears.items():
-            for end, tensor in (("weight", linear.weight), ("bias", linear.bias)):
+            for end, tensor in linear.named_parameters():
                 self.places[f"{name}.{end}"] = (size, tensor.dtype, tensor.shape)
                 size += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
         self.bytes = shelf.take(size, parcels)
         for name, linear in linears.items():
-            host = _like(linear, HostLinear)
-            for end in ("weight", "bias"):
+            host = like(linear, HostLinear)
+            for end, tensor in linear.named_parameters():
                 packed = self.open(self.bytes, f"{name}.{end}")
-                packed.copy_(getattr(linear, end))
+                packed.copy_(tensor)
                 setattr(host, end, nn.Parameter(packed, requires_grad=False))
             put(block, name, host)
 
@@ -207,7 +200,8 @@ class HostLinear(FrozenLinear):
     def held(self) -> tuple[Tensor, Tensor | None]:
         belt, index, name = self.source
         buffer, parcel = belt.fetch(index), belt.parcels[index]
-        return parcel.open(buffer, f"{name}.weight"), parcel.open(buffer, f"{name}.bias")
+        bias = None if self.bias is None else parcel.open(buffer, f"{name}.bias")
+        return parcel.open(buffer, f"{name}.weight"), bias
 
 
 class _Slot:

@@ -56,8 +56,8 @@ def open_model(model: Any, clip: Any) -> Model:
     EraseError when they do not belong together, or the MODEL cannot be trained through.
     """
     host = host_of(model)
-    config, family = host.sizes(model), host.family
-    small, file = is_miniature(config), base_file(model)
+    config, file = host.sizes(model), base_file(model)
+    family, small = host.family.of(file), is_miniature(config)
     return Model(
         family=family,
         tree=host.tree(model, config),

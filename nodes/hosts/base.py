@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import comfy.model_base
 from torch import nn
 
 from ...erase_core.models.base import TextEncoder
@@ -46,6 +47,12 @@ class Host:
     def name(self) -> str:
         """The family's."""
         return self.family.name
+
+
+def kind_of(model: Any) -> type | None:
+    """The host's own class of a MODEL, or that which a node pack's derives from."""
+    own = comfy.model_base.__name__
+    return next((c for c in type(model.model).__mro__ if c.__module__ == own), None)
 
 
 def base_file(model: Any) -> Path | None:

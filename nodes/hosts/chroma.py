@@ -20,7 +20,7 @@ from ...erase_core.models.chroma.names import skeleton
 from ...erase_core.models.chroma.text import NEGATIVE
 from ...erase_core.models.chroma.tree import Chroma
 from ...erase_core.models.tokens import token_mask
-from .base import Host
+from .base import Host, kind_of
 from .layers import check_blocks, filled, t5_tokens
 
 ADVICE = "connect a Chroma1-HD or Chroma1-Base text-to-image model"
@@ -29,9 +29,7 @@ LENGTH = 256  # T5 tokens of a prompt at most; the host knows no such limit
 
 def owns(model: Any) -> bool:
     """Whether a MODEL is a Chroma. The host's own subclass of it, Radiance, draws pixels."""
-    kind = type(model.model)
-    own = kind.__module__ != comfy.model_base.__name__ or kind is comfy.model_base.Chroma
-    return issubclass(kind, comfy.model_base.Chroma) and own
+    return kind_of(model) is comfy.model_base.Chroma
 
 
 def sizes(model: Any) -> ChromaConfig:

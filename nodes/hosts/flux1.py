@@ -17,7 +17,7 @@ from ...erase_core.models.flux1.config import FluxConfig
 from ...erase_core.models.flux1.names import skeleton
 from ...erase_core.models.flux1.tree import Flux
 from ...erase_core.models.tokens import token_mask
-from .base import Host, base_name
+from .base import Host, base_name, kind_of
 from .layers import check_blocks, filled, t5_tokens
 
 ADVICE = "connect a FLUX.1-dev or FLUX.1-schnell text-to-image model"
@@ -27,9 +27,7 @@ CLIP_LENGTH = 77
 def owns(model: Any) -> bool:
     """Whether a MODEL is a FLUX.1. The host's own subclasses of its Flux (FLUX.2, Chroma, ...) are
     other families; those of node packs are loaders of their own."""
-    kind = type(model.model)
-    own = kind.__module__ != comfy.model_base.__name__ or kind is comfy.model_base.Flux
-    return issubclass(kind, comfy.model_base.Flux) and own
+    return kind_of(model) is comfy.model_base.Flux
 
 
 def sizes(model: Any) -> FluxConfig:

@@ -72,8 +72,14 @@ def test_the_schedule_is_the_models_own(measured: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("ChromaRadiance", "This MODEL is ChromaRadiance, not Chroma or FLUX.1; connect a Chroma1"),
-        ("LongCatImage", "This MODEL is LongCatImage, not Chroma or FLUX.1; connect a Chroma1"),
+        (
+            "ChromaRadiance",
+            "This MODEL is ChromaRadiance, not Chroma or FLUX.1 or FLUX.2 klein; connect a",
+        ),
+        (
+            "LongCatImage",
+            "This MODEL is LongCatImage, not Chroma or FLUX.1 or FLUX.2 klein; connect a",
+        ),
         ("clip", "load t5xxl with CLIPLoader (Load CLIP), type chroma"),
         ("flux", "load both with DualCLIPLoader"),
         ("wide", "belongs to another MODEL"),

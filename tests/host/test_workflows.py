@@ -16,6 +16,7 @@ from tests.host.graphs import SMALL, node
 FOLDER = Path(__file__).parents[2] / "workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 MINIFLUX = [name for name in NAMES if name.startswith("MiniFlux")]
+KLEIN = [f"FLUX.2-klein-4B {what}" for what in ("attention maps", "erase and compare")]
 SAVED = "MiniFlux use a saved eraser"
 NEWER = ("bypass",)  # inputs of core's nodes that ComfyUI 0.3.64 has not and does without
 QUICK: dict[str, dict[str, Any]] = {
@@ -58,7 +59,7 @@ def test_all_that_was_promised_is_there() -> None:
         "eraser, instant eraser, guard or NAG",
     )
     wanted = {f"{base} {what}" for base in ("MiniFlux", "Flux.1-dev") for what in first}
-    others = {"MiniFlux style erasure", SAVED, "Z-Image-Turbo guard any model"}
+    others = {"MiniFlux style erasure", SAVED, "Z-Image-Turbo guard any model", *KLEIN}
     others |= {"Chroma1-HD erase in a second"}
     assert wanted | others == set(NAMES)
     assert {path.stem for path in (FOLDER / "api").glob("*.json")} == set(NAMES)
@@ -68,9 +69,11 @@ def test_all_that_was_promised_is_there() -> None:
 
 
 def leave_out_what_is_newer(name: str, info: dict[str, Any]) -> None:
-    """ComfyUI 0.3.64 has no NAG."""
+    """ComfyUI 0.3.64 has no NAG and no FLUX.2."""
     lacking = {item["class_type"] for item in twin(name).values()} - set(info)
-    assert lacking <= {"NAGuidance"}
+    assert lacking <= {"NAGuidance", "EmptyFlux2LatentImage"}
+    if name in KLEIN and "EmptyFlux2LatentImage" not in info:
+        pytest.skip("this ComfyUI has no FLUX.2")
     if lacking:
         pytest.skip(f"this ComfyUI has no {', '.join(lacking)}")
 
@@ -115,6 +118,43 @@ def test_a_workflow_runs(name: str, server: Client, info: dict[str, Any]) -> Non
     assert run.ok, run.history["status"]
     shown = [key for key, item in twin(name).items() if item["class_type"] == "PreviewImage"]
     assert shown and all(run.ui(key)["images"] for key in shown)
+
+
+@pytest.mark.parametrize("name", KLEIN)
+def test_a_klein_workflow_runs_with_a_toy(name: str, toys: Client) -> None:
+    if "EmptyFlux2LatentImage" not in toys.get("/object_info"):
+        pytest.skip("this ComfyUI has no FLUX.2")
+    graph = quick(twin(name))
+    loaders = ["UNETLoader", "CLIPLoader", "VAELoader"]
+    outputs = {key: loaders.index(item["class_type"]) for key, item in graph.items()
+               if item["class_type"] in loaders}  # fmt: skip
+    graph = {key: item for key, item in graph.items() if key not in outputs}
+    for item in graph.values():
+        for given, value in item["inputs"].items():
+            if isinstance(value, list) and value[0] in outputs:
+                item["inputs"][given] = ["toy", outputs[value[0]]]
+        item["inputs"] |= {side: 64 for side in ("width", "height") if side in item["inputs"]}
+    run = toys.run(graph | {"toy": node("ToyKlein")})
+    assert run.ok, run.history["status"]
+    shown = [key for key, item in graph.items() if item["class_type"] == "PreviewImage"]
+    assert shown and all(run.ui(key)["images"] for key in shown)
+
+
+def test_klein_names_the_files_to_fetch() -> None:
+    for name in KLEIN:
+        told = {
+            item["type"]: (item["properties"]["models"], item["widgets_values"])
+            for item in saved(name)["nodes"]
+            if "models" in item["properties"]
+        }
+        folders = {}
+        for kind, ([file], widgets) in told.items():
+            assert file["name"] == widgets[0] == file["url"].rpartition("/")[2]
+            assert file["url"].startswith("https://huggingface.co/Comfy-Org/flux2-")
+            folders[kind] = file["directory"]
+        assert folders == {
+            "UNETLoader": "diffusion_models", "CLIPLoader": "text_encoders", "VAELoader": "vae",
+        }  # fmt: skip
 
 
 def test_a_saved_eraser_is_found_again(server: Client) -> None:

@@ -28,7 +28,8 @@ from erase_core.miniatures.miniflux import FOLDER
 from erase_core.models.files import read_linears
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.autoencoder import Autoencoder
-from erase_core.models.flux1.text import load_clip, load_t5, read_tokenizer
+from erase_core.models.flux1.text import load_clip, load_t5
+from erase_core.models.tokens import read_tokenizer
 from erase_core.tensors import read_tensors, read_weights, save_tensors
 
 NAME = "transformer.transformer_blocks.0.attn.add_q_proj"

@@ -23,7 +23,7 @@ from erase_core.concepts.sets import ConceptSet
 from erase_core.miniatures.miniflux import FOLDER
 from erase_core.models.flux1.config import FluxConfig
 from erase_core.models.flux1.names import file_keys, skeleton
-from erase_core.models.flux1.text import read_tokenizer
+from erase_core.models.tokens import read_tokenizer
 from erase_core.tensors import read_tensors, save_tensors
 
 ROOT = Path(__file__).parents[2]

@@ -21,6 +21,7 @@ from erase_core.models.family import Family, families, published
 from erase_core.models.files import Files, family_of, filled
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.names import NAMING, file_keys, skeleton
+from erase_core.models.flux2 import FAMILY as FLUX2
 
 
 def stranger(**changes: object) -> Family:
@@ -31,7 +32,7 @@ def stranger(**changes: object) -> Family:
 
 
 def test_every_folder_is_found() -> None:
-    assert families() == (CHROMA, FAMILY)
+    assert families() == (CHROMA, FAMILY, FLUX2)
     assert published([FAMILY]) == "FLUX.1-dev or FLUX.1-schnell"
     assert published([FAMILY, stranger()]) == "FLUX.1-dev, FLUX.1-schnell, Strange-1 or Strange-2"
 
@@ -59,7 +60,7 @@ def test_each_family_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 DIFFUSERS = {
     "FluxTransformer2DModel": [FAMILY],
     "ChromaTransformer2DModel": [CHROMA],
-    "Flux2Transformer2DModel": [],
+    "Flux2Transformer2DModel": [FLUX2],
     "LongCatImageTransformer2DModel": [],
     "SD3Transformer2DModel": [],
     "QwenImageTransformer2DModel": [],

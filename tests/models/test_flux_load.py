@@ -203,7 +203,6 @@ KEYS = {
     "a LoRA": "transformer.transformer_blocks.0.attn.add_q_proj.lora_A.weight",
     "a Chroma Radiance model": "nerf_blocks.0.norm.scale",
     "a LongCat-Image model": "time_embed.timestep_embedder.linear_1.weight",
-    "a FLUX.2 model": "double_stream_modulation_img.lin.weight",
     "a text encoder": "text_model.embeddings.position_embedding.weight",
     r"an autoencoder \(VAE\)": "decoder.conv_in.weight",
     "quantised to integers": "single_transformer_blocks.0.mlp_fc1.qweight",

@@ -86,7 +86,7 @@ def test_roles_at_full_size() -> None:
     assert list(slots) == [
         f"transformer_blocks.{i}.attn.add_{p}_proj" for i in range(19) for p in "qk"
     ]
-    assert slots["transformer_blocks.18.attn.add_k_proj"] == (
+    assert slots["transformer_blocks.18.attn.add_k_proj"] == Slot(
         "double_blocks.18.txt_attn.qkv",
         slice(3072, 6144),
         3072,
@@ -97,10 +97,10 @@ def test_roles_at_full_size() -> None:
     assert {name: len(slots_of(name)) for name in counts} == counts
     assert len(slots_of(*ROLES)) == 19 * 9 + 3 * 38 + 2 + 1
     value = slots_of("single.attention")["single_transformer_blocks.37.attn.to_v"]
-    assert value == ("single_blocks.37.linear1", slice(6144, 9216), 3072, 3072)
+    assert value == Slot("single_blocks.37.linear1", slice(6144, 9216), 3072, 3072)
     first = slots_of("pooled_in")["time_text_embed.text_embedder.linear_1"]
-    assert first == ("vector_in.in_layer", slice(0, 3072), 768, 3072)
-    assert slots_of("text_in")["context_embedder"] == ("txt_in", slice(0, 3072), 4096, 3072)
+    assert first == Slot("vector_in.in_layer", slice(0, 3072), 768, 3072)
+    assert slots_of("text_in")["context_embedder"] == Slot("txt_in", slice(0, 3072), 4096, 3072)
 
 
 def test_targets_of_older_files_are_the_same_roles() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -191,18 +191,20 @@ def counted(
     placement: Placement,
     settings: TrainSettings,
     monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[], nn.Module] | None = None,
 ) -> int:
-    """Bytes that an erase step holds beyond the weights, taken without storage."""
-    prompts, size = trainer.encode(), settings.height // 8
+    """Bytes that an erase step holds beyond the weights, taken without storage; ``make`` gives a
+    tree in bfloat16, None FLUX.1's."""
+    prompts, family = trainer.encode(), trainer.model.family
+    shape = family.latents.shape(settings.height, settings.width)
     rows: Any = SimpleNamespace(tolist=lambda: [0] * settings.batch)
     monkeypatch.setattr(nn.Module, "to", lambda module, *args, **kwargs: module)  # all is here
     monkeypatch.setattr(offload, "to_fp8", lambda weight: (weight.to(FP8), 1.0))  # has no numbers
     with FakeTensorMode(allow_non_fake_inputs=True):
-        tree = bfloat16_flux()
+        tree = (make or bfloat16_flux)()
         place(tree, BLOCKS, CPU, placement)
-        adapted = FAMILY.slots(FLUX, settings.targets)
-        lora = EraserLora.create(adapted, settings.rank)
-        state = torch.zeros(settings.batch, 16, size, size)
+        lora = EraserLora.create(trainer.model.slots(settings.targets), settings.rank)
+        state = torch.zeros(settings.batch, *shape)
         batch = Batch(rows, state, torch.zeros(settings.batch), state, state)
         model = replace(trainer.model, tree=tree)
         levels = Levels(model, lora, prompts, settings, trainer.blocks, trainer.guidance)

@@ -48,7 +48,7 @@ class Autoencoder:
         try:
             if any(".mid_block." in name for name in tensors):
                 tensors = bfl_names(tensors)
-            _try_out(cls({name: tensor.to("meta") for name, tensor in tensors.items()}))
+            cls({name: tensor.to("meta") for name, tensor in tensors.items()}).try_out(16, 4)
         except (KeyError, ValueError, IndexError, RuntimeError) as error:
             raise EraseError(f"{path} is not Flux's autoencoder; choose ae.safetensors.") from error
         return cls(tensors)
@@ -60,6 +60,11 @@ class Autoencoder:
 
     def encode(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, 16, H/8, W/8)."""
+        mean = self._encoded(pictures).chunk(2, dim=1)[0]
+        return (mean - SHIFT) * SCALE
+
+    def _encoded(self, pictures: Tensor) -> Tensor:
+        """What the encoder makes of pictures in [0, 1]: mean and log variance."""
         x = self._conv("encoder.conv_in", pictures.float() * 2 - 1)
         levels = self._count("encoder.down")
         for level in range(levels):
@@ -67,12 +72,15 @@ class Autoencoder:
             if level < levels - 1:
                 padded = F.pad(x, (0, 1, 0, 1))
                 x = self._conv(f"encoder.down.{level}.downsample.conv", padded, 2, 0)
-        mean = self._out("encoder", self._middle("encoder", x)).chunk(2, dim=1)[0]
-        return (mean - SHIFT) * SCALE
+        return self._out("encoder", self._middle("encoder", x))
 
     def decode(self, latents: Tensor) -> Tensor:
         """(B, 16, h, w) -> (B, 3, 8h, 8w) clamped to [0, 1]."""
-        x = self._conv("decoder.conv_in", latents.float() / SCALE + SHIFT)
+        return self._decoded(latents.float() / SCALE + SHIFT)
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """Pictures of what the decoder gets."""
+        x = self._conv("decoder.conv_in", latents)
         x = self._middle("decoder", x)
         for level in reversed(range(self._count("decoder.up"))):
             x = self._blocks(f"decoder.up.{level}", x)
@@ -80,6 +88,16 @@ class Autoencoder:
                 doubled = F.interpolate(x, scale_factor=2.0, mode="nearest")
                 x = self._conv(f"decoder.up.{level}.upsample.conv", doubled)
         return (self._out("decoder", x) / 2 + 0.5).clamp(0, 1)
+
+    def try_out(self, channels: int, side: int) -> None:
+        """Encode and decode without storage: every tensor must be there and fit. What PyTorch and
+        the table of tensors raise is the answer, and ValueError for other sizes. A decoder may be
+        alone."""
+        latents = torch.empty(1, channels, side, side, device="meta")
+        pictures = self.decode(latents)
+        fits = pictures.shape[:2] == (1, 3)
+        if not fits or (self.has_encoder and self.encode(pictures).shape != latents.shape):
+            raise ValueError("pictures or latents of another size")
 
     def _count(self, prefix: str) -> int:
         start = len(prefix) + 1
@@ -122,16 +140,6 @@ class Autoencoder:
 
     def _out(self, name: str, x: Tensor) -> Tensor:
         return self._conv(f"{name}.conv_out", F.silu(self._norm(f"{name}.norm_out", x)))
-
-
-def _try_out(vae: Autoencoder) -> None:
-    """Encode and decode without storage: every tensor must be there and fit. What PyTorch and the
-    table of tensors raise is the answer, and ValueError for other sizes. A decoder may be alone."""
-    latents = torch.empty(1, 16, 4, 4, device="meta")
-    pictures = vae.decode(latents)
-    fits = pictures.shape[:2] == (1, 3)
-    if not fits or (vae.has_encoder and vae.encode(pictures).shape != latents.shape):
-        raise ValueError("pictures or latents of another size")
 
 
 def bfl_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

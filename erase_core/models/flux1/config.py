@@ -34,6 +34,8 @@ class BlockConfig:
     depth_single_blocks: int = 38
     mlp_ratio: float = 4.0
 
+    BIAS: ClassVar[bool] = True  # of every Linear
+    GATED: ClassVar[bool] = False  # the MLPs: half of what they compute gates the other half
     LABEL: ClassVar[str] = ""
     ADVICE: ClassVar[str] = ""  # what to choose instead of another file
 

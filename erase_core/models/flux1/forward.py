@@ -111,14 +111,28 @@ def rope_table(text: int, rows: int, columns: int, device: torch.device) -> Tens
     Text tokens sit at (0, 0, 0), image tokens at (0, row, column); each axis has its own band of
     channels (16, 56, 56).
     """
-    position = torch.zeros(text + rows * columns, 3, dtype=torch.float64)  # MPS has no float64
+    return rotations(places(text, rows, columns, len(AXES_DIM)), AXES_DIM, THETA, device)
+
+
+def places(text: int, rows: int, columns: int, axes: int) -> Tensor:
+    """(text + rows * columns, axes) float64 in main memory, for MPS has none: 0 for text tokens,
+    (0, row, column, 0...) for those of the image."""
+    position = torch.zeros(text + rows * columns, axes, dtype=torch.float64)
     cells = torch.arange(rows * columns)
     position[text:, 1] = cells // columns
     position[text:, 2] = cells % columns
+    return position
+
+
+def rotations(
+    position: Tensor, widths: Sequence[int], theta: float, device: torch.device
+) -> Tensor:
+    """Places (T, axes) as unit complex numbers (T, HEAD_DIM / 2), complex64; each axis has a band
+    of channels as wide as ``widths`` says."""
     bands = []
-    for axis, dim in enumerate(AXES_DIM):
+    for axis, dim in enumerate(widths):
         exponent = torch.arange(0, dim, 2, dtype=torch.float64) / dim
-        bands.append(position[:, axis, None] / THETA**exponent)
+        bands.append(position[:, axis, None] / theta**exponent)
     angles = torch.cat(bands, dim=-1)
     return torch.polar(torch.ones_like(angles), angles).to(torch.complex64).to(device)
 
@@ -184,7 +198,7 @@ class Pass:
     """One pass: the tree, its adapter and its probe, and the blocks computed with them.
 
     ``mask`` (B, 1, 1, T) bool says which of the T tokens, text first, are seen; None for all.
-    Families of the same blocks change :meth:`modulation`.
+    Families of the same blocks change :meth:`modulation`, and how tokens are made and placed.
     """
 
     def __init__(
@@ -202,20 +216,36 @@ class Pass:
         self.mask = mask
 
     def predict(self, latents: Tensor, context: Tensor, vec: Tensor, dtype: torch.dtype) -> Output:
-        """The pass at latents (B, 16, h, w) with text states (B, L, D) and what modulates the
+        """The pass at latents (B, C, h, w) with text states (B, L, D) and what modulates the
         blocks, computed in ``dtype``."""
         height, width = latents.shape[2:]
-        img, rows, columns = patchify(latents.to(dtype))
+        img, rows, columns = self.tokens(latents.to(dtype))
         img = self.linear("img_in", img)
         txt = self.linear("txt_in", context.to(dtype))
-        rope = rope_table(txt.shape[1], rows, columns, latents.device)
+        rope = self.rope(txt.shape[1], rows, columns, latents.device)
         img, txt, attention = self.double_blocks(img, txt, vec, rope)
         if self.probe is not None and self.probe.stop:
             return Output(None, attention)
         img = self.single_blocks(img, txt, vec, rope)
         img = self.final_layer(img, vec)
-        predicted = unpatchify(img, rows, columns)[:, :, :height, :width]
+        predicted = self.picture(img, rows, columns)[:, :, :height, :width]
         return Output(predicted.to(torch.promote_types(latents.dtype, torch.float32)), attention)
+
+    def tokens(self, latents: Tensor) -> tuple[Tensor, int, int]:
+        """The image tokens of latents, row by row, with the number of rows and columns."""
+        return patchify(latents)
+
+    def picture(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
+        """The inverse of :meth:`tokens`, padding included."""
+        return unpatchify(tokens, rows, columns)
+
+    def rope(self, text: int, rows: int, columns: int, device: torch.device) -> Tensor:
+        """Rotations of all tokens, as :func:`rope_table` has them."""
+        return rope_table(text, rows, columns, device)
+
+    def activate(self, x: Tensor) -> Tensor:
+        """What an MLP does between its Linears."""
+        return F.gelu(x, approximate="tanh")
 
     def linear(self, name: str, x: Tensor) -> Tensor:
         """Module ``name`` applied to x, with the adapter's change."""
@@ -326,7 +356,7 @@ class Pass:
     ) -> Tensor:
         x = x + mod[2] * self.linear(f"{name}.{stream}_attn.proj", mixed)
         mlp = f"{name}.{stream}_mlp"
-        inner = F.gelu(self.linear(f"{mlp}.0", _modulate(x, mod[3], mod[4])), approximate="tanh")
+        inner = self.activate(self.linear(f"{mlp}.0", _modulate(x, mod[3], mod[4])))
         return x + mod[5] * self.linear(f"{mlp}.2", inner)
 
     def single_blocks(self, img: Tensor, txt: Tensor, vec: Tensor, rope: Tensor) -> Tensor:
@@ -342,7 +372,7 @@ class Pass:
         qkv, mlp = inner.split([3 * x.shape[-1], inner.shape[-1] - 3 * x.shape[-1]], dim=-1)
         q, k, v = self.heads(f"{name}.norm", qkv)
         mixed = self.attend(rotate(q, rope), rotate(k, rope), v)
-        out = torch.cat([mixed, F.gelu(mlp, approximate="tanh")], dim=-1)
+        out = torch.cat([mixed, self.activate(mlp)], dim=-1)
         return x + gate * self.linear(f"{name}.linear2", out)
 
     def final_layer(self, img: Tensor, vec: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...errors import EraseError
 from ..base import Conditioning
-from ..frozen import FrozenLinear, put
+from ..frozen import FrozenLinear, like, put
 from .forward import patchify, unpatchify
 from .names import NAMING
 
@@ -90,6 +90,6 @@ def share(tree: nn.Module, model: nn.Module, modules: Mapping[str, str]) -> None
         ours = tree.get_submodule(module)
         if isinstance(ours, FrozenLinear):
             theirs: Any = model.get_submodule(name)
-            cast = FrozenLinear(theirs.in_features, theirs.out_features, device="meta")
+            cast = like(theirs)
             cast.scale = ours.scale
             put(model, name, cast)

@@ -11,10 +11,11 @@ import torch
 from ...errors import EraseError
 from ...tensors import read_weights
 from ..base import VAE
+from ..tokens import read_tokenizer
 from .autoencoder import Autoencoder
 from .config import FluxConfig
 from .taesd import load_tiny
-from .text import TextEncoders, load_clip, load_t5, read_tokenizer
+from .text import TextEncoders, load_clip, load_t5
 
 if TYPE_CHECKING:
     from ..files import Files

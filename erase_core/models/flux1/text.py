@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoTokenizer,
     CLIPTextConfig,
     CLIPTextModel,
     PreTrainedTokenizerFast,
@@ -143,30 +141,18 @@ def clip_name(module: str) -> str:
 
 @torch.no_grad()
 def encode_with(
-    embed: Callable[[Sequence[str]], Conditioning], prompts: Sequence[str], batch: int
+    embed: Callable[[Sequence[str]], Conditioning],
+    prompts: Sequence[str],
+    batch: int,
+    encoder: str = "T5",
 ) -> Conditioning:
     """Prompts in main memory, ``batch`` at a time; EraseError when an encoder gives NaN."""
     parts = [embed(prompts[i : i + batch]).to("cpu") for i in range(0, len(prompts), batch)]
     cond = Conditioning.cat(parts)
-    for what, found in (("T5", cond.context), ("CLIP", cond.pooled)):
+    for what, found in ((encoder, cond.context), ("CLIP", cond.pooled)):
         if found is not None and not found.isfinite().all():
             raise EraseError(f"The {what} encoder gives NaN; its file is damaged.")
     return cond
-
-
-def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer in a folder of transformers'; EraseError when it is damaged or of a kind that
-    does not tell where a token stands in its text. No code of the folder's is run."""
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-        tokenizer(["a cat"], padding="max_length", max_length=8, return_offsets_mapping=True)
-    except Exception as error:  # the parsers of damaged files raise nearly everything
-        raise EraseError(
-            f"The tokenizer in {folder} cannot be read; download the folder again."
-        ) from error
-    return tokenizer
 
 
 def tokenize(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], length: int) -> Tensor:
@@ -209,7 +195,7 @@ def load_clip(path: Path, tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
         vocab_size=rows,
         hidden_size=width,
         intermediate_size=inner,
-        num_hidden_layers=_layers(tensors, "text_model.encoder.layers."),
+        num_hidden_layers=count_layers(tensors, "text_model.encoder.layers."),
         num_attention_heads=width // HEAD,
         projection_dim=width,
         bos_token_id=tokenizer.bos_token_id,
@@ -219,7 +205,7 @@ def load_clip(path: Path, tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
         model = CLIPTextModel(config)
     if not any(name.startswith("text_model.") for name in model.state_dict()):  # transformers 5
         tensors = {name.removeprefix("text_model."): t for name, t in tensors.items()}
-    return _assign(model, tensors, path)
+    return assign(model, tensors, path)
 
 
 def load_t5(path: Path) -> T5EncoderModel:
@@ -249,7 +235,7 @@ def load_t5(path: Path) -> T5EncoderModel:
         d_kv=HEAD,
         num_heads=inner // HEAD,
         d_ff=feed,
-        num_layers=_layers(tensors, "encoder.block."),
+        num_layers=count_layers(tensors, "encoder.block."),
         feed_forward_proj="gated-gelu",
         dropout_rate=0.0,
     )
@@ -257,7 +243,7 @@ def load_t5(path: Path) -> T5EncoderModel:
         model = T5EncoderModel(config)
     own = {key.removeprefix(table): t for key, t in tensors.items() if key.startswith(f"{table}.")}
     tensors |= {name + end: tensor for name in _T5_TABLES for end, tensor in own.items()}
-    model = _assign(model, tensors, path)
+    model = assign(model, tensors, path)
     model.set_input_embeddings(model.shared)
     return model
 
@@ -275,12 +261,13 @@ def _shapes(
     return [(rows, columns) for rows, columns in shapes]
 
 
-def _layers(tensors: dict[str, Tensor], prefix: str) -> int:
+def count_layers(tensors: dict[str, Tensor], prefix: str) -> int:
+    """How many layers have tensors under ``prefix``."""
     start = len(prefix)
     return len({name[start:].split(".")[0] for name in tensors if name.startswith(prefix)})
 
 
-def _assign(model, tensors: dict[str, Tensor], path: Path):  # type: ignore[no-untyped-def]
+def assign(model, tensors: dict[str, Tensor], path: Path):  # type: ignore[no-untyped-def]
     """Fill a model that has no storage: matrices as they are in the file, all else in float32."""
     state, scales = unscale(path.name, tensors, "choose one of 16 bits or fp8")
     linears = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear)}

@@ -16,11 +16,11 @@ from .forward import velocity
 class MLPEmbedder(nn.Module):
     """Embeds the time, the guidance or the pooled text vector: (B, in_dim) -> (B, hidden)."""
 
-    def __init__(self, in_dim: int, hidden: int) -> None:
+    def __init__(self, in_dim: int, hidden: int, bias: bool = True) -> None:
         super().__init__()
-        self.in_layer = nn.Linear(in_dim, hidden)
+        self.in_layer = nn.Linear(in_dim, hidden, bias)
         self.silu = nn.SiLU()
-        self.out_layer = nn.Linear(hidden, hidden)
+        self.out_layer = nn.Linear(hidden, hidden, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out_layer(self.silu(self.in_layer(x)))
@@ -38,19 +38,19 @@ class QKNorm(nn.Module):
 class SelfAttention(nn.Module):
     """One stream's part of a joint attention."""
 
-    def __init__(self, hidden: int, head_dim: int) -> None:
+    def __init__(self, hidden: int, head_dim: int, bias: bool = True) -> None:
         super().__init__()
-        self.qkv = nn.Linear(hidden, 3 * hidden)
+        self.qkv = nn.Linear(hidden, 3 * hidden, bias)
         self.norm = QKNorm(head_dim)
-        self.proj = nn.Linear(hidden, hidden)
+        self.proj = nn.Linear(hidden, hidden, bias)
 
 
 class Modulation(nn.Module):
     """Shift, scale and gate of a block (twice for a double block's stream)."""
 
-    def __init__(self, hidden: int, parts: int) -> None:
+    def __init__(self, hidden: int, parts: int, bias: bool = True) -> None:
         super().__init__()
-        self.lin = nn.Linear(hidden, parts * hidden)
+        self.lin = nn.Linear(hidden, parts * hidden, bias)
 
 
 class DoubleStreamBlock(nn.Module):
@@ -60,15 +60,16 @@ class DoubleStreamBlock(nn.Module):
     def __init__(self, config: BlockConfig, modulated: bool = True) -> None:
         super().__init__()
         hidden, head_dim = config.hidden_size, config.hidden_size // config.num_heads
-        mlp = round(hidden * config.mlp_ratio)
+        mlp, bias = round(hidden * config.mlp_ratio), config.BIAS
+        first = mlp * (1 + config.GATED)
         for stream in ("img", "txt"):
             if modulated:
                 self.add_module(f"{stream}_mod", Modulation(hidden, 6))
-            self.add_module(f"{stream}_attn", SelfAttention(hidden, head_dim))
+            self.add_module(f"{stream}_attn", SelfAttention(hidden, head_dim, bias))
             self.add_module(
                 f"{stream}_mlp",
-                nn.Sequential(
-                    nn.Linear(hidden, mlp), nn.GELU(approximate="tanh"), nn.Linear(mlp, hidden)
+                nn.Sequential(  # the forward knows what is between the two
+                    nn.Linear(hidden, first, bias), nn.Identity(), nn.Linear(mlp, hidden, bias)
                 ),
             )
 
@@ -81,8 +82,8 @@ class SingleStreamBlock(nn.Module):
         super().__init__()
         hidden = config.hidden_size
         mlp = round(hidden * config.mlp_ratio)
-        self.linear1 = nn.Linear(hidden, 3 * hidden + mlp)
-        self.linear2 = nn.Linear(hidden + mlp, hidden)
+        self.linear1 = nn.Linear(hidden, 3 * hidden + mlp * (1 + config.GATED), config.BIAS)
+        self.linear2 = nn.Linear(hidden + mlp, hidden, config.BIAS)
         self.norm = QKNorm(hidden // config.num_heads)
         if modulated:
             self.modulation = Modulation(hidden, 3)
@@ -91,10 +92,10 @@ class SingleStreamBlock(nn.Module):
 class LastLayer(nn.Module):
     """Modulated projection of image tokens to latent patches."""
 
-    def __init__(self, hidden: int, out_channels: int) -> None:
+    def __init__(self, hidden: int, out_channels: int, bias: bool = True) -> None:
         super().__init__()
-        self.linear = nn.Linear(hidden, out_channels)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden, 2 * hidden))
+        self.linear = nn.Linear(hidden, out_channels, bias)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden, 2 * hidden, bias))
 
 
 class Flux(nn.Module):

@@ -20,12 +20,14 @@ import comfy.model_patcher
 import comfy.ops
 import comfy.sample
 import comfy.samplers
+import comfy.sd
 import comfy.supported_models as supported
 import folder_paths
 import torch
 from comfy.ldm.chroma.model import ChromaParams
 from comfy.ldm.flux.controlnet import ControlNetFlux
 from comfy.ldm.flux.model import FluxParams
+from comfy.supported_models_base import ClipTarget
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -107,9 +109,10 @@ def fill(tree: Any) -> None:
     tree.requires_grad_(False)
 
 
-def build(family: str) -> Any:
+def build(family: str, **changes: Any) -> Any:
     """A MODEL of random weights."""
     name, sizes = FAMILIES[family]
+    sizes = sizes | changes
     if family in PARAMS:  # older hosts have fewer
         known = {"image_model", *(field.name for field in fields(PARAMS[family]))}
         sizes = {key: value for key, value in sizes.items() if key in known}
@@ -163,6 +166,34 @@ class ToyClip:
 
     def make(self, width: int) -> tuple[Any]:
         return (Words("", width),)
+
+
+class ToyKlein:
+    """A FLUX.2 klein that can be trained on: MODEL, CLIP with the host's tokenizer, and a VAE."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("MODEL", "CLIP", "VAE"), "make", "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {}}
+
+    def make(self) -> tuple[Any, Any, Any]:
+        from comfy.text_encoders.flux import KleinTokenizer, klein_te
+
+        sizes = {name: 32 for name in ("hidden_size", "intermediate_size")}
+        sizes |= {"num_hidden_layers": 28, "num_attention_heads": 1, "num_key_value_heads": 1}
+        options = {"qwen3_4b_model_config": sizes, "dtype": torch.float32}
+        clip = comfy.sd.CLIP(ClipTarget(KleinTokenizer, klein_te()), model_options=options)
+        fill(clip.cond_stage_model.qwen3_4b.transformer)
+        return build("flux2", context_in_dim=96), clip, ToyVae()
+
+
+class ToyVae:
+    """Pictures of 16 px a latent, by one random matrix."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        wide = torch.einsum("oc,nchw->nohw", normal(3, 3 * 256, 128) / 128**0.5, latents)
+        return torch.nn.functional.pixel_shuffle(wide, 16).sigmoid().movedim(1, -1)
 
 
 class ToyPrompts:
@@ -310,5 +341,5 @@ def predictor(model: Any, clip: Any, text: str, x: Tensor) -> Callable[[Tensor, 
 
 NODE_CLASS_MAPPINGS = {
     made.__name__: made
-    for made in (ToyModel, ToyClip, ToyPrompts, ToyLatent, ToyControl, ToySave, ToyEuler)
+    for made in (ToyModel, ToyKlein, ToyClip, ToyPrompts, ToyLatent, ToyControl, ToySave, ToyEuler)
 }

@@ -1,0 +1,110 @@
+"""FLUX.2 klein in the host: its transformer as a tree that can be trained through, Qwen3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import comfy.model_base
+import torch
+from torch import Tensor
+
+from ...erase_core.errors import EraseError
+from ...erase_core.models.base import Conditioning, linear_flop
+from ...erase_core.models.flux2 import FAMILY
+from ...erase_core.models.flux2.config import Flux2Config
+from ...erase_core.models.flux2.load import check_klein
+from ...erase_core.models.flux2.names import skeleton
+from ...erase_core.models.flux2.text import LENGTH, NEGATIVE, TEMPLATE
+from ...erase_core.models.flux2.tree import Flux2
+from ...erase_core.models.tokens import read_tokenizer, token_mask
+from .base import Host, kind_of
+from .layers import check_blocks, filled
+
+ADVICE = "connect a FLUX.2-klein text-to-image model"
+
+
+def owns(model: Any) -> bool:
+    """Whether a MODEL is a FLUX.2, which hosts before November 2025 lack."""
+    return kind_of(model) is getattr(comfy.model_base, "Flux2", "")
+
+
+def sizes(model: Any) -> Flux2Config:
+    """The sizes of a klein MODEL; EraseError when its weights are not to be seen, or for dev."""
+    check_blocks(model, ADVICE)
+    config = Flux2Config.from_tree(model.model.diffusion_model)
+    check_klein(config, f"This MODEL is FLUX.2-dev, whose text encoder is not read; {ADVICE}.")
+    return config
+
+
+def tree(model: Any, config: Flux2Config) -> Flux2:
+    """A FLUX.2 with the core's names that computes with the MODEL's own layers and can be trained
+    on; EraseError when it computes in float16."""
+    return filled(skeleton(config), model)
+
+
+def shift(model: Any) -> float | None:
+    """The shift of the MODEL's noise schedule, a mu; None for a schedule without one."""
+    found = getattr(model.get_model_object("model_sampling"), "shift", None)
+    return None if found is None else float(found)
+
+
+class Text:
+    """Encodes prompts with a CLIP of the host's and finds words in them, for the core.
+
+    EraseError when the CLIP is not klein's Qwen3.
+    """
+
+    def __init__(self, clip: Any, config: Flux2Config) -> None:
+        name = next(iter(clip.tokenize("")), "")
+        own = getattr(clip.tokenizer, "llama_template", "") == "{}".join(TEMPLATE)
+        if not own or not name.startswith("qwen3"):
+            raise EraseError(
+                "This CLIP is not FLUX.2 klein's Qwen3; load qwen_3_4b or qwen_3_8b with "
+                "CLIPLoader (Load CLIP), type flux2."
+            )
+        self.clip, self.config, self.name = clip, config, name
+        found = getattr(clip.tokenizer, name).tokenizer
+        if not found.is_fast:  # which tells no places: transformers before 5
+            found = read_tokenizer(Path(found.name_or_path))
+        self.tokenizer = found
+        self.length = LENGTH
+        self._negative: Conditioning | None = None
+
+    @property
+    def flop(self) -> float:
+        """Of Qwen3 on one prompt."""
+        return linear_flop(getattr(self.clip.cond_stage_model, self.name), self.length)
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Context (B, length, context_in_dim) float32 on the CPU."""
+        if self._negative is None:
+            self._negative = self._encode(NEGATIVE)
+        cond = Conditioning.cat([self._encode(prompt) for prompt in prompts])
+        if cond.context.shape[-1] != self.config.context_in_dim:
+            raise EraseError(
+                "This CLIP belongs to another MODEL; klein-4B needs qwen_3_4b, klein-9B qwen_3_8b."
+            )
+        return replace(cond, negative=self._negative)
+
+    def release(self) -> None:
+        """Nothing: the host lets its text encoders go by itself."""
+
+    def _encode(self, prompt: str) -> Conditioning:
+        tokens = self.clip.tokenize(prompt)
+        if len(tokens[self.name][0]) > self.length:
+            raise EraseError(
+                f'The prompt "{prompt[:60]}..." is longer than {self.length} tokens; shorten it.'
+            )
+        with torch.inference_mode():
+            return Conditioning(self.clip.encode_from_tokens(tokens).float().cpu().clone())
+
+    def token_mask(self, prompt: str, word: str) -> Tensor:
+        """(length,) of 0 and 1: the tokens of ``word``; EraseError when it is not there."""
+        return token_mask(self.tokenizer, prompt, word, self.length, TEMPLATE)
+
+
+HOST = Host(FAMILY, owns, sizes, tree, Text, shift)
+HOSTS = (HOST,)

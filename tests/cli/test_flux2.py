@@ -1,0 +1,147 @@
+"""Every command on a toy FLUX.2 klein with random weights, from a pipeline's folder to file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from klein import WIDTH, make_transformer, save_pipeline
+from PIL import Image
+from tiny import TIGER
+
+from erase_core.cli.main import main
+from erase_core.concepts.sets import ConceptSet
+from erase_core.models.flux1.names import file_keys
+from erase_core.models.flux2.names import NAMING
+from erase_core.tensors import read_tensors, save_tensors
+
+SHORT = ["--steps=2", "--batch=2", "--rank=2", "--rollout-steps=2", "--erase-rollouts=2"]
+SHORT += ["--keep-rollouts=2", "--width=32", "--height=48"]
+DRAW = ["--size", "32x48", "--steps", "2", "--seed", "3"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline's folder, single files of the same, and a concept set."""
+    made = tmp_path_factory.mktemp("flux2")
+    save_pipeline(made / "klein")
+    state = file_keys(NAMING.to_bfl(make_transformer().state_dict()))
+    for name in ("flux-2-klein-base-4b", "flux-2-klein-4b"):
+        save_tensors(made / f"{name}.safetensors", state)
+    ConceptSet((TIGER,)).save(made / "tiger.json")
+    return made
+
+
+@pytest.fixture
+def base(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The options that name the model."""
+    monkeypatch.setenv("ERASEANYTHING_CACHE", str(folder / "cache"))
+    return ["--model", str(folder / "klein")]
+
+
+def files(folder: Path, name: str) -> list[str]:
+    """The same from single files."""
+    klein = folder / "klein"
+    named = {"qwen": klein / "text_encoder", "vae": klein / "vae", "tokenizers": klein}
+    argv = [str(word) for flag, path in named.items() for word in (f"--{flag}", path)]
+    return ["--model", str(folder / f"{name}.safetensors"), *argv]
+
+
+def train(folder: Path, base: list[str], name: str, *more: str) -> dict[str, torch.Tensor]:
+    out = folder / f"{name}.safetensors"
+    argv = ["train", *base, "--concepts", str(folder / "tiger.json"), "--out", str(out), *more]
+    assert main(argv) == 0
+    tensors, metadata = read_tensors(out)
+    assert metadata["ss_base_model_version"] == "flux2"
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+    return tensors
+
+
+def draw(folder: Path, base: list[str], *more: str) -> bytes:
+    out = folder / "drawn.png"
+    argv = ["generate", *base, "--prompt", "a tiger", *DRAW, "--out", str(out)]
+    assert main([*argv, "--overwrite", *more]) == 0
+    return Image.open(out).tobytes()
+
+
+def near(a: bytes, b: bytes) -> bool:
+    """The same picture, but for rounding: weights in other places of memory."""
+    return max(abs(x - y) for x, y in zip(a, b, strict=True)) <= 1
+
+
+def test_a_trained_eraser_changes_pictures(
+    folder: Path, base: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    targets = ["--targets", "text.q", "text.k", "single.attention", "--l-adv=1"]
+    tensors = train(folder, base, "tiger", *SHORT, *targets)
+    names = {key.removesuffix(".lora_A.weight").removesuffix(".lora_B.weight") for key in tensors}
+    assert names == {
+        f"transformer.transformer_blocks.{n}.attn.{part}"
+        for n in range(2)
+        for part in ("add_q_proj", "add_k_proj")
+    } | {f"transformer.single_transformer_blocks.{n}.attn.to_qkv_mlp_proj" for n in range(2)}
+    assert "distilled" not in capsys.readouterr().err
+    plain = draw(folder, base)
+    assert draw(folder, base) == plain
+    assert near(draw(folder, files(folder, "flux-2-klein-base-4b")), plain)
+    lora = ["--lora", str(folder / "tiger.safetensors"), "--strength", "100"]
+    others = [lora, ["--negative", "a red house"], ["--guidance", "1"]]
+    drawn = [draw(folder, base, *more) for more in others]
+    assert len({plain, *drawn}) == 4
+    assert main(["inspect", str(folder / "tiger.safetensors"), *base]) == 0
+
+
+def test_training_on_the_distilled_model_is_advised_against(
+    folder: Path, base: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = [flag for flag in SHORT if "rollout-steps" not in flag]
+    argv = files(folder, "flux-2-klein-4b")
+    train(folder, argv, "distilled", *short)
+    assert "train on the base model" in capsys.readouterr().err
+    _, metadata = read_tensors(folder / "distilled.safetensors")
+    settings = json.loads(metadata["erase.settings"])
+    assert (settings["guidance_rollout"], settings["rollout_steps"]) == (1.0, 4)
+    unguided = draw(folder, argv)
+    assert near(unguided, draw(folder, base, "--guidance", "1"))
+    assert not near(unguided, draw(folder, base))
+
+
+@pytest.mark.parametrize("method", ["speed", "uce", "rece", "leace"])
+def test_instant_erasers_edit_what_reads_the_tokens(
+    method: str, folder: Path, base: list[str]
+) -> None:
+    few = ["--method", method, "--set", "prompts=3", "kept=1"]
+    tensors = train(folder, base, method, *few)
+    assert set(tensors) == {"diffusion_model.txt_in.diff"}  # no bias
+    assert tensors["diffusion_model.txt_in.diff"].any()
+    small = train(folder, base, f"{method}-rank", *few, "rank=4")
+    name = "transformer.context_embedder.lora_A.weight"
+    assert set(small) == {name, name.replace("_A", "_B")}
+    assert small[name].shape == (4, 3 * WIDTH)
+
+
+def test_maps_guards_and_acceptance(folder: Path, base: list[str]) -> None:
+    out = folder / "map.png"
+    words = ["--prompt", "a tiger and a car", "--words", "tiger", "car", *DRAW]
+    assert main(["attention", *base, *words, "--out", str(out)]) == 0 and out.is_file()
+    guard = folder / "guard.json"
+    argv = ["guard", "--concepts", str(folder / "tiger.json"), "--out", str(guard)]
+    assert main(argv) == 0
+    assert draw(folder, base, "--guard", str(guard)) != draw(folder, base)
+    accepted = folder / "accepted"
+    argv = ["accept", *base, "--steps", "2", "--draw-steps", "2", "--size", "32x48"]
+    assert main([*argv, "--out", str(accepted)]) == 0
+    report = json.loads((accepted / "report.json").read_text())
+    assert report["velocity"]["agrees"] and report["velocity"]["relative_difference"] < 0.001
+    assert report["files"]["model"]["family"] == "flux2"
+
+
+def test_a_missing_encoder_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = files(folder, "flux-2-klein-base-4b")
+    argv = argv[: argv.index("--qwen")]
+    vae = ["--vae", str(folder / "klein" / "vae")]
+    argv = ["generate", *argv, *vae, "--prompt", "a cat", "--out", str(folder / "no.png")]
+    assert main(argv) == 1
+    assert "needs its text encoders; name one with --qwen." in capsys.readouterr().err

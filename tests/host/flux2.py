@@ -1,0 +1,361 @@
+"""FLUX.2 klein inside the host's own process, by its own loaders; see inside.py.
+
+    python flux2.py flux2 HOST PACKAGE BASE OUT
+
+Small are the widths, the blocks and the text encoder; its tokenizer is the host's. The autoencoder
+is a stand-in. A host without FLUX.2 gives one result, ``lacks``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import inside  # the host's process
+
+# isort: split
+import comfy.sd
+import comfy.text_encoders.flux
+import comfy.text_encoders.z_image
+import torch
+from comfy.supported_models_base import ClipTarget
+from eraseanything.erase_core.erasers.edit import WeightEdit
+from eraseanything.erase_core.erasers.lora import EraserLora
+from eraseanything.erase_core.models.base import Model, Probe
+from eraseanything.erase_core.models.flux1.names import file_keys
+from eraseanything.erase_core.models.flux2 import FAMILY
+from eraseanything.erase_core.models.flux2.config import Flux2Config
+from eraseanything.erase_core.models.flux2.text import QwenText, load_qwen
+from eraseanything.erase_core.models.flux2.tree import Flux2
+from eraseanything.erase_core.models.tokens import read_tokenizer
+from eraseanything.erase_core.tensors import read_tensors, save_tensors
+from eraseanything.nodes import drawing, hosts, load
+from eraseanything.nodes.hosts import flux2
+from inside import (
+    BASE,
+    HELD,
+    HOST,
+    OUT,
+    PROMPTS,
+    SIGMA,
+    digest,
+    execute,
+    host_nodes,
+    relative,
+    said,
+)
+
+QWEN = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 28,
+    "num_attention_heads": 1, "num_key_value_heads": 1,
+}  # fmt: skip
+CONFIG = Flux2Config(
+    context_in_dim=96, hidden_size=256, num_heads=2, depth=2, depth_single_blocks=2
+)
+PATH = BASE / "models" / "diffusion_models" / "flux-2-klein-base-toy.safetensors"
+ENCODER = BASE / "models" / "text_encoders" / "qwen_toy.safetensors"
+LORAS = BASE / "models" / "loras"
+HELD_CLIP: list[Any] = []
+
+
+def random_tree() -> Flux2:
+    """Of float32, with weights that keep their inputs' size."""
+    torch.manual_seed(0)
+    tree = Flux2(CONFIG).requires_grad_(False)
+    for parameter in tree.parameters():
+        if parameter.ndim == 2:
+            parameter.copy_(torch.randn(parameter.shape) / parameter.shape[1] ** 0.5)
+    return tree
+
+
+TREE = random_tree()
+save_tensors(PATH, file_keys(TREE.state_dict()))
+
+
+class ToyVae:
+    """Pictures of 16 px a latent, by one random matrix and its inverse."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(3)
+        self.matrix = torch.randn(3 * 256, 128, generator=generator) / 128**0.5
+
+    def decode(self, latents: Any) -> Any:
+        found = torch.einsum("oc,nchw->nohw", self.matrix, latents)
+        return torch.nn.functional.pixel_shuffle(found, 16).sigmoid().movedim(1, -1)
+
+    def encode(self, images: Any) -> Any:
+        wide = torch.nn.functional.pixel_unshuffle(images.movedim(-1, 1), 16)
+        return torch.einsum("co,nohw->nchw", torch.linalg.pinv(self.matrix), wide)
+
+
+def unet() -> Any:
+    """A MODEL of UNETLoader's, as the executor has it made."""
+    with torch.inference_mode():
+        return host_nodes.UNETLoader().load_unet(PATH.name, "default")[0]
+
+
+def make_clip() -> Any:
+    """The host's CLIP of klein: a small Qwen3 of random weights, which are written to a file."""
+    if not HELD_CLIP:
+        target = ClipTarget(
+            comfy.text_encoders.flux.KleinTokenizer, comfy.text_encoders.flux.klein_te()
+        )
+        options = {"qwen3_4b_model_config": QWEN, "dtype": torch.float32}
+        clip = comfy.sd.CLIP(target, model_options=options)
+        generator = torch.Generator().manual_seed(4)
+        inner = clip.cond_stage_model.qwen3_4b.transformer
+        for name, parameter in inner.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.data.copy_(1 + 0.3 * noise if "norm" in name else 0.2 * noise)
+        save_tensors(ENCODER, inner.state_dict())
+        HELD_CLIP.append(clip)
+    return HELD_CLIP[0]
+
+
+def make_text() -> Any:
+    return flux2.Text(make_clip(), CONFIG)
+
+
+def standalone() -> Model:
+    """The same transformer in the core, with the host's text encoder."""
+    return Model(FAMILY, TREE, CONFIG, make_text(), None, "klein", "", (64, 64), CONFIG.shift)
+
+
+def latents() -> Any:
+    return torch.randn(2, 128, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+def random_lora() -> Any:
+    lora = EraserLora.create(FAMILY.slots(CONFIG, FAMILY.roles), 4, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in lora.parameters():
+        parameter.data += 0.04 * torch.randn(parameter.shape, generator=generator)
+    return lora
+
+
+def sampled(model: Any, x: Any, cond: Any) -> Any:
+    """The velocity that the host itself computes: (x - denoised) / sigma."""
+    hosts.load(model)
+    with torch.inference_mode():
+        denoised = model.model.apply_model(
+            x, SIGMA, c_crossattn=cond.context, guidance=torch.full((len(x),), 3.5)
+        )
+        return ((x - denoised) / SIGMA[:, None, None, None]).clone()
+
+
+def flux2_text() -> dict[str, Any]:
+    """Qwen3 in the host against ours, from the same file, with the host's own tokenizer."""
+    prompts = [*PROMPTS, "", "a (tiger:1.5)"]
+    found = make_text().encode(prompts)
+    tokenizer = read_tokenizer(HOST / "comfy" / "text_encoders" / "qwen25_tokenizer")
+    core = QwenText(load_qwen(ENCODER), tokenizer)
+    ours = core.encode(prompts)
+    mask = make_text().token_mask(PROMPTS[0], "tiger")
+    ids = [token for token, _ in make_clip().tokenize(PROMPTS[0])["qwen3_4b"][0]]
+    return {
+        "shape": list(found.context.shape),
+        "difference": relative(ours.context, found.context),
+        "spread": float(found.context.std()),
+        "negative": relative(found.negative.context[0], found.context[2]),
+        "word": tokenizer.decode([ids[row] for row in mask.nonzero().flatten().tolist()]),
+        "same_mask": bool((core.token_mask(PROMPTS[0], "tiger") == mask).all()),
+    }
+
+
+def flux2_velocity() -> dict[str, Any]:
+    """Host + our LoRA file in the host's loader, against our forward; our forward over its layers;
+    what is not loaded."""
+    model, bundle, lora = unet(), standalone(), random_lora()
+    x, cond = latents(), bundle.text.encode(PROMPTS)
+    lora.save(LORAS / "flux2.safetensors")
+    edit = WeightEdit.zeros(TREE, ["txt_in", "double_blocks.1.txt_attn.qkv"])
+    for parameter in edit.parameters():
+        parameter.data += 0.02 * torch.randn(parameter.shape)
+    edit.save(LORAS / "flux2_edit.safetensors")
+    with torch.no_grad():
+        plain, changed, edited = (
+            bundle.velocity(x, SIGMA, cond, None, e) for e in (None, lora, edit)
+        )
+    warned: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: warned.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger().addHandler(handler)
+    with torch.inference_mode():
+        loader = host_nodes.LoraLoaderModelOnly()
+        with_lora = loader.load_lora_model_only(model, "flux2.safetensors", 1.0)[0]
+        with_edit = loader.load_lora_model_only(model, "flux2_edit.safetensors", 1.0)[0]
+    logging.getLogger().removeHandler(handler)
+    found = {
+        "plain": relative(sampled(model, x, cond), plain),
+        "lora": relative(sampled(with_lora, x, cond), changed),
+        "edit": relative(sampled(with_edit, x, cond), edited),
+        "change": relative(changed, plain),
+        "edit_change": relative(edited, plain),
+        "not_loaded": [line for line in warned if "not loaded" in line],
+    }
+    hosts.load(with_lora)
+    opened = hosts.open_model(with_lora, make_clip())
+    with torch.no_grad():  # a MODEL that carries a LoRA, seen through the trainer's tree
+        found["carried"] = relative(opened.velocity(x, SIGMA, cond), changed)
+    return found | {"family": opened.family.name, "name": opened.name}
+
+
+def flux2_attention() -> float:
+    """What image queries pay to words: through the host's layers, against the standalone tree's."""
+    bundle, model = standalone(), unet()
+    cond = bundle.text.encode(PROMPTS[:1])
+    words = bundle.text.token_mask(PROMPTS[0], "tiger")[None, None]
+    probe = Probe((0, 1), words)
+    hosts.load(model)
+    with torch.no_grad():
+        wanted, found = (
+            m.attention(latents()[:1], SIGMA[0], cond, None, probe)
+            for m in (bundle, hosts.open_model(model, make_clip()))
+        )
+    return relative(found, wanted)
+
+
+def gradients(model: Model, cond: Any) -> Any:
+    lora = random_lora()
+    out = model.velocity(latents(), SIGMA, cond, 4.0, lora)
+    out.square().mean().backward(inputs=lora.parameters())
+    return torch.cat([p.grad.flatten() for p in lora.parameters()])
+
+
+def flux2_gradients() -> float:
+    """Through UNETLoader's inference tensors, both passes."""
+    bundle, model = standalone(), unet()
+    cond = bundle.text.encode(PROMPTS)
+    wanted = gradients(bundle, cond)
+    hosts.load(model)
+    with torch.inference_mode(), hosts.training():
+        return relative(gradients(hosts.open_model(model, make_clip()), cond), wanted)
+
+
+def flux2_pictures() -> dict[str, Any]:
+    """The host's KSampler with true CFG against our own sampler."""
+    bundle = standalone()
+    cond = bundle.text.encode([PROMPTS[0], PROMPTS[1]])
+    told: list[int] = []
+    vae = ToyVae()
+    with torch.inference_mode():
+        images = drawing.draw(unet(), vae, cond, [5, 6], (64, 96), 3, 4.0, on_step=told.append)
+    options: dict[str, Any] = {"size": (64, 96), "steps": 3}
+    ours = vae.decode(bundle.draw(cond, [5, 6], guidance=4.0, **options))
+    once = vae.decode(bundle.draw(cond, [5, 6], guidance=1.0, **options))
+    return {
+        "mean": float((images - ours).abs().mean()),
+        "unguided": float((once - ours).abs().mean()),
+        "contrast": float(ours.std()),
+        "steps": [told[0], told[-1]],
+    }
+
+
+def graph(kind: str, **inputs: Any) -> Any:
+    """A graph that trains with the MODEL, CLIP and VAE of ``HELD``, or one of another node."""
+    made = json.loads((OUT.parent / "train.json").read_text())
+    made["load"] = {"class_type": "Given", "inputs": {"name": "flux2"}}
+    if kind != "EraseAnythingTrain":
+        made = {"load": made["load"], "concept": made["concept"]}
+        made["node"] = {"class_type": kind, "inputs": {"model": ["load", 0], "clip": ["load", 1]}}
+    made["train" if kind == "EraseAnythingTrain" else "node"]["inputs"] |= inputs
+    return made
+
+
+def flux2_nodes() -> dict[str, Any]:
+    """Every node that opens a MODEL, run by the host's executor; the MODEL's weights before and
+    after."""
+    inside.know_our_nodes()
+    model = unet()
+    HELD["flux2"] = (model, make_clip(), ToyVae())
+    before, outcomes = digest(model), {}
+    saved = {"filename_prefix": "flux2_%concept%", "concepts": ["concept", 0]}
+    drawn = {"width": 64, "height": 64, "steps": 2, "seed": 1, "guidance": 4.0, "vae": ["load", 2]}
+    wanted = {
+        "train": graph("EraseAnythingTrain", **saved, preview_every=1, vae=["load", 2]),
+        "instant": graph(
+            "EraseAnythingInstant", **saved | {"filename_prefix": "second2"}, method="uce",
+            strength=1.0, rank=0, prompts=3, seed=0, folder="models/loras",
+        ),
+        "attention": graph(
+            "EraseAnythingAttentionMap", **drawn, prompt=PROMPTS[0], words="tiger", blocks="0, 1",
+            at_steps="",
+        ),
+        "preview": graph(
+            "EraseAnythingPreview", **drawn, prompts="\n".join(PROMPTS), strengths="0 1", seeds=1,
+            blur=False, lora_file="flux2.safetensors",
+        ),
+    }  # fmt: skip
+    for name, made in wanted.items():
+        runner = execute(made)
+        outcomes[name] = inside.failure(runner) or runner.success
+    found = {
+        "outcomes": outcomes,
+        "untouched": digest(model) == before,
+        "trained": trained(),
+    }
+    instant = next(iter(LORAS.glob("second2_*.safetensors")), None)
+    return found | {"edited": sorted(read_tensors(instant)[0]) if instant else []}
+
+
+def trained() -> dict[str, Any]:
+    """What the file of the trained eraser holds."""
+    (file,) = LORAS.glob("flux2_tiger*.safetensors")
+    tensors, metadata = read_tensors(file)
+    return {
+        "keys": len(tensors),
+        "first": min(tensors),
+        "base": metadata["ss_base_model_version"],
+        "finite": all(bool(t.isfinite().all()) for t in tensors.values()),
+    }
+
+
+def flux2_shift() -> list[Any]:
+    """Of the schedule as it comes."""
+    model = unet()
+    opened = replace(standalone(), shift_mu=flux2.shift(model))
+    theirs = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 5)
+    return [opened.shift_mu, float((opened.sigmas(5) - theirs).abs().max())]
+
+
+def flux2_distilled() -> dict[str, Any]:
+    """The same file under the distilled model's name."""
+    path = PATH.with_name("flux-2-klein-toy.safetensors")
+    path.write_bytes(PATH.read_bytes())
+    with torch.inference_mode():
+        model = host_nodes.UNETLoader().load_unet(path.name, "default")[0]
+    opened = hosts.open_model(model, make_clip())
+    return {"steps": opened.family.steps, "notice": opened.family.notice}
+
+
+def flux2_refusals() -> dict[str, str]:
+    """What does not fit."""
+    model = unet()
+    half = unet()
+    half.model.manual_cast_dtype = torch.float16
+    wide = replace(CONFIG, context_in_dim=7680)
+    zimage = ClipTarget(
+        comfy.text_encoders.z_image.ZImageTokenizer, comfy.text_encoders.flux.klein_te()
+    )
+    options = {"qwen3_4b_model_config": QWEN, "dtype": torch.float32}
+    other = comfy.sd.CLIP(zimage, model_options=options)
+    dev = Flux2(replace(CONFIG, guidance_embed=True))
+    save_tensors(PATH.with_name("dev.safetensors"), file_keys(dev.state_dict()))
+    with torch.inference_mode():
+        big = host_nodes.UNETLoader().load_unet("dev.safetensors", "default")[0]
+    return {
+        "clip": said(lambda: hosts.open_model(model, load.load_miniflux_clip())),
+        "zimage": said(lambda: hosts.open_model(model, other)),
+        "wide": said(lambda: flux2.Text(make_clip(), wide).encode(["a tiger"])),
+        "long": said(lambda: make_text().encode(["a tiger " * 300])),
+        "half": said(lambda: hosts.open_model(half, make_clip())),
+        "dev": said(partial(hosts.sizes, big)),
+        "load_flux": said(lambda: load.load_transformer(str(PATH), {})),
+    }
+
+
+if __name__ == "__main__":
+    inside.main(globals())
