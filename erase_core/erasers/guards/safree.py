@@ -118,7 +118,7 @@ class Space:
         rows = [self._row(*row, settings.strength) for row in zip(context, near, strict=True)]
         cleaned, any_near = torch.stack(rows), near.any(1)
         if pooled is not None and self.pooled is not None:
-            off = pooled - settings.strength * _inside(pooled, *self.pooled)
+            off = pooled - settings.strength * inside_of(pooled, *self.pooled)
             pooled = torch.where(any_near[:, None], off, pooled)
         means = (context.float().mean(1), cleaned.float().mean(1))
         moved = 1 - F.cosine_similarity(*means, dim=-1)
@@ -159,7 +159,7 @@ def basis(vectors: Tensor) -> Tensor:
     return rows[sizes > SMALL * sizes.max().clamp_min(1e-12)].T
 
 
-def _inside(vectors: Tensor, mean: Tensor, space: Tensor) -> Tensor:
+def inside_of(vectors: Tensor, mean: Tensor, space: Tensor) -> Tensor:
     """The part of centred vectors (B, P) that lies in a subspace."""
     plain = vectors.float() - mean.to(vectors.device)
     return (plain @ space.to(plain) @ space.to(plain).T).to(vectors.dtype)
