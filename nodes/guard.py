@@ -41,7 +41,7 @@ class Guard(io.ComfyNode):
                     options=list(METHODS),
                     default=METHODS[0],
                     tooltip="dve: at every step, takes the concept's direction out of what the "
-                    "model predicts; two more passes a concept and step. word gate: an eraser that "
+                    "model predicts, where the prompt names it. word gate: an eraser that "
                     "acts only where the prompt names the concept. velocity gate: an eraser that "
                     "acts where it changes the first steps as it changes the concept's own.",
                 ),
@@ -64,6 +64,31 @@ class Guard(io.ComfyNode):
                     tooltip=f"dve: {DveSettings.find('anchor').help}.",
                 ),
                 *eraser.inputs(),
+                io.Boolean.Input(
+                    "words",
+                    default=DveSettings.words,
+                    optional=True,
+                    tooltip="dve: act on prompts alone that name the concept; all others stay bit "
+                    "for bit and cost nothing. Off: act on what the pictures themselves lean to.",
+                ),
+                io.Float.Input(
+                    "least",
+                    default=DveSettings.least,
+                    min=0.0,
+                    max=20.0,
+                    step=0.5,
+                    optional=True,
+                    tooltip="dve, with words: the least part taken out of prompts that name the "
+                    "concept.",
+                ),
+                io.Int.Input(
+                    "every",
+                    default=DveSettings.every,
+                    min=1,
+                    max=1000,
+                    optional=True,
+                    tooltip="dve: steps that one direction serves; more are cheaper.",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The MODEL, guarded.")],
             hidden=[io.Hidden.unique_id],
@@ -84,12 +109,16 @@ class Guard(io.ComfyNode):
         anchor: str = "",
         lora: Mapping[str, Tensor] | None = None,
         lora_file: str = eraser.NONE,
+        words: bool = DveSettings.words,
+        least: float = DveSettings.least,
+        every: int = DveSettings.every,
     ) -> io.NodeOutput:
         if strength == 0:
             return io.NodeOutput(model)
         told = Told(str(cls.hidden.unique_id), method)
         if method == DVE:
-            settings = DveSettings(strength, start, end, threshold, anchor.strip())
+            own = (threshold, anchor.strip(), words, least, every)
+            settings = DveSettings(strength, start, end, *own)
             return io.NodeOutput(guarding.guarded(model, Dve(clip, concepts, settings), told))
         side = ForwardSide(model, eraser.require(lora, lora_file))
         acting: Acting = (

@@ -15,10 +15,8 @@ A feature is the concept's when prompts that name it make it fire and others har
     p_f / (p_f + q_f) > APART
 
 with ``p_f`` the mean, over prompts with the concept, of how strongly f fires at most in one, and
-``q_f`` the same over those prompts with other words in its place. ``S`` are these features. What a
-prompt holds of the concept is the most that S adds up to at one of its tokens. In a prompt that
-holds more than all prompts that must stay, by MARGIN of the way to the concept's own, S is shut at
-every token:
+``q_f`` the same over those prompts with other words in its place. ``S`` are these features. In a
+prompt that names the concept, as the word gate tells it, S is shut at every token:
 
     x' = x - strength s sum_{f in S} z_f d_f
 
@@ -28,8 +26,8 @@ Ours differs from the papers in these points:
 
 - Features are learned on tokens of the prompts of one concept set, not on a large corpus: a
   minute on a CPU with MiniFlux's encoders. So a guard's file belongs to its concepts.
-- ItD also shuts features at all tokens and chooses them by how much more they fire for the
-  concept's prompt than for others. Ours has a limit, under which prompts stay bit for bit.
+- ItD shuts its features in every prompt. Here prompts that do not name the concept stay bit for
+  bit.
 - The pooled vector, one a prompt, is too little to learn features from. It leaves the subspace of
   the names' pooled vectors, as SAFREE's does.
 """
@@ -49,14 +47,13 @@ from ...concepts.sentences import replace as put
 from ...concepts.sets import Concept, ConceptSet
 from ...concepts.sources.lists import pool
 from ...errors import EraseError
-from ...models.base import Conditioning, Model, TextEncoder
+from ...models.base import Conditioning, Model
 from ...settings import setting
-from .base import Act, Call, Guard, GuardMethod, GuardSettings
-from .gate import FRAMES, kept_words
+from .base import Act, Guard, GuardMethod, GuardSettings
+from .gate import FRAMES, kept_words, word_gate
 from .safree import basis, inside_of
 
 APART = 0.8
-MARGIN = 0.3
 SENTENCES, SWAPS = 48, 3  # of a concept, and words that take its place in each
 TOKENS = 32  # of a prompt that are learned from
 BATCH = 512  # tokens a step
@@ -127,9 +124,8 @@ class Features:
     """The features of one concept set; ``tensors`` are those of its file.
 
     ``mean`` (D,) and ``scale`` () of the states, ``encode`` and ``decode`` (F, D), ``bias`` (F,);
-    for C concepts ``shut`` (C, F) and ``levels`` (C, 2): how much of the concept prompts hold that
-    must stay, and the concept's own. Where there are pooled vectors, ``pooled.mean`` (P,) and
-    ``pooled.basis`` (P, r) for each concept, whose number follows.
+    for C concepts ``shut`` (C, F), 1 for a concept's own. Where there are pooled vectors,
+    ``pooled.mean`` (P,) and ``pooled.basis`` (P, r) for each concept, whose number follows.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], active: int) -> None:
@@ -141,36 +137,30 @@ class Features:
         u = (context.float() - t["mean"]) / t["scale"]
         return sparse(F.linear(u, t["encode"], t["bias"]), self.active)
 
-    def way(self, fired: Tensor) -> Tensor:
-        """How far what fires (B, T, F) in prompts is from the most that must stay holds, 0, to what
-        the concept's own hold, 1: (B, C)."""
-        t = self._on(fired)
-        stays, own = t["levels"].unbind(1)
-        return ((fired @ t["shut"].T).amax(1) - stays) / (own - stays).clamp_min(1e-6)
-
     def clean(
         self,
         context: Tensor,
         pooled: Tensor | None,
+        named: Tensor,
         strength: float,
         mask: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Prompts (B, T, D) and (B, P) with the features of the concepts that they hold shut, and
-        which of these they hold (B, C). The others come back bit for bit, as do tokens that
-        ``mask`` (B, T) leaves out."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """Prompts (B, T, D) and (B, P) with the features of the concepts shut that they name, which
+        ``named`` (B, C) bool says. The others come back bit for bit, as do tokens that ``mask``
+        (B, T) leaves out."""
         t, fired = self._on(context), self.fire(context)
         if mask is not None:
             fired = fired * mask[..., None]
-        found = self.way(fired) > MARGIN
-        shut = (found.float() @ t["shut"]).clamp(max=1)
+        named = named.to(context.device)
+        shut = (named.float() @ t["shut"]).clamp(max=1)
         off = t["scale"] * (fired * shut[:, None]) @ t["decode"]
         moved = (context.float() - strength * off).to(context)
         context = torch.where(off.any(-1, keepdim=True), moved, context)
-        for index, row in enumerate(found.unbind(1)):
+        for index, row in enumerate(named.unbind(1)):
             if pooled is not None and f"pooled.mean.{index}" in t:
                 part = inside_of(pooled, t[f"pooled.mean.{index}"], t[f"pooled.basis.{index}"])
                 pooled = torch.where(row[:, None], pooled - strength * part, pooled)
-        return context, pooled, found
+        return context, pooled
 
     def _on(self, like: Tensor) -> dict[str, Tensor]:
         """The tensors where a prompt's states are."""
@@ -247,7 +237,7 @@ def learn(
     prompts = Prompts(concepts, settings.seed)
     learned = fit(_states(encode, prompts.all(), settings.seed), settings, on_step)
     features = Features(learned, settings.active)
-    shut, levels = [], []
+    shut = []
     rows = zip(concepts.concepts, prompts.named, prompts.swapped, strict=True)
     for index, (concept, own, other) in enumerate(rows):
         chosen = choose(*(_most(encode, part, features) for part in (own, other))).float()
@@ -255,11 +245,9 @@ def learn(
             raise EraseError(
                 f'No feature speaks of "{concept.name}" alone; set more steps or more features.'
             )
-        stays = _most(encode, [*other, *prompts.everyday], features, chosen)
         shut.append(chosen)
-        levels.append(torch.stack([stays.max(), _most(encode, own, features, chosen).median()]))
         learned |= _pooled(encode, concept, other, index)
-    return learned | {"shut": torch.stack(shut), "levels": torch.stack(levels)}
+    return learned | {"shut": torch.stack(shut)}
 
 
 def _pooled(
@@ -293,29 +281,23 @@ def _states(encode: Encode, prompts: Sequence[str], seed: int) -> Tensor:
     )
 
 
-def _most(
-    encode: Encode, prompts: Sequence[str], features: Features, chosen: Tensor | None = None
-) -> Tensor:
-    """How strongly each feature fires at most in each prompt, (N, F), or some ``chosen`` (F,)
-    together, (N,)."""
-    fired = (
-        features.fire(row) if chosen is None else features.fire(row) @ chosen
-        for part in _encoded(encode, prompts)
-        for row in part.rows()
-    )
-    return torch.stack([row.amax(0) for row in fired])
+def _most(encode: Encode, prompts: Sequence[str], features: Features) -> Tensor:
+    """How strongly each feature fires at most in each prompt, (N, F)."""
+    rows = (row for part in _encoded(encode, prompts) for row in part.rows())
+    return torch.stack([features.fire(row).amax(0) for row in rows])
 
 
 def act(model: Model, guard: Guard) -> Act:
     """Prompts with the concepts' features shut."""
     settings: SaeSettings = guard.settings
     tensors = guard.tensors or learn(model.text.encode, guard.concepts, settings)
-    features = Features(tensors, settings.active)
+    features, gates = Features(tensors, settings.active), word_gate(model.text, guard.concepts)
 
     @lru_cache(maxsize=1)  # all steps of a batch have the same prompts
     def cleaned(cond: Conditioning) -> Conditioning:
-        context, pooled, _ = features.clean(
-            cond.context, cond.pooled, settings.strength, cond.mask
+        named = torch.stack([g.strength(cond.context, cond.mask) > 0 for g in gates], 1)
+        context, pooled = features.clean(
+            cond.context, cond.pooled, named, settings.strength, cond.mask
         )
         return replace(cond, context=context, pooled=pooled)
 
