@@ -9,9 +9,9 @@ prediction v, guided as it is, the part along d goes where it is positive:
 with one ``a`` a picture. At 0 it leans to the concept no more than the anchor's does, at 1 as much
 as the concept's own. At strength 1 a picture ends where the anchor is along d.
 
-That is ``words`` false. It is mild: the name alone draws one thing in the middle, and of "a rose and
-a tiger" little lies along that. So by default the prompt's words decide whether anything goes, and
-then it is much,
+That is ``words`` false. It is mild: the name alone draws one thing in the middle, and of "a rose
+and a tiger" little lies along that. So by default the prompt's words decide whether anything goes,
+and then it is much,
 
     v' = v - strength max(a, least) d   in prompts that name the concept, as the word gate tells,
 
