@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..erase_core.concepts.sets import Concept, ConceptSet
 from ..erase_core.erasers.guards.gate import FRAMES, WordGate, kept_words
-from ..erase_core.erasers.guards.safree import Space
 from ..erase_core.erasers.guards.sae import Features, SaeSettings, learn
+from ..erase_core.erasers.guards.safree import Space
 from ..erase_core.errors import EraseError
 from ..erase_core.models.base import Conditioning
 from .guarding import prompt
