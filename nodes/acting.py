@@ -47,7 +47,7 @@ class Dve:
         self._open, self._kept = opened(self._gates, conds), Kept(self.settings.every)
 
     def act(self, step: Step) -> tuple[Tensor, Strengths]:
-        ours, still = step.again(), [0.0] * len(step.x)
+        ours, still = step.again(step.x), [0.0] * len(step.x)
         named = {name: fitted(share, step.x) > 0 for name, share in self._open.items()}
         meant = [name for name in self.names if name not in named or bool(named[name].any())]
         if not meant:
@@ -92,7 +92,7 @@ class ByWords:
         found = {name: fitted(share, step.x) for name, share in self._open.items()}
         strength = self.settings.strength * torch.stack(list(found.values())).amax(0)
         with self.eraser.applied(self._model, strength) if strength.any() else nullcontext():
-            return step.again(), {name: share.tolist() for name, share in found.items()}
+            return step.again(step.x), {name: share.tolist() for name, share in found.items()}
 
 
 class ByVelocities:
@@ -120,11 +120,11 @@ class ByVelocities:
         if self._opening.shares and float(step.sigma.max()) < self._looked:
             strength = self.settings.strength * self._opening.strength()
             with self.eraser.applied(self._model, strength) if strength.any() else nullcontext():
-                return step.again(), self._told()
+                return step.again(step.x), self._told()
         names, all_of_it = list(self._conds), torch.ones(len(step.x))
-        base, ends = step.again(), step.predict(names)
+        base, ends = step.again(step.x), step.predict(names)
         with self.eraser.applied(self._model, all_of_it):
-            erased, erased_ends = step.again(), step.predict(names)
+            erased, erased_ends = step.again(step.x), step.predict(names)
         pairs = list(zip(ends, erased_ends, strict=True))
         strength = self.settings.strength * self._opening.look(base, erased, pairs)
         return mixed(base, erased, strength), self._told()
