@@ -46,8 +46,8 @@ class Guard(io.ComfyNode):
                     "model predicts, where the prompt names it. word gate: an eraser that "
                     "acts only where the prompt names the concept. velocity gate: an eraser that "
                     "acts where it changes the first steps as it changes the concept's own. irece: "
-                    "begins anew, once, the places that pay attention to the concept; for pictures that "
-                    "come from other pictures.",
+                    "begins anew, once, the places that pay attention to the concept; for pictures "
+                    "that come from other pictures.",
                 ),
                 _share("strength", "How much is taken out; 0 is off.", 1.0, 10.0, 0.05),
                 _share("start", "Where it begins, a share of all steps.", 0.0, 1.0, 0.01),
