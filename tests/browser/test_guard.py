@@ -51,7 +51,7 @@ ADD = """() => {
   const concept = add('EraseAnythingConceptSet', [-600, 200]);
   tests.set(concept, 'concept', 'tiger');
   tests.set(concept, 'source', 'by hand');
-  const guard = add('EraseAnythingGuard', [-100, 100]);
+  const guard = add('EraseAnythingGuard', [-1100, 0]);
   model.connect(link.origin_slot, guard, socket(guard, 'model'));
   tests.node('ToyModel').connect(1, guard, socket(guard, 'clip'));
   concept.connect(0, guard, socket(guard, 'concepts'));
