@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from ..erase_core.concepts.sets import ConceptSet
-from ..erase_core.erasers.guards.dve import DveSettings, take_out
+from ..erase_core.erasers.guards.dve import DveSettings, Kept, take_out
 from ..erase_core.erasers.guards.gate import (
     Opening,
     VelocityGateSettings,
+    WordGate,
     WordGateSettings,
     mixed,
 )
@@ -34,22 +35,39 @@ class Dve:
         self.names = [concept.name for concept in concepts.concepts]
         texts = dict.fromkeys((*self.names, settings.anchor))
         self._conds = {text: guarding.prompt(clip, text) for text in texts}
+        self._gates = word_gates(clip, concepts) if settings.words else {}
+        self._open: dict[str, Tensor] = {}
+        self._kept = Kept(settings.every)
 
     def prompts(self) -> dict[str, Any]:
         return self._conds
 
     def begin(self, conds: Conds, model: Any) -> None:
-        """Nothing: every step speaks for itself."""
+        """Read the prompts, where their words count."""
+        self._open, self._kept = opened(self._gates, conds), Kept(self.settings.every)
 
     def act(self, step: Step) -> tuple[Tensor, Strengths]:
-        ours, names = step.again(), list(self._conds)
-        found = dict(zip(names, step.predict(names), strict=True))
-        parts = {}
-        for name in self.names:
-            ends = found[name], found[self.settings.anchor]
-            ours, part = take_out(ours, *ends, self.settings.strength, self.settings.threshold)
+        ours, still = step.again(step.x), [0.0] * len(step.x)
+        named = {name: fitted(share, step.x) > 0 for name, share in self._open.items()}
+        meant = [name for name in self.names if name not in named or bool(named[name].any())]
+        if not meant:
+            return ours, dict.fromkeys(self.names, still)
+        texts = list(dict.fromkeys((self.settings.anchor, *meant)))
+        sigma = step.sigma.view(-1, *[1] * (step.x.ndim - 1))
+
+        def predict() -> dict[str, Tensor]:
+            found = zip(texts, step.predict(texts), strict=True)
+            return {text: (step.x - clean) / sigma for text, clean in found}
+
+        slopes = self._kept.at(step.x, step.sigma, predict)
+        anchor, slope = slopes[self.settings.anchor], (step.x - ours) / sigma
+        parts, touched = dict.fromkeys(self.names, still), torch.zeros(len(ours), dtype=torch.bool)
+        for name in meant:
+            slope, part = take_out(slope, slopes[name], anchor, self.settings, named.get(name))
             parts[name] = part.tolist()
-        return ours, parts
+            touched = touched | (part != 0).cpu()
+        rows = touched.to(ours.device).view_as(sigma)
+        return torch.where(rows, (step.x - sigma * slope).to(ours.dtype), ours), parts
 
 
 class ByWords:
@@ -67,20 +85,14 @@ class ByWords:
         return {}
 
     def begin(self, conds: Conds, model: Any) -> None:
-        """Read the prompts: of several that hold at once, the one that opens the gate most."""
-        prompts = guarding.asked(conds)
-        states = [c["cross_attn"] for c in prompts if c.get("cross_attn") is not None]
-        self._open = {
-            name: _most([gate.strength(each.float().cpu()) for each in states])
-            for name, gate in self.gates.items()
-        }
-        self._model = model.model
+        """Read the prompts."""
+        self._open, self._model = opened(self.gates, conds), model.model
 
     def act(self, step: Step) -> tuple[Tensor, Strengths]:
         found = {name: fitted(share, step.x) for name, share in self._open.items()}
         strength = self.settings.strength * torch.stack(list(found.values())).amax(0)
         with self.eraser.applied(self._model, strength) if strength.any() else nullcontext():
-            return step.again(), {name: share.tolist() for name, share in found.items()}
+            return step.again(step.x), {name: share.tolist() for name, share in found.items()}
 
 
 class ByVelocities:
@@ -108,17 +120,25 @@ class ByVelocities:
         if self._opening.shares and float(step.sigma.max()) < self._looked:
             strength = self.settings.strength * self._opening.strength()
             with self.eraser.applied(self._model, strength) if strength.any() else nullcontext():
-                return step.again(), self._told()
+                return step.again(step.x), self._told()
         names, all_of_it = list(self._conds), torch.ones(len(step.x))
-        base, ends = step.again(), step.predict(names)
+        base, ends = step.again(step.x), step.predict(names)
         with self.eraser.applied(self._model, all_of_it):
-            erased, erased_ends = step.again(), step.predict(names)
+            erased, erased_ends = step.again(step.x), step.predict(names)
         pairs = list(zip(ends, erased_ends, strict=True))
         strength = self.settings.strength * self._opening.look(base, erased, pairs)
         return mixed(base, erased, strength), self._told()
 
     def _told(self) -> Strengths:
         return {" or ".join(self._conds): self._opening.strength().tolist()}
+
+
+def opened(gates: dict[str, WordGate], conds: Conds) -> dict[str, Tensor]:
+    """How far the prompts open each gate, (P,): of several that hold at once, the one that opens it
+    most."""
+    prompts = guarding.asked(conds)
+    states = [c["cross_attn"].float().cpu() for c in prompts if c.get("cross_attn") is not None]
+    return {name: _most([gate.strength(each) for each in states]) for name, gate in gates.items()}
 
 
 def fitted(rows: Tensor, x: Tensor) -> Tensor:

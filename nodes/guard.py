@@ -11,13 +11,15 @@ from torch import Tensor
 from ..erase_core.concepts.sets import ConceptSet
 from ..erase_core.erasers.guards.dve import DveSettings
 from ..erase_core.erasers.guards.gate import VelocityGateSettings, WordGateSettings
+from ..erase_core.erasers.guards.irece import IreceSettings
 from . import eraser, guarding, inputs
 from .acting import ByVelocities, ByWords, Dve
 from .concept_parts import SOCKET
 from .forward_side import ForwardSide
 from .guarding import Acting, Told
+from .redrawing import Irece
 
-DVE, WORDS, VELOCITIES = METHODS = ("dve", "word gate", "velocity gate")
+DVE, WORDS, VELOCITIES, IRECE = METHODS = ("dve", "word gate", "velocity gate", "irece")
 
 
 class Guard(io.ComfyNode):
@@ -41,9 +43,11 @@ class Guard(io.ComfyNode):
                     options=list(METHODS),
                     default=METHODS[0],
                     tooltip="dve: at every step, takes the concept's direction out of what the "
-                    "model predicts; two more passes a concept and step. word gate: an eraser that "
+                    "model predicts, where the prompt names it. word gate: an eraser that "
                     "acts only where the prompt names the concept. velocity gate: an eraser that "
-                    "acts where it changes the first steps as it changes the concept's own.",
+                    "acts where it changes the first steps as it changes the concept's own. irece: "
+                    "begins anew, once, the places that pay attention to the concept; for pictures "
+                    "that come from other pictures.",
                 ),
                 _share("strength", "How much is taken out; 0 is off.", 1.0, 10.0, 0.05),
                 _share("start", "Where it begins, a share of all steps.", 0.0, 1.0, 0.01),
@@ -64,6 +68,41 @@ class Guard(io.ComfyNode):
                     tooltip=f"dve: {DveSettings.find('anchor').help}.",
                 ),
                 *eraser.inputs(),
+                io.Boolean.Input(
+                    "words",
+                    default=DveSettings.words,
+                    optional=True,
+                    tooltip="dve: act on prompts alone that name the concept; all others stay bit "
+                    "for bit and cost nothing. Off: act on what the pictures themselves lean to.",
+                ),
+                io.Float.Input(
+                    "least",
+                    default=DveSettings.least,
+                    min=0.0,
+                    max=20.0,
+                    step=0.5,
+                    optional=True,
+                    tooltip="dve, with words: the least part taken out of prompts that name the "
+                    "concept.",
+                ),
+                io.Int.Input(
+                    "every",
+                    default=DveSettings.every,
+                    min=1,
+                    max=1000,
+                    optional=True,
+                    tooltip="dve: steps that one direction serves; more are cheaper.",
+                ),
+                io.Float.Input(
+                    "limit",
+                    default=IreceSettings.limit,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="irece: least attention of a place that is begun anew, a share of the "
+                    "highest. It happens at the first step after start.",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The MODEL, guarded.")],
             hidden=[io.Hidden.unique_id],
@@ -84,13 +123,21 @@ class Guard(io.ComfyNode):
         anchor: str = "",
         lora: Mapping[str, Tensor] | None = None,
         lora_file: str = eraser.NONE,
+        words: bool = DveSettings.words,
+        least: float = DveSettings.least,
+        every: int = DveSettings.every,
+        limit: float = IreceSettings.limit,
     ) -> io.NodeOutput:
         if strength == 0:
             return io.NodeOutput(model)
         told = Told(str(cls.hidden.unique_id), method)
         if method == DVE:
-            settings = DveSettings(strength, start, end, threshold, anchor.strip())
+            more = (threshold, anchor.strip(), words, least, every)
+            settings = DveSettings(strength, start, end, *more)
             return io.NodeOutput(guarding.guarded(model, Dve(clip, concepts, settings), told))
+        if method == IRECE:
+            own = IreceSettings(strength, start, end, limit)
+            return io.NodeOutput(guarding.guarded(model, Irece(clip, concepts, own), told))
         side = ForwardSide(model, eraser.require(lora, lora_file))
         acting: Acting = (
             ByWords(clip, concepts, WordGateSettings(strength, start, end), side)

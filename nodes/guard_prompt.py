@@ -1,8 +1,10 @@
-"""Guard Prompt: a prompt's states kept off concepts, for as many of the first steps as it needs."""
+"""Guard Prompt: a prompt's states kept off the concepts that it names."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,11 +12,14 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..erase_core.concepts.sets import ConceptSet
-from ..erase_core.erasers.guards.safree import Cleaned, SafreeSettings, Space
+from ..erase_core.erasers.guards.gate import WordGate
+from ..erase_core.erasers.guards.sae import SaeSettings
+from ..erase_core.erasers.guards.safree import Cleaned, SafreeSettings
 from ..erase_core.errors import EraseError
-from . import inputs, words
+from . import guarding, inputs, words
 from .concept_parts import SOCKET
 
+SAFREE, FEATURES = METHODS = ("safree", "sparse features")
 EDGE = 1e-5  # the host compares ends of ranges strictly: two may not share one
 
 
@@ -26,8 +31,8 @@ class GuardPrompt(io.ComfyNode):
             node_id="EraseAnythingGuardPrompt",
             display_name="Guard Prompt",
             category=inputs.CATEGORY,
-            description="Keeps concepts out of a prompt (SAFREE): tokens that lie near a concept "
-            "are moved off it, all others stay bit for bit. No training, any MODEL.",
+            description="Keeps concepts out of a prompt that names them: its tokens are moved off "
+            "them. Other prompts stay bit for bit. Any MODEL, nothing of it changes.",
             inputs=[
                 io.Conditioning.Input("conditioning", tooltip="The encoded prompt."),
                 io.Clip.Input("clip", tooltip="The CLIP that encoded it."),
@@ -38,7 +43,7 @@ class GuardPrompt(io.ComfyNode):
                     min=0.0,
                     max=10.0,
                     step=0.05,
-                    tooltip="How far near tokens are moved; 0 is off.",
+                    tooltip="How far tokens are moved; 0 is off.",
                 ),
                 io.Float.Input(
                     "reach",
@@ -46,7 +51,7 @@ class GuardPrompt(io.ComfyNode):
                     min=about.low,
                     max=about.high,
                     step=about.step,
-                    tooltip=f"The {about.help}. The prompt as it was holds for the rest.",
+                    tooltip=f"safree: the {about.help}. The prompt as it was holds for the rest.",
                 ),
                 io.String.Input(
                     "prompt",
@@ -54,6 +59,15 @@ class GuardPrompt(io.ComfyNode):
                     multiline=True,
                     optional=True,
                     tooltip="The prompt's text, if the node is to say which of its words changed.",
+                ),
+                io.Combo.Input(
+                    "method",
+                    options=list(METHODS),
+                    default=SAFREE,
+                    optional=True,
+                    tooltip="safree: tokens leave the space that the concept's names span. sparse "
+                    "features: a small network learns, in a minute or so, what texts are made of; "
+                    "what speaks of the concept alone is taken out.",
                 ),
             ],
             outputs=[
@@ -75,15 +89,15 @@ class GuardPrompt(io.ComfyNode):
         strength: float,
         reach: float,
         prompt: str = "",
+        method: str = SAFREE,
     ) -> io.NodeOutput:
         if strength == 0:
             return io.NodeOutput(conditioning, "")
-        settings = SafreeSettings(strength=strength, reach=reach)
         told: list[dict[str, Any]] = []
-        for name, space in words.spaces(clip, concepts).items():
+        for name, clean in _cleaners(clip, concepts, method, strength, reach).items():
             entries = []
             for entry in conditioning:
-                found = _cleaned(entry, space, settings)
+                found = clean(*_states(entry, clip))
                 entries += _ranges(entry, found)
                 told += _said(name, found, clip, prompt)
             conditioning = entries
@@ -91,12 +105,36 @@ class GuardPrompt(io.ComfyNode):
         return io.NodeOutput(conditioning, changed, ui={"eraseanything_guard_prompt": told})
 
 
-def _cleaned(entry: list[Any], space: Space, settings: SafreeSettings) -> Cleaned:
-    """An entry off a concept; EraseError when another CLIP encoded it."""
+Cleaner = Callable[[Tensor, Tensor | None], Cleaned]
+
+
+def _cleaners(
+    clip: Any, concepts: ConceptSet, method: str, strength: float, reach: float
+) -> dict[str, Cleaner]:
+    """What keeps a prompt's states and pooled vector off each concept, by its name."""
+    if method == SAFREE:
+        told = SafreeSettings(strength=strength, reach=reach)
+        spaces = words.spaces(clip, concepts)
+        return {name: partial(space.clean, settings=told) for name, space in spaces.items()}
+    features = words.features(clip, concepts, SaeSettings())
+    gates = words.word_gates(clip, concepts)
+
+    def off(index: int, gate: WordGate, context: Tensor, pooled: Tensor | None) -> Cleaned:
+        named = torch.zeros(len(context), len(gates), dtype=torch.bool)
+        named[:, index] = gate.strength(context.cpu()) > 0
+        rows = named[:, index]
+        near = gate.near(context.cpu()) & rows[:, None]
+        return Cleaned(*features.clean(context, pooled, named, strength), near, rows.float())
+
+    return {name: partial(off, i, gate) for i, (name, gate) in enumerate(gates.items())}
+
+
+def _states(entry: list[Any], clip: Any) -> tuple[Tensor, Tensor | None]:
+    """The states and the pooled vector of an entry; EraseError when another CLIP encoded it."""
     states, more = entry
-    if states.shape[-1] != len(space.mean):
+    if states.shape[-1] != words.states(guarding.prompt(clip, "")).shape[-1]:
         raise EraseError("This CLIP did not encode this prompt; connect the one that did.")
-    return space.clean(states, more.get("pooled_output"), settings)
+    return states, more.get("pooled_output")
 
 
 def _ranges(entry: list[Any], found: Cleaned) -> list[list[Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import comfy.samplers
@@ -39,17 +40,24 @@ def asked(conds: Conds) -> list[dict[str, Any]]:
     return conds.get("positive") or next(iter(conds.values()))
 
 
+class Predict(Protocol):
+    """One prediction a prompt; see :class:`Step`."""
+
+    def __call__(self, names: Sequence[str], watched: Any = None) -> list[Tensor]: ...
+
+
 class Step(NamedTuple):
     """A moment of sampling: ``x`` (B, ...) at noise level ``sigma`` (B,).
 
-    ``again()`` predicts with the person's own prompts as the guards before left it;
-    ``predict(conds)`` gives one prediction a prompt of :func:`prompt`. All are ``x_0``.
+    ``again(x)`` predicts with the person's own prompts as the guards before left it, from these
+    latents or others; ``predict(conds)`` gives one prediction a prompt of :func:`prompt`, perhaps
+    with attention ``watched`` by what the host calls an override. All are ``x_0``.
     """
 
     x: Tensor
     sigma: Tensor
-    again: Callable[[], Tensor]
-    predict: Callable[[Sequence[str]], list[Tensor]]
+    again: Callable[[Tensor], Tensor]
+    predict: Predict
 
 
 class Acting(Protocol):
@@ -82,8 +90,8 @@ class Told:
     method: str
     prompt_id: str = ""
 
-    def say(self, step: int, total: int, strength: Strengths) -> None:
-        """One step, to the page that ran the workflow."""
+    def say(self, step: int, total: int, strength: Strengths, mask: str = "") -> None:
+        """One step, to the page that ran the workflow; ``mask`` is a picture as a data URL."""
         server = PromptServer.instance
         event = {
             "node": self.node,
@@ -92,6 +100,7 @@ class Told:
             "step": step,
             "total": total,
             "strength": {name: [round(s, 4) for s in row] for name, row in strength.items()},
+            "mask": mask,
         }
         server.send_sync(EVENT, event, server.client_id)
 
@@ -120,22 +129,23 @@ class Guards:
         """What the sampler's step predicts, changed by one guard after another."""
         guider, options = executor.class_obj, model_options or {}
 
-        def inner(count: int) -> Tensor:
+        def inner(count: int, x: Tensor) -> Tensor:
             if count == 0:
                 return executor(x, sigma, options, seed)
             guard, told = self.guards[count - 1]
             if not inside(window(guard.settings, guider.inner_model.model_sampling), sigma):
-                return inner(count - 1)
+                return inner(count - 1, x)
 
-            def predict(names: Sequence[str]) -> list[Tensor]:
+            def predict(names: Sequence[str], watched: Any = None) -> list[Tensor]:
                 conds = [guider.conds[_name(count - 1, name)] for name in names]
-                return comfy.samplers.calc_cond_batch(guider.inner_model, conds, x, sigma, options)
+                own = options if watched is None else watching(options, watched)
+                return comfy.samplers.calc_cond_batch(guider.inner_model, conds, x, sigma, own)
 
-            guarded, strength = guard.act(Step(x, sigma, lambda: inner(count - 1), predict))
-            told.say(*_place(options, sigma), strength)
+            guarded, strength = guard.act(Step(x, sigma, partial(inner, count - 1), predict))
+            told.say(*_place(options, sigma), strength, getattr(guard, "mask", ""))
             return guarded
 
-        return inner(len(self.guards))
+        return inner(len(self.guards), x)
 
 
 def guarded(model: Any, guard: Acting, told: Told) -> Any:
@@ -151,6 +161,12 @@ def guarded(model: Any, guard: Acting, told: Told) -> Any:
         clone.remove_wrappers_with_key(kind, KEY)
         clone.add_wrapper_with_key(kind, KEY, wrapper)
     return clone
+
+
+def watching(options: dict[str, Any], watched: Any) -> dict[str, Any]:
+    """The sampler's options, with attention watched."""
+    own = options.get("transformer_options", {})
+    return options | {"transformer_options": own | {"optimized_attention_override": watched}}
 
 
 def beside(first: dict[str, Any], cond: list[Any]) -> dict[str, Any]:

@@ -29,9 +29,10 @@ was reloaded starts from it and goes on with the events.
 
     {
       "node": "12", "prompt_id": "...",
-      "method": "dve",                       # or "word gate", "velocity gate"
+      "method": "dve",                       # or "word gate", "velocity gate", "irece"
       "step": 3, "total": 28,
-      "strength": {"tiger": [0.8, 0]}        # by concept, a number a picture; 0: left alone
+      "strength": {"tiger": [0.8, 0]},       # by concept, a number a picture; 0: left alone
+      "mask": ""                             # data URL (PNG): what IRECE begins anew, else ""
     }
 
 ``executed`` outputs (lists of one object, as all UI outputs of the host):

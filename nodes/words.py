@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import comfy.utils
 import torch
 from torch import Tensor
 
 from ..erase_core.concepts.sets import Concept, ConceptSet
 from ..erase_core.erasers.guards.gate import FRAMES, WordGate, kept_words
+from ..erase_core.erasers.guards.sae import Features, SaeSettings, learn
 from ..erase_core.erasers.guards.safree import Space
 from ..erase_core.errors import EraseError
+from ..erase_core.models.base import Conditioning
 from .guarding import prompt
+
+_LEARNED: WeakKeyDictionary[Any, dict[str, Features]] = WeakKeyDictionary()
 
 
 def word_gates(clip: Any, concepts: ConceptSet) -> dict[str, WordGate]:
@@ -26,6 +35,28 @@ def spaces(clip: Any, concepts: ConceptSet) -> dict[str, Space]:
     return {
         name: Space(own.names, own.kept, own.pooled, own.pooled_kept) for name, own in known.items()
     }
+
+
+def features(clip: Any, concepts: ConceptSet, settings: SaeSettings) -> Features:
+    """Sparse features in the space of a CLIP of the host, learned once for as long as it lives."""
+    known = _LEARNED.setdefault(clip, {})
+    key = json.dumps([concepts.to_json(), settings.to_dict()], sort_keys=True)
+    if key not in known:
+        bar = comfy.utils.ProgressBar(settings.steps)  # which also hears of Cancel
+        tensors = learn(partial(_encoded, clip), concepts, settings, bar.update_absolute)
+        known[key] = Features(tensors, settings.active)
+    return known[key]
+
+
+def _encoded(clip: Any, prompts: Sequence[str]) -> Conditioning:
+    """Prompts as the core knows them; a shorter one is filled up, and says so by its mask."""
+    conds = [prompt(clip, text) for text in prompts]
+    rows = [states(cond)[0] for cond in conds]
+    mask = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.bool)
+    for row, read in zip(rows, mask, strict=True):
+        read[: len(row)] = True
+    context = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    return Conditioning(context, _pooled(conds), mask)
 
 
 class _Known:

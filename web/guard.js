@@ -6,6 +6,7 @@ import { say } from "./text.js";
 
 const EVENT = "eraseanything.guard"; // see nodes/live.py
 const HEIGHT = 90; // pixels
+const MASK = 96; // pixels of IRECE's mask
 const WIDE = 200;
 const TALL = 40; // of the bars, in their own units
 const panels = new WeakMap();
@@ -21,9 +22,10 @@ export class GuardPanel {
     this.node = node;
     this.bars = svg("svg", { viewBox: `0 0 ${WIDE} ${TALL}`, preserveAspectRatio: "none" });
     this.note = el("div.erase-note", { role: "status" }, say("guardIdle"));
-    this.element = el("div.erase-guard", {}, this.bars, this.note);
+    this.mask = el("img.erase-mask", { alt: "", hidden: true });
+    this.element = el("div.erase-guard", {}, this.bars, this.note, this.mask);
     this.told = [];
-    addPanel(node, "erase_guard", this.element, () => HEIGHT);
+    addPanel(node, "erase_guard", this.element, () => (this.mask.hidden ? HEIGHT : HEIGHT + MASK));
     panels.set(node, this);
   }
 
@@ -39,6 +41,9 @@ export class GuardPanel {
   }
 
   paint() {
+    const { mask } = this.told.at(-1);
+    this.mask.hidden = !mask;
+    if (mask) this.mask.src = mask;
     const top = this.told.reduce((a, b) => (b.value > a.value ? b : a));
     const scale = Math.max(1, top.value);
     const bars = this.told.map((told) => this.bar(told, scale));

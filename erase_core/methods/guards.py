@@ -27,8 +27,11 @@ def _row(guard: GuardMethod) -> Method:
 
     def run(task: Task, told: Any) -> Result:
         own = {name: value for name, value in told.to_dict().items() if name != "over"}
+        settings = guard.settings.from_dict(own)
         tensors = _tensors(task, told.over) if guard.eraser else {}
-        made = Guard(guard, task.concepts, guard.settings.from_dict(own), tensors)
+        if guard.learn is not None:
+            tensors = guard.learn(task.model.text, task.concepts, settings)
+        made = Guard(guard, task.concepts, settings, tensors)
         return Result(None, told.to_dict() | {"seed": task.seed}, guard=made)
 
     return Method(guard.name, f"{guard.label} (guard)", guard.paper, run, settings, made="guard")

@@ -16,9 +16,9 @@ import pytest
 
 from tests.browser.page import FLAGS, Page
 from tests.host.client import Client
-from tests.host.conftest import base, environment, running
+from tests.host.conftest import base, environment, running, toys
 
-__all__ = ["base", "environment"]
+__all__ = ["base", "environment", "toys"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

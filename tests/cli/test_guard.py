@@ -31,12 +31,13 @@ def lora(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("method", ["dve", "safree", "word-gate"])
+@pytest.mark.parametrize("method", ["dve", "safree", "sae", "word-gate"])
 def test_a_guards_file_changes_what_generate_draws(
     method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     guard, gate = tmp_path / "guard.json", method == "word-gate"
     more = ["--lora", str(lora(tmp_path / "lora.safetensors"))] if gate else []
+    more += ["--set", "steps=20", "features=64"] if method == "sae" else []
     assert main(["guard", "tiger", "--method", method, "--out", str(guard), *more]) == 0
     assert main(["inspect", str(guard), "--json"]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])

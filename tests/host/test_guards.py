@@ -78,6 +78,27 @@ def test_the_node_says_how_strongly_it_acts(drawn: dict[str, Any]) -> None:
     assert max(event["strength"]["tiger"][0] for event in events) > 0
 
 
+@pytest.mark.parametrize("family", ["flux1", "sd3"])
+def test_words_decide_and_a_direction_is_kept(toys: Client, family: str) -> None:
+    cfg = CFG.get(family, 4.0)
+    told = run(
+        toys,
+        graph(family, TWO, batch=2)
+        | {
+            "on": guard(["toy", 0], words=True, least=2.0, every=3),
+            "plain": sample(["toy", 0], cfg),
+            "guarded": sample(["on", 0], cfg),
+            "book": euler(cfg, TWO, least=2.0, every=3),
+        }
+        | {f"save {name}": save(name) for name in ("plain", "guarded", "book")},
+    )
+    plain, guarded, book = (saved(toys, name) for name in ("plain", "guarded", "book"))
+    close(guarded, book, 1e-4)
+    assert torch.equal(guarded[1], plain[1])
+    strength = [event["strength"]["tiger"] for event in told.events("eraseanything.guard")]
+    assert len(strength) == 4 and all(row[0] >= 2 and row[1] == 0 for row in strength)
+
+
 def test_eight_prompts_at_once_are_eight_pictures(toys: Client) -> None:
     lines = [f"a {word} and a tiger" for word in ("car", "rose", "fish", "house")]
     lines += ["a car", "a rose", "two tigers", "tiger"]
@@ -145,6 +166,27 @@ def safree(cond: str = "prompt", **more: Any) -> dict[str, Any]:
         concepts=["tiger", 0],
         **told,
     )
+
+
+def test_sparse_features_are_learned_once_and_shut(toys: Client) -> None:
+    features = {"method": "sparse features"}
+    told = run(
+        toys,
+        graph("flux1", TWO, batch=2)
+        | {
+            "clean": safree(prompt="", **features),
+            "again": safree(prompt="", strength=0.5, **features),
+            "plain": sample(["toy", 0]),
+            "drawn": sample(["toy", 0], positive=["clean", 0]),
+            "half": sample(["toy", 0], positive=["again", 0]),
+        }
+        | {f"save {name}": save(name) for name in ("plain", "drawn", "half")},
+    )
+    assert told.ui("clean")["eraseanything_guard_prompt"][0]["concept"] == "tiger"
+    plain, drawn, half = (saved(toys, name) for name in ("plain", "drawn", "half"))
+    assert torch.equal(drawn[1], plain[1]) and torch.equal(half[1], plain[1])
+    assert not torch.allclose(drawn[0], plain[0], atol=1e-3)
+    assert not torch.allclose(drawn[0], half[0], atol=1e-3)
 
 
 @pytest.mark.parametrize("family", ["flux1", "qwen_image"])

@@ -13,7 +13,7 @@ from erase_core.tensors import read_tensors, save_tensors
 
 FAMILIES = ["flux1", "chroma", "flux2", "sd3", "qwen_image", "z_image", "aura_flow"]
 CFG = {"flux1": 1.0, "flux2": 1.0, "z_image": 1.0}  # else 4: FLUX.1 has its input, two have none
-METHODS = ["dve", "word gate", "velocity gate"]
+METHODS = ["dve", "word gate", "velocity gate"]  # irece: tests/host/test_irece.py
 PROMPT, TWO = "a tiger in the snow", "a tiger in the snow\na car and a rose"
 
 
@@ -26,7 +26,9 @@ def concepts(*names: str) -> Graph:
 
 
 def guard(model: list[Any], name: str = "tiger", **more: Any) -> dict[str, Any]:
-    told = {"method": "dve", "strength": 1.0, "start": 0.0, "end": 1.0, "anchor": "lion"} | more
+    """A guard; DVE by the paper's formula: whatever was asked, each step for itself."""
+    told = {"method": "dve", "strength": 1.0, "start": 0.0, "end": 1.0, "anchor": "lion"}
+    told |= {"words": False, "every": 1} | more
     return node("EraseAnythingGuard", model=model, clip=["toy", 1], concepts=[name, 0], **told)
 
 
@@ -50,11 +52,12 @@ def sample(model: list[Any], cfg: float = 1.0, **more: Any) -> dict[str, Any]:
 
 
 def euler(
-    cfg: float = 1.0, prompt: str = PROMPT, concept: str = "tiger", model: str = "toy"
+    cfg: float = 1.0, prompt: str = PROMPT, concept: str = "tiger", model: str = "toy", **more: Any
 ) -> dict[str, Any]:
+    told = {"negative": "", "seed": 7, "steps": 4, "anchor": "lion", "strength": 1.0} | more
     return node(
         "ToyEuler", model=[model, 0], clip=["toy", 1], latent=["latent", 0], prompt=prompt,
-        negative="", cfg=cfg, seed=7, steps=4, concept=concept, anchor="lion", strength=1.0,
+        cfg=cfg, concept=concept, **told,
     )  # fmt: skip
 
 

@@ -1,10 +1,10 @@
 """How near prompts come to a concept in MiniFlux's text encoder: what the limits of the word gate
-and of SAFREE are chosen by.
+are chosen by.
 
-    PYTHONPATH=. python tools/bench/wordgate.py [--safree] [--count 16]
+    PYTHONPATH=. python tools/bench/wordgate.py [--count 16]
 
 A concept's gate reads every prompt of its exam. The way is 0 at the nearest of the words that must
-stay, 1 at the name itself (SAFREE: in its subspace; a prompt has the way of its farthest token).
+stay, 1 at the name itself.
 Things are split in two halves: limits are chosen on the first and hold on the second. Prints a
 Markdown table: quantiles of the way, how many prompts are held wholly, and how many in part.
 """
@@ -20,7 +20,6 @@ import torch
 
 from erase_core.concepts.sets import ConceptSet
 from erase_core.erasers.guards.gate import HIGH, LOW, word_gate
-from erase_core.erasers.guards.safree import MARGIN, spaces
 from erase_core.evaluate.judges.recogniser import RecogniserJudge
 from erase_core.evaluate.report.tables import markdown
 from erase_core.miniatures import miniflux
@@ -47,13 +46,11 @@ def misspelt(name: str, rng: random.Random) -> str:
     return rng.choice([before + after, before + own + own + after, swapped])
 
 
-def ways(
-    text: TextEncoders, name: str, count: int, safree: bool
-) -> Iterator[tuple[str, list[float]]]:
+def ways(text: TextEncoders, name: str, count: int) -> Iterator[tuple[str, list[float]]]:
     """What is asked for, and the way of each such prompt, for a concept."""
     judge, rng = RecogniserJudge(), random.Random(name)
     concepts = ConceptSet((judge.concept(name),))
-    (gate,), (space,) = word_gate(text, concepts), spaces(text, concepts)
+    (gate,) = word_gate(text, concepts)
     asked = {
         role: [question.prompt for question in questions]
         for role, questions in judge.exam(concepts, count).roles.items()
@@ -63,29 +60,27 @@ def ways(
         asked["misspelt"] = [prompt.replace(name, misspelt(name, rng)) for prompt in named]
     for role, prompts in asked.items():
         context = text.encode(prompts).context
-        way = space.way(context).amax(1) if safree else gate.way(context)
+        way = gate.way(context)
         yield ROLES[role], way.tolist()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=16, help="prompts a question")
-    parser.add_argument("--safree", action="store_true", help="SAFREE's way, not the word gate's")
     args = parser.parse_args()
-    low, high = (MARGIN, MARGIN) if args.safree else (LOW, HIGH)
     text, found = miniflux.load_text(), defaultdict[tuple[str, str], list[float]](list)
     things = CHOICES["thing"]
     groups = {"things, first half": things[::2], "things, second half": things[1::2]}
     groups |= {f"{kind}s": names for kind, names in CHOICES.items() if kind != "thing"}
     for group, names in groups.items():
         for name in names:
-            for role, values in ways(text, name, args.count, args.safree):
+            for role, values in ways(text, name, args.count):
                 found[group, role] += values
     lines = []
     for (group, role), values in found.items():
         way = torch.tensor(values)
         told = [f"{q:.2f}" for q in torch.quantile(way, torch.tensor(QUANTILES)).tolist()]
-        whole, part = way >= high, (way > low) & (way < high)
+        whole, part = way >= HIGH, (way > LOW) & (way < HIGH)
         rates = [f"{100 * rows.float().mean():.1f}" for rows in (whole, part)]
         lines.append([group, role, str(len(way)), *told, *rates])
     head = ["concepts", "prompts", "count", *(f"{100 * q:.0f} %" for q in QUANTILES)]

@@ -18,7 +18,7 @@ from torch import Tensor
 from ...concepts.sets import ConceptSet
 from ...errors import EraseError
 from ...files import read_json, write_json
-from ...models.base import Adapter, Conditioning, Model
+from ...models.base import Adapter, Conditioning, Model, TextEncoder
 from ...registry import collect, find
 from ...settings import Settings, setting
 from ...tensors import read_tensors, save_tensors
@@ -133,6 +133,9 @@ class GuardMethod:
         What it does to a model that it guards, inside the settings' window.
     eraser
         Whether it needs an eraser's file, whose strength it then decides.
+    learn
+        What it learns of concepts from a text encoder, tensors that its file then holds; None for
+        methods that learn nothing.
     """
 
     name: str
@@ -141,14 +144,16 @@ class GuardMethod:
     settings: type[GuardSettings]
     act: Callable[[Model, Any], Act]
     eraser: bool = False
+    learn: Callable[[TextEncoder, ConceptSet, Any], dict[str, Tensor]] | None = None
 
 
 @dataclass(frozen=True)
 class Guard:
     """A concept set that a method keeps out of pictures.
 
-    ``tensors`` and ``metadata`` are those of an eraser's file, for methods that want one.
-    EraseError where it is missing.
+    ``tensors`` and ``metadata`` are those of an eraser's file, for methods that want one;
+    EraseError where it is missing. Methods that learn keep in ``tensors`` what they learned, and
+    learn it when they are wrapped around a model where there are none.
     """
 
     method: GuardMethod

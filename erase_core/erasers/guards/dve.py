@@ -9,11 +9,23 @@ prediction v, guided as it is, the part along d goes where it is positive:
 with one ``a`` a picture. At 0 it leans to the concept no more than the anchor's does, at 1 as much
 as the concept's own. At strength 1 a picture ends where the anchor is along d.
 
+That is ``words`` false. It is mild: the name alone draws one thing in the middle, and of "a rose
+and a tiger" little lies along that. So by default the prompt's words decide whether anything goes,
+and then it is much,
+
+    v' = v - strength max(a, least) d   in prompts that name the concept, as the word gate tells,
+
+others stay bit for bit and cost nothing; and one d serves ``every`` steps, since it changes slowly.
+
 Ours differs from the paper in these points:
 
 - The paper projects v itself, and so removes what noise and background have in common with d, too.
   Measured from the anchor, ``a`` is the same number for velocities, noise and ``x_0`` predictions,
   whose relation is affine at one state: the guard works on models of either kind.
+- The words, ``least`` and ``every`` are ours. On MiniFlux's "tiger", 14 steps, 8 pictures: the
+  projection leaves 8, whatever the window, and so it does place by place (areas of 2 or 4 latents).
+  ``least`` 2 leaves 4, ``least`` 4 none. In a window of 0 to 0.3 it leaves 7, of 0.3 to 0.6 all 8:
+  what is taken out must be taken out to the end. With one d for four steps it leaves none, either.
 - v is the whole prediction, with a negative prompt's guidance in it; d comes from plain passes. So
   at guidance 4 ``a`` may be 4, and all of that goes.
 - Several concepts go one after another. Their directions need not be orthogonal, and the later one
@@ -26,14 +38,17 @@ docs/guards.md has what it leaves on MiniFlux.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from ...models.base import Model
+from ...models.base import Conditioning, Model
 from ...settings import setting
 from .base import Act, Call, Guard, GuardMethod, GuardSettings, at, plain
+from .gate import word_gate
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,11 @@ class DveSettings(GuardSettings):
         0.0, "least share of the concept that is acted on", low=-10, high=10, step=0.05
     )
     anchor: str = setting("", "prompt that the concept is measured from; empty: the empty one")
+    words: bool = setting(True, "act on prompts alone that name the concept, and then by least")
+    least: float = setting(
+        4.0, "least part taken out of prompts that name the concept", low=0, high=20, step=0.5
+    )
+    every: int = setting(4, "steps that one direction serves", low=1, high=1000)
 
 
 def lean(ours: Tensor, concept: Tensor, anchor: Tensor) -> Tensor:
@@ -57,17 +77,46 @@ def lean(ours: Tensor, concept: Tensor, anchor: Tensor) -> Tensor:
 
 
 def take_out(
-    ours: Tensor, concept: Tensor, anchor: Tensor, strength: float, threshold: float = 0.0
+    ours: Tensor,
+    concept: Tensor,
+    anchor: Tensor,
+    settings: DveSettings,
+    named: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Ours without its part along the concept's direction, and that part ``strength a`` (B,).
+    """Ours without its part along the concept's direction, and that part (B,).
 
-    Predictions are (B, ...), all velocities or all ``x_0``. Rows below the threshold come back bit
-    for bit, with a part of 0.
+    Predictions are (B, ...), all velocities or all ``x_0``. ``named`` (B,) bool says which prompts
+    name the concept, None when that does not count. Other rows come back bit for bit, with a part
+    of 0.
     """
     a = lean(ours, concept, anchor)
-    part = torch.where(a > threshold, strength * a, 0.0)
+    taken = a > settings.threshold if named is None else named.to(a.device)
+    part = a if named is None else a.clamp_min(settings.least)
+    part = torch.where(taken, settings.strength * part, 0.0)
     rows = part.view(-1, *[1] * (ours.ndim - 1))
     return torch.where(rows != 0, ours - (rows * (concept - anchor)).to(ours.dtype), ours), part
+
+
+class Kept:
+    """The velocities by prompt of one picture or batch, which serve ``every`` steps."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self._found: dict[str, Tensor] = {}
+        self._last, self._age = 0.0, 0
+
+    def at(
+        self, x: Tensor, sigma: Tensor, predict: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Those of latents ``x`` at a level: what ``predict()`` says now, or some steps ago."""
+        level = float(sigma.max())
+        other = any(v.shape != x.shape for v in self._found.values())
+        old = level >= self._last or self._age + 1 >= self.every or other
+        self._age = 0 if old else self._age + 1
+        self._last = level
+        if old:
+            self._found = predict()
+        return self._found
 
 
 def act(model: Model, guard: Guard) -> Act:
@@ -78,13 +127,31 @@ def act(model: Model, guard: Guard) -> Act:
     settings: DveSettings = guard.settings
     names = [concept.name for concept in guard.concepts.concepts]
     encoded = {text: model.text.encode([text]) for text in (settings.anchor, *names)}
+    gates = word_gate(model.text, guard.concepts) if settings.words else []
+    kept = Kept(settings.every)
+
+    @lru_cache(maxsize=1)  # all steps of a batch have the same prompts
+    def named(cond: Conditioning) -> list[Tensor | None]:
+        opened = [gate.strength(cond.context, cond.mask) > 0 for gate in gates]
+        return [*opened] if settings.words else [None] * len(names)
 
     def acted(model: Model, call: Call) -> Tensor:
-        v, untouched = call.of(model), plain(model)
-        anchor = at(call, encoded[settings.anchor]).of(untouched)
-        for name in names:
-            concept = at(call, encoded[name]).of(untouched)
-            v, _ = take_out(v, concept, anchor, settings.strength, settings.threshold)
+        v, rows = call.of(model), named(call.cond)
+        meant = {
+            name: row
+            for name, row in zip(names, rows, strict=True)
+            if row is None or bool(row.any())
+        }
+        if not meant:
+            return v
+
+        def predict() -> dict[str, Tensor]:
+            texts = dict.fromkeys((settings.anchor, *meant))
+            return {text: at(call, encoded[text]).of(plain(model)) for text in texts}
+
+        found = kept.at(call.x, call.sigma, predict)
+        for name, row in meant.items():
+            v, _ = take_out(v, found[name], found[settings.anchor], settings, row)
         return v
 
     return acted

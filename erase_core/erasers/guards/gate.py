@@ -91,6 +91,13 @@ class WordGate:
         """How far the gate opens for prompts (B, T, D): (B,) in [0, 1]."""
         return ramp(self.way(context, mask), LOW, HIGH)
 
+    def near(self, context: Tensor) -> Tensor:
+        """Which tokens of prompts (B, T, D) come near enough to one of a name's to open the gate,
+        (B, T) bool."""
+        names = torch.cat(self.names).to(context.device)
+        found = (self._unit(context) @ names.T).amax(2)
+        return (found - self.kept) / max(1 - self.kept, 1e-6) > LOW
+
     def _unit(self, states: Tensor) -> Tensor:
         return F.normalize(states.float() - self.mean.to(states.device), dim=-1)
 

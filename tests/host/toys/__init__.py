@@ -300,7 +300,10 @@ class ToyEuler:
                 "cfg": ("FLOAT", {"default": 1.0}), "seed": ("INT", {"default": 0}),
                 "steps": ("INT", {"default": 4}), "concept": text, "anchor": text,
                 "strength": ("FLOAT", {"default": 1.0}),
-            }
+            },
+            "optional": {
+                "least": ("FLOAT", {"default": 0.0}), "every": ("INT", {"default": 1}),
+            },
         }  # fmt: skip
 
     def draw(self, model: Any, clip: Any, latent: Any, **told: Any) -> tuple[Any]:
@@ -312,21 +315,29 @@ class ToyEuler:
         x = sampling.noise_scaling(sigmas[0], noise, torch.zeros_like(noise), True)
         texts = ("prompt", "negative", "concept", "anchor")
         predict = {name: predictor(model.model, clip, told[name], x) for name in texts}
-        for sigma, after in zip(sigmas, sigmas[1:], strict=False):
+        least, every, lines = (
+            told.get("least", 0.0),
+            told.get("every", 1),
+            told["prompt"].split("\n"),
+        )
+        slope = {}
+        for index, (sigma, after) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
             t = sigma.expand(len(x))
-            slope = {
+            fresh = ("concept", "anchor") if told["concept"] and index % every == 0 else ()
+            slope |= {
                 name: (x - predict[name](x, t)) / sigma
-                for name in texts
-                if name == "prompt" or told["concept"] or (name == "negative" and told["cfg"] != 1)
+                for name in ("prompt", *fresh, *(("negative",) if told["cfg"] != 1 else ()))
             }
-            v = slope["prompt"]
+            v = slope["prompt"].clone()
             if told["cfg"] != 1:
                 v = slope["negative"] + told["cfg"] * (v - slope["negative"])
             if told["concept"]:
                 for row in range(len(x)):
+                    if least and told["concept"] not in lines[row % len(lines)]:
+                        continue
                     d = slope["concept"][row] - slope["anchor"][row]
                     share = ((v[row] - slope["anchor"][row]) * d).sum() / (d * d).sum()
-                    v[row] = v[row] - told["strength"] * max(float(share), 0.0) * d
+                    v[row] = v[row] - told["strength"] * max(float(share), least) * d
             x = x + (after - sigma) * v
         return ({"samples": model.model.process_latent_out(x)},)
 
