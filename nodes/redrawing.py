@@ -2,8 +2,9 @@
 
 Text and image share one attention in all families here, text first: FLUX.1, Chroma, FLUX.2, SD3.5,
 Qwen-Image and Z-Image hand their blocks the prompt's states from token 0 on, AuraFlow puts its
-register tokens before them. Z-Image fills up text and image to a multiple of 32 tokens each. The
-mask comes from every block where both are there, double and single alike.
+register tokens before them. FLUX.2's shorter prompts are filled up on their left. Z-Image fills up
+text and image to a multiple of 32 tokens each. The mask comes from every block where both are
+there, double and single alike.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from torch import Tensor
 from ..erase_core.concepts.sets import ConceptSet
 from ..erase_core.erasers.guards.irece import IreceSettings, change, mask
 from ..erase_core.errors import EraseError
-from ..erase_core.models.flux1.forward import probe_attention
+from ..erase_core.models.attention import probe_attention
 from ..erase_core.pictures.words import grey
 from . import guarding, words
 from .guarding import Conds, Step, Strengths
 
+FLUX2 = 512  # text tokens to which the host fills FLUX.2's prompts up, on the left
 CHUNK = 1024  # image tokens whose attention is computed at once
 
 
@@ -34,6 +36,7 @@ class Irece:
         self._conds = {c.name: guarding.prompt(clip, c.name) for c in concepts.concepts}
         self._places = {name: _place(clip, name, cond) for name, cond in self._conds.items()}
         self._model: Any = None
+        self._filled = 0
         self._change: Tensor | None = None
         self._told: Strengths = {}
         self.mask = ""
@@ -44,6 +47,7 @@ class Irece:
     def begin(self, conds: Conds, model: Any) -> None:
         """Nothing is known of these pictures yet."""
         self._model, self._change, self.mask = model.model.diffusion_model, None, ""
+        self._filled = FLUX2 if type(model.model).__name__ == "Flux2" else 0
 
     def act(self, step: Step) -> tuple[Tensor, Strengths]:
         if step.x.ndim != 4 and (step.x.ndim != 5 or step.x.shape[2] != 1):
@@ -61,7 +65,8 @@ class Irece:
         size = (flat.shape[2], flat.shape[3])
         maps = {}
         for name, place in self._places.items():
-            seen = Watch(self._model, len(self._conds[name][0][0][0]), place, size)
+            length = len(self._conds[name][0][0][0])
+            seen = Watch(self._model, length, place, size, max(0, self._filled - length))
             step.predict([name], seen)
             maps[name] = seen.map()
         attention = torch.stack([*maps.values()]).amax(0)
@@ -74,12 +79,14 @@ class Irece:
 class Watch:
     """Hears of every attention of a pass, and keeps what places pay to some tokens."""
 
-    def __init__(self, tree: Any, length: int, place: slice, size: tuple[int, int]) -> None:
+    def __init__(
+        self, tree: Any, length: int, place: slice, size: tuple[int, int], filled: int
+    ) -> None:
         patch = getattr(tree, "patch_size", 2)
         patch = int(patch if isinstance(patch, int) else patch[-1])
         self.grid = [-(-side // patch) for side in size]
         registers = getattr(tree, "register_tokens", None)
-        before = 0 if registers is None else registers.shape[1]
+        before = filled + (0 if registers is None else registers.shape[1])
         multiple = getattr(tree, "pad_tokens_multiple", None) or 1
         text, image = (-(-n // multiple) * multiple for n in (length, self.grid[0] * self.grid[1]))
         self.text = before + text

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint as activation_checkpoint
 
 from ..errors import EraseError
 from .base import Adapter, Conditioning, Model, Probe
@@ -110,3 +112,29 @@ def _chosen(what: str, wanted: Sequence[int] | None, count: int) -> list[int]:
     if not chosen or not all(0 <= index < count for index in chosen):
         raise EraseError(f"Choose each {what} from 0 to {count - 1}.")
     return chosen
+
+
+def probe_attention(
+    q: Tensor, k: Tensor, tokens: Tensor, chunk: int, mask: Tensor | None = None
+) -> Tensor:
+    """Exact softmax attention of queries to weighted tokens, without the whole matrix.
+
+    ``q`` (B, heads, Q, d), ``k`` (B, heads, L + Q, d) with text keys first, ``tokens`` (B, W, L).
+    ``mask`` (B, 1, 1, L + Q) says which keys are seen; None for all. Returns (B, W, heads, Q) in
+    float32 or wider: ``sum_l softmax(q k^T / sqrt d)[l] tokens[w, l]``.
+    """
+    weights = tokens.to(torch.promote_types(q.dtype, torch.float32))[:, None].transpose(-1, -2)
+
+    def attend(part: Tensor) -> Tensor:
+        logits = (part @ k.transpose(-1, -2)).to(weights.dtype) / math.sqrt(q.shape[-1])
+        if mask is not None:
+            logits = logits.masked_fill(~mask, -math.inf)
+        return logits.softmax(-1)[..., : tokens.shape[-1]] @ weights
+
+    parts = q.split(chunk, dim=2)
+    recompute = len(parts) > 1 and torch.is_grad_enabled()
+    rows = [
+        activation_checkpoint(attend, part, use_reentrant=False) if recompute else attend(part)
+        for part in parts
+    ]
+    return torch.cat(rows, dim=2).permute(0, 3, 1, 2)

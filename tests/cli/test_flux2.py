@@ -128,6 +128,7 @@ def test_maps_guards_and_acceptance(folder: Path, base: list[str]) -> None:
     assert main(["attention", *base, *words, "--out", str(out)]) == 0 and out.is_file()
     guard = folder / "guard.json"
     argv = ["guard", "--concepts", str(folder / "tiger.json"), "--out", str(guard)]
+    argv += ["--set", "words=false"]  # a toy's states tell no words apart
     assert main(argv) == 0
     assert draw(folder, base, "--guard", str(guard)) != draw(folder, base)
     accepted = folder / "accepted"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from erase_core.concepts.sets import ConceptSet
 from erase_core.erasers.guards.base import Guard, find_guard, guards
-from erase_core.erasers.guards.dve import take_out
+from erase_core.erasers.guards.dve import DveSettings, take_out
 from erase_core.erasers.guards.gate import word_gate
 from erase_core.erasers.guards.safree import SafreeSettings, spaces
 from erase_core.erasers.lora import EraserLora
@@ -67,10 +67,12 @@ def test_a_guard_changes_the_concepts_picture(name: str) -> None:
 def test_dve_takes_its_part_out_of_the_guided_velocity() -> None:
     cond = MODEL.text.encode(PROMPTS)
     found = (
-        make_guard("dve", anchor="lion").wrap(MODEL).velocity(NOISE, torch.tensor(0.8), cond, 4.0)
+        make_guard("dve", anchor="lion", words=False)
+        .wrap(MODEL)
+        .velocity(NOISE, torch.tensor(0.8), cond, 4.0)
     )
     ends = [by_hand(MODEL, MODEL.text.encode([word] * 2)) for word in ("tiger", "lion")]
-    wanted, _ = take_out(by_hand(MODEL, cond), *ends, 1.0)
+    wanted, _ = take_out(by_hand(MODEL, cond), *ends, DveSettings())
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 

@@ -13,9 +13,10 @@ from diffusers.models.transformers import transformer_flux
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from erase_core.models.attention import probe_attention
 from erase_core.models.base import Conditioning, Output, Probe
 from erase_core.models.flux1.config import FluxConfig
-from erase_core.models.flux1.forward import flux_forward, probe_attention, velocity
+from erase_core.models.flux1.forward import flux_forward, velocity
 from erase_core.models.flux1.names import NAMING, tree_keys
 from erase_core.models.flux1.tree import Flux
 
