@@ -221,7 +221,7 @@ def _tokens(
         words.append((own.words, anchor.words.mean(0).expand_as(own.words)))
         owner += [prompt.concept] * len(own.words)
         if context:
-            around += [_aligned(own.before, anchor.before), _aligned(own.after, anchor.after, -1)]
+            around += [_from_start(own.before, anchor.before), _from_end(own.after, anchor.after)]
     old, new = _joined(words, around, context)
     owners = torch.tensor(owner)
     rows = thinned(torch.cat([states[text].tokens for text in kept]), KEPT_ROWS)
@@ -243,12 +243,16 @@ def _told(task: Task, states: Mapping[str, State], placed: Placed) -> _Told:
     return _Told(tokens[mask], tokens[: int(places[0])], tokens[int(places[-1]) + 1 :])
 
 
-def _aligned(old: Tensor, new: Tensor, end: int = 1) -> Pair:
-    """The rows of both that stand at the same distance from their end (1: the first, -1: the
-    last)."""
+def _from_start(old: Tensor, new: Tensor) -> Pair:
+    """The rows of both that stand at the same place."""
     count = min(len(old), len(new))
-    part = slice(count) if end > 0 else slice(-count or len(old), None)
-    return old[part], new[part]
+    return old[:count], new[:count]
+
+
+def _from_end(old: Tensor, new: Tensor) -> Pair:
+    """The rows of both that stand at the same distance from the last."""
+    count = min(len(old), len(new))
+    return old[len(old) - count :], new[len(new) - count :]
 
 
 def _joined(words: Sequence[Pair], around: Sequence[Pair], context: float) -> Pair:

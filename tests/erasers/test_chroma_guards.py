@@ -63,6 +63,19 @@ def test_a_guard_changes_the_concepts_picture(name: str) -> None:
     assert torch.equal(off.sample(cond, NOISE, steps=3), plain)
 
 
+@pytest.mark.parametrize("name", guards())
+@torch.no_grad()
+def test_a_velocity_that_stands_alone_is_what_it_is_alone(name: str) -> None:
+    """An attacker asks at one level of one picture, then at a lower one of another."""
+    cond = MODEL.text.encode(PROMPTS)
+    levels = torch.tensor([0.9, 0.5])
+    half_open = {"low": 0.0, "high": 10.0} if name == "velocity-gate" else {}
+    guarded, alone = (make_guard(name, start=0.0, **half_open).wrap(MODEL) for _ in range(2))
+    guarded.velocity(NOISE, levels[:1].expand(2), cond, 4.0)
+    other = (MODEL.noise([3, 4]), levels[1:].expand(2), cond, 4.0)
+    assert torch.equal(guarded.velocity(*other), alone.velocity(*other))
+
+
 @torch.no_grad()
 def test_dve_takes_its_part_out_of_the_guided_velocity() -> None:
     cond = MODEL.text.encode(PROMPTS)

@@ -42,6 +42,17 @@ def close(found: Tensor, wanted: Tensor) -> None:
     torch.testing.assert_close(found, wanted, atol=1e-8, rtol=1e-8)
 
 
+@pytest.mark.parametrize(("count", "more"), [(0, 3), (3, 0), (2, 5), (5, 2), (4, 4), (0, 0)])
+def test_what_stands_around_a_word_has_its_twin_at_the_same_distance(count: int, more: int) -> None:
+    old, new = torch.arange(count)[:, None], 10 + torch.arange(more)[:, None]
+    for pair, places in (
+        (closed._from_start(old, new), [(n, 10 + n) for n in range(min(count, more))]),
+        (closed._from_end(old, new), [(count - n, 10 + more - n) for n in range(1, 99)]),
+    ):
+        rows = list(zip(*(part.flatten().tolist() for part in pair), strict=True))
+        assert sorted(rows) == sorted(places[: min(count, more)])
+
+
 # --- linear algebra ------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,17 +31,22 @@ WEIGHTS, OLD_WEIGHTS = ".guard.safetensors", ".safetensors"  # of the eraser's c
 
 
 class Call(NamedTuple):
-    """What is asked of a model: the arguments of :meth:`.Model.velocity`."""
+    """What is asked of a model: the arguments of :meth:`.Model.velocity`.
+
+    ``kept`` is what a guard keeps from step to step of a drawing. It is None where a velocity
+    stands alone, as an attacker's do.
+    """
 
     x: Tensor
     sigma: Tensor
     cond: Conditioning
     guidance: float | None
     eraser: Adapter | None
+    kept: dict[str, Any] | None = None
 
     def of(self, model: Model) -> Tensor:
         """What ``model`` answers."""
-        return model.velocity(*self)
+        return model.velocity(self.x, self.sigma, self.cond, self.guidance, self.eraser)
 
     def gated(self, more: Adapter) -> Call:
         """The same with one more eraser."""
@@ -67,6 +72,7 @@ class Guarded(Model):
     inner: Model | None = None
     act: Act | None = None
     window: tuple[float, float] = (1.0, 0.0)
+    kept: dict[str, Any] | None = None
 
     @classmethod
     def around(cls, model: Model, act: Act, window: tuple[float, float]) -> Guarded:
@@ -84,8 +90,17 @@ class Guarded(Model):
     ) -> Tensor:
         """As :meth:`.Model.velocity`, guarded."""
         assert self.inner is not None and self.act is not None
-        call = Call(x, sigma, cond, guidance, eraser)
+        call = Call(x, sigma, cond, guidance, eraser, self.kept)
         return self.act(self.inner, call) if inside(self.window, sigma) else call.of(self.inner)
+
+    def sample(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As :meth:`.Model.sample`; only then are velocities the steps of one drawing."""
+        return Model.sample(self.drawing(), *args, **kwargs)
+
+    def drawing(self) -> Guarded:
+        """The same, whose guards keep what they find from step to step."""
+        inner = self.inner.drawing() if isinstance(self.inner, Guarded) else self.inner
+        return replace(self, inner=inner, kept={})
 
 
 def plain(model: Model) -> Model:

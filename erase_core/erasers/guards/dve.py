@@ -110,11 +110,10 @@ class Kept:
     ) -> dict[str, Tensor]:
         """Those of latents ``x`` at a level: what ``predict()`` says now, or some steps ago."""
         level = float(sigma.max())
-        other = any(v.shape != x.shape for v in self._found.values())
-        old = level >= self._last or self._age + 1 >= self.every or other
-        self._age = 0 if old else self._age + 1
+        begun = level >= self._last or any(v.shape != x.shape for v in self._found.values())
+        self._age = 0 if begun else (self._age + 1) % self.every
         self._last = level
-        if old:
+        if self._age == 0:
             self._found = predict()
         return self._found
 
@@ -128,7 +127,6 @@ def act(model: Model, guard: Guard) -> Act:
     names = [concept.name for concept in guard.concepts.concepts]
     encoded = {text: model.text.encode([text]) for text in (settings.anchor, *names)}
     gates = word_gate(model.text, guard.concepts) if settings.words else []
-    kept = Kept(settings.every)
 
     @lru_cache(maxsize=1)  # all steps of a batch have the same prompts
     def named(cond: Conditioning) -> list[Tensor | None]:
@@ -149,6 +147,7 @@ def act(model: Model, guard: Guard) -> Act:
             texts = dict.fromkeys((settings.anchor, *meant))
             return {text: at(call, encoded[text]).of(plain(model)) for text in texts}
 
+        kept = Kept(1) if call.kept is None else call.kept.setdefault("dve", Kept(settings.every))
         found = kept.at(call.x, call.sigma, predict)
         for name, row in meant.items():
             v, _ = take_out(v, found[name], found[settings.anchor], settings, row)

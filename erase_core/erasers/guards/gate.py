@@ -226,7 +226,7 @@ def act_on_velocities(model: Model, guard: Guard) -> Act:
     def acted(model: Model, call: Call) -> Tensor:
         nonlocal last, opening
         level = float(call.sigma.max())
-        if level >= last:  # another picture begins
+        if call.kept is None or level >= last:  # another picture begins
             opening = Opening(settings)
         last = level
         if opening.shares and level < looked:

@@ -97,7 +97,7 @@ def act(model: Model, guard: Guard) -> Act:
     def acted(model: Model, call: Call) -> Tensor:
         nonlocal last, n
         level = float(call.sigma.max())
-        if level >= last or n.shape != call.x.shape:  # another picture begins
+        if call.kept is None or level >= last or n.shape != call.x.shape:  # another picture
             where = mask(attention(call), settings.limit, (call.x.shape[2], call.x.shape[3]))
             sigma = call.sigma.view(-1, 1, 1, 1)
             clean = call.x - sigma * call.of(model)
