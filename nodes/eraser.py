@@ -10,7 +10,7 @@ import folder_paths
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..erase_core.erasers.load import parts
+from ..erase_core.erasers.load import parts, refuse_encoders
 from ..erase_core.erasers.lora import DOWN, check_pairs
 from ..erase_core.errors import EraseError
 from ..erase_core.tensors import read_tensors, refuse_unfinite
@@ -59,10 +59,11 @@ def choose(lora: Mapping[str, Tensor] | None, file: str) -> Eraser | None:
 
 
 def require(lora: Mapping[str, Tensor] | None, file: str) -> Eraser:
-    """As :func:`choose`; EraseError for neither."""
+    """As :func:`choose`; EraseError for neither, and for one that acts in a text encoder."""
     found = choose(lora, file)
     if found is None:
         raise EraseError("There is no eraser; connect Erase Concept's lora or choose a file.")
+    refuse_encoders(found, "This eraser" if lora is not None else file)
     return found
 
 

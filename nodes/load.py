@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import comfy.model_base
 import comfy.sd
 import comfy.supported_models
 import comfy.text_encoders.flux
@@ -116,16 +115,8 @@ class LoadFlux(io.ComfyNode):
 
 def load_transformer(path: str, options: dict[str, Any]) -> Any:
     """A Flux file as a MODEL through the host's own loader; EraseError for another kind."""
-    try:
-        return _checked(comfy.sd.load_diffusion_model(path, model_options=dict(options)), path)
-    except RuntimeError as error:
-        state = comfy.utils.load_torch_file(path)
-        shapes = {key: tuple(value.shape) for key, value in state.items()}
-        if hasattr(comfy.model_base, "Flux2") or not flux2.HOST.family.owns(shapes):
-            raise
-        raise EraseError(
-            f"{Path(path).name} is FLUX.2, which this ComfyUI is too old for; update ComfyUI."
-        ) from error
+    flux2.refuse_in_old_hosts(Path(path))
+    return _checked(comfy.sd.load_diffusion_model(path, model_options=dict(options)), path)
 
 
 def _checked(model: Any, path: str) -> Any:

@@ -21,10 +21,9 @@ from ..erase_core.erasers.guards.irece import IreceSettings, change, mask
 from ..erase_core.errors import EraseError
 from ..erase_core.models.attention import probe_attention
 from ..erase_core.pictures.words import grey
-from . import guarding, words
+from . import guarding, hosts, words
 from .guarding import Conds, Step, Strengths
 
-FLUX2 = 512  # text tokens to which the host fills FLUX.2's prompts up, on the left
 CHUNK = 1024  # image tokens whose attention is computed at once
 
 
@@ -47,7 +46,7 @@ class Irece:
     def begin(self, conds: Conds, model: Any) -> None:
         """Nothing is known of these pictures yet."""
         self._model, self._change, self.mask = model.model.diffusion_model, None, ""
-        self._filled = FLUX2 if type(model.model).__name__ == "Flux2" else 0
+        self._filled = hosts.filled_to(model)
 
     def act(self, step: Step) -> tuple[Tensor, Strengths]:
         if step.x.ndim != 4 and (step.x.ndim != 5 or step.x.shape[2] != 1):

@@ -192,7 +192,8 @@ def attention_maps(base: Base, info: dict[str, Any]) -> Workflow:
         else "a photo of a tiger beside a red car in front of a yellow house"
     )
     size: dict[str, Any] = {} if mini else {"width": 768, "height": 512}
-    size |= {name: base.pictures[name] for name in ("guidance",) if name in base.pictures}
+    if base.cfg > 1:
+        size["guidance"] = base.cfg
     seen = flow.add(
         "EraseAnythingAttentionMap",
         (400, 0),

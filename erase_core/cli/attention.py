@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .models import add_memory, add_model, add_sampling, open_eraser, ready_to_draw
+from .models import add_memory, add_model, add_sampling, ready_to_draw
 from .output import add_out, check_out, save_picture, say
 from .progress import Bar
 
@@ -41,12 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     check_out(args, [args.out], ".png")
+    from ..erasers.load import refuse_encoders
     from ..pictures import heat_grid
 
-    model, cond = ready_to_draw(args, args.prompt, probed=True)
+    model, cond, eraser = ready_to_draw(args, args.prompt, probed=True)
     erasers: dict[str, Adapter | None] = {"without": None}
-    if args.lora:
-        erasers["with eraser"] = open_eraser(args, model)
+    if eraser is not None:
+        refuse_encoders(eraser.tensors(), str(args.lora))
+        erasers["with eraser"] = eraser
     options = {name: getattr(args, name) for name in ("size", "steps", "guidance", "blocks")}
     found = {
         label: maps(model, args.prompt, cond, args.words, args.seed, eraser, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .models import add_memory, add_model, add_sampling, open_eraser, ready_to_draw
+from .models import add_memory, add_model, add_sampling, ready_to_draw
 from .output import add_out, check_out, save_picture, say
 from .progress import Bar
 
@@ -40,11 +40,11 @@ def run(args: argparse.Namespace) -> int:
     check_out(args, [args.out], ".png")
     from ..pictures import to_pictures
 
-    model, cond = ready_to_draw(args, args.prompt, guards=args.guard)
+    model, cond, eraser = ready_to_draw(args, args.prompt, guards=args.guard)
     pixels = model.generate(
         cond,
         [args.seed],
-        open_eraser(args, model),
+        eraser,
         size=args.size,
         steps=args.steps,
         guidance=args.guidance,

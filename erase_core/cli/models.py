@@ -109,8 +109,9 @@ def settle_to_draw(
 
 def ready_to_draw(
     args: argparse.Namespace, prompt: str, *, probed: bool = False, guards: Iterable[Path] = ()
-) -> tuple[Model, Conditioning]:
-    """The model that ``args`` name, in place to draw a picture of ``prompt``, encoded.
+) -> tuple[Model, Conditioning, Eraser | None]:
+    """The model that ``args`` name, in place to draw a picture of ``prompt``, encoded, and the
+    eraser to draw it with.
 
     ``probed``: its attention is looked at, too. ``guards`` act from first to last.
     """
@@ -119,7 +120,8 @@ def ready_to_draw(
 
     model = open_model(args, placed=False)
     require_vae(model)
-    with under(model.text, open_eraser(args, model)):
+    eraser = open_eraser(args, model)
+    with under(model.text, eraser):
         cond = model.text.encode([prompt])
     if args.negative is not None:
         if not model.family.negative:
@@ -131,7 +133,7 @@ def ready_to_draw(
         model = Guard.load(path).wrap(model)
     model.text.release()
     settle_to_draw(args, model, args.size or model.size, probed=probed)
-    return model, cond
+    return model, cond, eraser
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:

@@ -65,6 +65,16 @@ def check(tensors: Mapping[str, Tensor], origin: str) -> None:
         WeightEdit.from_tensors(edit, origin)
 
 
+def refuse_encoders(tensors: Mapping[str, Tensor], origin: str) -> None:
+    """EraseError for an eraser that changes a text encoder, where only the transformer's part of it
+    would act; ``origin`` is named in it."""
+    if any(name.startswith(ENCODERS) for name in tensors):
+        raise EraseError(
+            f"{origin} changes the text encoder, which cannot be shown here; draw with generate, "
+            "or with ComfyUI's Load LoRA."
+        )
+
+
 def change_sizes(tensors: Mapping[str, Tensor], origin: str) -> dict[str, float]:
     """Frobenius norm of the change of every Linear in a file, by its name there."""
     lora, edit = parts(tensors)

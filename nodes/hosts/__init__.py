@@ -43,6 +43,11 @@ def host_of(model: Any) -> Host:
     raise EraseError(f"This MODEL is {kind}, not {labels}; connect a {names} text-to-image model.")
 
 
+def filled_to(model: Any) -> int:
+    """To how many text tokens the host fills the prompts of any MODEL up, on their left."""
+    return next((host.fills for host in hosts() if host.owns(model)), 0)
+
+
 def sizes(model: Any) -> Sizes:
     """The sizes of a MODEL; EraseError unless it turns a prompt into a picture and is of a family
     that the core knows."""

@@ -34,6 +34,8 @@ class Host:
         A CLIP as the core's encoder for these sizes; EraseError when it is of another kind.
     shift
         The shift of the MODEL's noise schedule, None for none.
+    fills
+        To how many text tokens the host fills shorter prompts up, on their left.
     """
 
     family: Family
@@ -42,6 +44,7 @@ class Host:
     tree: Callable[[Any, Any], nn.Module]
     text: Callable[[Any, Any], TextEncoder]
     shift: Callable[[Any], float | None]
+    fills: int = 0
 
     @property
     def name(self) -> str:

@@ -16,10 +16,12 @@ from ...erase_core.models.base import Conditioning, linear_flop
 from ...erase_core.models.flux2 import FAMILY
 from ...erase_core.models.flux2.config import Flux2Config
 from ...erase_core.models.flux2.load import check_klein
+from ...erase_core.models.flux2.load import owns as core_owns
 from ...erase_core.models.flux2.names import skeleton
 from ...erase_core.models.flux2.text import LENGTH, NEGATIVE, TEMPLATE
 from ...erase_core.models.flux2.tree import Flux2
 from ...erase_core.models.tokens import read_tokenizer, token_mask
+from ...erase_core.tensors import read_tensors
 from .base import Host, kind_of
 from .layers import check_blocks, filled
 
@@ -29,6 +31,18 @@ ADVICE = "connect a FLUX.2-klein text-to-image model"
 def owns(model: Any) -> bool:
     """Whether a MODEL is a FLUX.2, which hosts before November 2025 lack."""
     return kind_of(model) is getattr(comfy.model_base, "Flux2", "")
+
+
+def refuse_in_old_hosts(path: Path) -> None:
+    """EraseError for a file of FLUX.2 in a host that has none, whose loader knows no such file."""
+    if not hasattr(comfy.model_base, "Flux2") and core_owns(_shapes(path)):
+        raise EraseError(
+            f"{path.name} is FLUX.2, which this ComfyUI is too old for; update ComfyUI."
+        )
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in read_tensors(path)[0].items()}
 
 
 def sizes(model: Any) -> Flux2Config:
@@ -106,5 +120,5 @@ class Text:
         return token_mask(self.tokenizer, prompt, word, self.length, TEMPLATE)
 
 
-HOST = Host(FAMILY, owns, sizes, tree, Text, shift)
+HOST = Host(FAMILY, owns, sizes, tree, Text, shift, fills=LENGTH)
 HOSTS = (HOST,)

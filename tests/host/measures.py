@@ -430,8 +430,9 @@ def damaged_loras() -> dict[str, str]:
         "nan_lora": pair | {f"{name}B.weight": torch.full((128, 2), torch.nan)},
         "foreign_nan": {"lora_unet_x.lora_up.weight": torch.full((2, 2), torch.inf)},
         "half_lora": {f"{name}A.weight": torch.ones(2, 128)},
+        "encoder_edit": {"text_encoders.clip_l.x.diff": torch.ones(2, 2)},
     }
-    return {what: said(partial(eraser.choose, tensors, "none")) for what, tensors in bad.items()}
+    return {what: said(partial(eraser.require, tensors, "none")) for what, tensors in bad.items()}
 
 
 def measure_names() -> dict[str, str]:

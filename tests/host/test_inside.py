@@ -120,6 +120,7 @@ def test_a_failing_preview_is_one_warning_and_the_training_goes_on(
         ("nan_lora", "holds NaN or infinity"),
         ("foreign_nan", "holds NaN or infinity"),
         ("half_lora", "lacks"),
+        ("encoder_edit", "changes the text encoder"),
         ("long", "longer than 64 T5 tokens"),
         ("dots", "without .."),
         ("absolute", "is no name"),

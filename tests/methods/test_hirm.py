@@ -99,7 +99,9 @@ def test_a_random_direction_is_no_anchor(model: Model) -> None:
     assert cosines[0] < cosines[1] - 0.03
 
 
-def test_its_file_goes_wherever_a_lora_goes(model: Model, tmp_path: Path) -> None:
+def test_its_file_goes_wherever_a_lora_goes(
+    model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "clip.safetensors"
     edit = random_edit(encoders(model))
     edit.save(file)
@@ -118,6 +120,9 @@ def test_its_file_goes_wherever_a_lora_goes(model: Model, tmp_path: Path) -> Non
         )
         pictures.append(out.read_bytes())
     assert pictures[0] != pictures[1]
+    words = ["--prompt", "a tiger", "--words", "tiger", "--steps", "1", "--lora", str(file)]
+    assert main(["attention", *words, "--out", str(tmp_path / "map.png")]) == 1
+    assert "changes the text encoder" in capsys.readouterr().err
 
 
 def test_encoders_that_are_shut_are_refused() -> None:

@@ -95,11 +95,11 @@ class Guarded(Model):
 
     def sample(self, *args: Any, **kwargs: Any) -> Tensor:
         """As :meth:`.Model.sample`; only then are velocities the steps of one drawing."""
-        return Model.sample(self.drawing(), *args, **kwargs)
+        return Model.sample(self.in_one_drawing(), *args, **kwargs)
 
-    def drawing(self) -> Guarded:
+    def in_one_drawing(self) -> Guarded:
         """The same, whose guards keep what they find from step to step."""
-        inner = self.inner.drawing() if isinstance(self.inner, Guarded) else self.inner
+        inner = self.inner.in_one_drawing() if isinstance(self.inner, Guarded) else self.inner
         return replace(self, inner=inner, kept={})
 
 

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import EraseError
 from ..base import Conditioning
 from ..flux1.forward import patchify, unpatchify
-from ..flux1.parity import image_places, share
+from ..flux1.parity import diffusers_class, image_places, share
 from .names import NAMING
 
 
@@ -53,14 +52,9 @@ def diffusers_velocity(
 
 def _diffusers_model(tree: nn.Module, config: Any) -> Any:
     """diffusers' module tree around views of our weights."""
-    try:
-        from diffusers import ChromaTransformer2DModel
-    except ImportError as error:
-        raise EraseError(
-            "diffusers is not installed or too old; pip install -U diffusers to compare."
-        ) from error
+    kind = diffusers_class("ChromaTransformer2DModel")
     with torch.device("meta"):
-        model: Any = ChromaTransformer2DModel(
+        model: Any = kind(
             in_channels=config.in_channels,
             num_layers=config.depth,
             num_single_layers=config.depth_single_blocks,

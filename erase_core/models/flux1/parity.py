@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -55,12 +56,9 @@ def diffusers_velocity(
 
 def _diffusers_model(tree: nn.Module, config: Any) -> Any:
     """diffusers' module tree around views of our weights."""
-    try:
-        from diffusers import FluxTransformer2DModel
-    except ImportError as error:
-        raise EraseError("diffusers is not installed; pip install diffusers to compare.") from error
+    kind = diffusers_class("FluxTransformer2DModel")
     with torch.device("meta"):
-        model: Any = FluxTransformer2DModel(
+        model: Any = kind(
             in_channels=config.in_channels,
             num_layers=config.depth,
             num_single_layers=config.depth_single_blocks,
@@ -73,6 +71,16 @@ def _diffusers_model(tree: nn.Module, config: Any) -> Any:
     share(tree, model, modules | {"norm_out.linear": "final_layer.adaLN_modulation.1"})
     model.load_state_dict(NAMING.to_diffusers(tree.state_dict(), config), assign=True)
     return model.eval()
+
+
+def diffusers_class(name: str) -> Any:
+    """A class of diffusers'; EraseError when it is not installed, or knows no such class yet."""
+    try:
+        return getattr(import_module("diffusers"), name)
+    except (ImportError, AttributeError) as error:
+        raise EraseError(
+            "diffusers is not installed or too old; pip install -U diffusers to compare."
+        ) from error
 
 
 def image_places(rows: int, columns: int, device: torch.device) -> Tensor:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import EraseError
 from ..base import Conditioning
-from ..flux1.forward import compute_dtype, places
-from ..flux1.parity import share
-from .config import AXES_DIM
-from .forward import TEXT_AXIS
+from ..flux1.forward import compute_dtype
+from ..flux1.parity import diffusers_class, image_places, share
 from .names import NAMING
 
 
@@ -37,17 +35,14 @@ def diffusers_velocity(
     model = _diffusers_model(tree, config)
     dtype = compute_dtype(tree, latents)
     rows, columns = latents.shape[2:]
-    text = cond.context.shape[1]
-    position = places(text, rows, columns, len(AXES_DIM))
-    position[:text, TEXT_AXIS] = torch.arange(text)
-    position = position.float().to(latents.device)
+    order = torch.arange(cond.context.shape[1], device=latents.device)
     with torch.no_grad():
         (out,) = model(
             hidden_states=latents.to(dtype).flatten(2).transpose(1, 2),
             encoder_hidden_states=cond.context.to(dtype),
             timestep=sigma.expand(len(latents)).to(dtype),
-            img_ids=position[text:],
-            txt_ids=position[:text],
+            img_ids=F.pad(image_places(rows, columns, latents.device), (0, 1)),
+            txt_ids=F.pad(order[:, None].float(), (3, 0)),
             return_dict=False,
         )
     return out.transpose(1, 2).unflatten(-1, (rows, columns)).float()
@@ -55,14 +50,9 @@ def diffusers_velocity(
 
 def _diffusers_model(tree: nn.Module, config: Any) -> Any:
     """diffusers' module tree around views of our weights."""
-    try:
-        from diffusers import Flux2Transformer2DModel
-    except ImportError as error:
-        raise EraseError(
-            "diffusers is not installed or too old; pip install -U diffusers to compare."
-        ) from error
+    kind = diffusers_class("Flux2Transformer2DModel")
     with torch.device("meta"):
-        model: Any = Flux2Transformer2DModel(
+        model: Any = kind(
             in_channels=config.in_channels,
             num_layers=config.depth,
             num_single_layers=config.depth_single_blocks,
