@@ -12,6 +12,7 @@ from ..erase_core.concepts.sets import ConceptSet
 from ..erase_core.erasers.guards.dve import DveSettings
 from ..erase_core.erasers.guards.gate import VelocityGateSettings, WordGateSettings
 from ..erase_core.erasers.guards.irece import IreceSettings
+from ..erase_core.settings import Settings
 from . import eraser, guarding, inputs
 from .acting import ByVelocities, ByWords, Dve
 from .concept_parts import SOCKET
@@ -32,78 +33,7 @@ class Guard(io.ComfyNode):
             description="Keeps concepts out of pictures while they are drawn: no training, any "
             "MODEL, off at strength 0. Put it between the MODEL and the sampler; guards in a row "
             "act from first to last.",
-            inputs=[
-                io.Model.Input(
-                    "model", tooltip="Any MODEL; it stays as it is. LoRAs may come before or after."
-                ),
-                io.Clip.Input("clip", tooltip="The CLIP that encodes the prompts."),
-                SOCKET.Input("concepts", tooltip="What is kept out."),
-                io.Combo.Input(
-                    "method",
-                    options=list(METHODS),
-                    default=METHODS[0],
-                    tooltip="dve: at every step, takes the concept's direction out of what the "
-                    "model predicts, where the prompt names it. word gate: an eraser that "
-                    "acts only where the prompt names the concept. velocity gate: an eraser that "
-                    "acts where it changes the first steps as it changes the concept's own. irece: "
-                    "begins anew, once, the places that pay attention to the concept; for pictures "
-                    "that come from other pictures.",
-                ),
-                _share("strength", "How much is taken out; 0 is off.", 1.0, 10.0, 0.05),
-                _share("start", "Where it begins, a share of all steps.", 0.0, 1.0, 0.01),
-                _share("end", "Where it ends, a share of all steps.", 1.0, 1.0, 0.01),
-                io.Float.Input(
-                    "threshold",
-                    default=DveSettings.threshold,
-                    min=-10.0,
-                    max=10.0,
-                    step=0.01,
-                    optional=True,
-                    tooltip="dve: pictures that lean less to the concept are left as they are.",
-                ),
-                io.String.Input(
-                    "anchor",
-                    default="",
-                    optional=True,
-                    tooltip=f"dve: {DveSettings.find('anchor').help}.",
-                ),
-                *eraser.inputs(),
-                io.Boolean.Input(
-                    "words",
-                    default=DveSettings.words,
-                    optional=True,
-                    tooltip="dve: act on prompts alone that name the concept; all others stay bit "
-                    "for bit and cost nothing. Off: act on what the pictures themselves lean to.",
-                ),
-                io.Float.Input(
-                    "least",
-                    default=DveSettings.least,
-                    min=0.0,
-                    max=20.0,
-                    step=0.5,
-                    optional=True,
-                    tooltip="dve, with words: the least part taken out of prompts that name the "
-                    "concept.",
-                ),
-                io.Int.Input(
-                    "every",
-                    default=DveSettings.every,
-                    min=1,
-                    max=1000,
-                    optional=True,
-                    tooltip="dve: steps that one direction serves; more are cheaper.",
-                ),
-                io.Float.Input(
-                    "limit",
-                    default=IreceSettings.limit,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    optional=True,
-                    tooltip="irece: least attention of a place that is begun anew, a share of the "
-                    "highest. It happens at the first step after start.",
-                ),
-            ],
+            inputs=_inputs(),
             outputs=[io.Model.Output(tooltip="The MODEL, guarded.")],
             hidden=[io.Hidden.unique_id],
             **inputs.aliases("negative", "forget", "unlearn", "safety", "censor", "nag"),
@@ -147,5 +77,72 @@ class Guard(io.ComfyNode):
         return io.NodeOutput(guarding.guarded(model, acting, told))
 
 
+def _inputs() -> list[Any]:
+    return [
+        io.Model.Input(
+            "model", tooltip="Any MODEL; it stays as it is. LoRAs may come before or after."
+        ),
+        io.Clip.Input("clip", tooltip="The CLIP that encodes the prompts."),
+        SOCKET.Input("concepts", tooltip="What is kept out."),
+        io.Combo.Input(
+            "method",
+            options=list(METHODS),
+            default=METHODS[0],
+            tooltip="dve: at every step, takes the concept's direction out of what the model "
+            "predicts, where the prompt names it. word gate: an eraser that acts only where the "
+            "prompt names the concept. velocity gate: an eraser that acts where it changes the "
+            "first steps as it changes the concept's own. irece: begins anew, once, the places "
+            "that pay attention to the concept; for pictures that come from other pictures.",
+        ),
+        _share("strength", "How much is taken out; 0 is off.", 1.0, 10.0, 0.05),
+        _share("start", "Where it begins, a share of all steps.", 0.0, 1.0, 0.01),
+        _share("end", "Where it ends, a share of all steps.", 1.0, 1.0, 0.01),
+        _number(
+            DveSettings,
+            "threshold",
+            "dve: pictures that lean less to the concept stay as they are.",
+        ),
+        io.String.Input(
+            "anchor", default="", optional=True, tooltip=f"dve: {DveSettings.find('anchor').help}."
+        ),
+        *eraser.inputs(),
+        io.Boolean.Input(
+            "words",
+            default=DveSettings.words,
+            optional=True,
+            tooltip="dve: act on prompts alone that name the concept; all others stay bit for bit "
+            "and cost nothing. Off: act on what the pictures themselves lean to.",
+        ),
+        _number(
+            DveSettings,
+            "least",
+            "dve, with words: the least part taken out of prompts that name the concept.",
+        ),
+        _number(
+            DveSettings, "every", "dve: steps that one direction serves; more are cheaper.", io.Int
+        ),
+        _number(
+            IreceSettings,
+            "limit",
+            "irece: least attention of a place that is begun anew, a share of the highest. It "
+            "happens at the first step after start.",
+        ),
+    ]
+
+
 def _share(name: str, tooltip: str, default: float, high: float, step: float) -> Any:
     return io.Float.Input(name, default=default, min=0.0, max=high, step=step, tooltip=tooltip)
+
+
+def _number(of: type[Settings], name: str, tooltip: str, kind: Any = io.Float) -> Any:
+    """A setting of a method as an input, with the setting's own default and limits."""
+    about = of.find(name)
+    return kind.Input(
+        name,
+        default=getattr(of, name),
+        min=about.low,
+        max=about.high,
+        step=about.step,
+        optional=True,
+        tooltip=tooltip,
+    )

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
+from tiny import SETTINGS
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from erase_core.erasers.lora import EraserLora
 from erase_core.methods.eraseanything.levels import Levels
+from erase_core.methods.eraseanything.settings import TrainSettings
 from erase_core.methods.eraseanything.trainer import Trainer
+from erase_core.models import offload
+from erase_core.models.frozen import FP8
 from erase_core.models.offload import HostLinear, Placement, device_bytes, place
 from erase_core.training.estimate import peak_bytes
+from erase_core.training.memory import USED, ways
+from erase_core.training.states import Batch
 
 CPU = torch.device("cpu")
 
@@ -81,3 +92,68 @@ def held_in_an_erase_step(trainer: Trainer, placement: Placement) -> tuple[int, 
     # What is widened is among the tensors that were counted, weights and slots are not.
     lora = 4 * sum(p.numel() for p in trainer.lora.parameters())
     return said - weights.held - 6 * lora, live.peak
+
+
+def short(checkpointing: bool, pixels: int, **changes: Any) -> TrainSettings:
+    """One step of small batches, of square pictures."""
+    return replace(
+        SETTINGS,
+        steps=1,
+        height=pixels,
+        width=pixels,
+        rollout_steps=1,
+        erase_rollouts=2,
+        keep_rollouts=2,
+        activation_checkpointing=checkpointing,
+        **changes,
+    )
+
+
+def in_bfloat16(kind: Callable[[Any], nn.Module], config: Any) -> nn.Module:
+    """A tree made in bfloat16, for tensors without storage cannot be cast in their modules."""
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        return kind(config).requires_grad_(False)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def first_that_fits(trainer: Trainer, gigabytes: float) -> tuple[Placement, bool, int]:
+    """The first way that fits a card, or the last; whether it recomputes, and its bytes."""
+    tree, blocks = trainer.model.tree, trainer.model.family.blocks
+    for placement, on in ways(trainer):
+        weights = device_bytes(tree, blocks, placement)
+        said = peak_bytes(trainer.model, replace(trainer.workload(), checkpointing=on), weights)
+        if said <= USED * gigabytes * 1e9:
+            break
+    return placement, on, said
+
+
+def held_without_storage(
+    trainer: Trainer,
+    placement: Placement,
+    checkpointing: bool,
+    make: Callable[[], nn.Module],
+    monkeypatch: pytest.MonkeyPatch,
+) -> int:
+    """Bytes that an erase step holds, taken with the tree that ``make`` gives without storage."""
+    prompts, family = trainer.encode(), trainer.model.family
+    settings = replace(trainer.settings, activation_checkpointing=checkpointing)
+    weights = device_bytes(trainer.model.tree, family.blocks, placement)
+    shape = family.latents.shape(settings.height, settings.width)
+    rows: Any = SimpleNamespace(tolist=lambda: [0] * settings.batch)
+    monkeypatch.setattr(nn.Module, "to", lambda module, *args, **kwargs: module)  # all is here
+    monkeypatch.setattr(offload, "to_fp8", lambda weight: (weight.to(FP8), 1.0))  # has no numbers
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        tree = make()
+        place(tree, family.blocks, CPU, placement)
+        lora = EraserLora.create(trainer.model.slots(settings.targets), settings.rank)
+        state = torch.zeros(settings.batch, *shape)
+        batch = Batch(rows, state, torch.zeros(settings.batch), state, state)
+        model = replace(trainer.model, tree=tree)
+        levels = Levels(model, lora, prompts, settings, trainer.blocks, trainer.guidance)
+        with Live([*tree.parameters(), *slots(tree)]) as live:
+            for losses in levels.erase(batch):
+                torch.stack(list(losses.values())).sum().backward(inputs=lora.parameters())
+    learned = 4 * sum(p.numel() for p in trainer.lora.parameters())
+    return weights.held + 6 * learned + live.peak

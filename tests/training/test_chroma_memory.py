@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import CHROMA, CONCEPTS, SETTINGS, MaskedText, make_chroma
+from tiny import CHROMA, CONCEPTS, MaskedText, make_chroma
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from training.held import CPU, Live, held_in_an_erase_step
+from training.held import CPU, Live, held_in_an_erase_step, in_bfloat16, short
 
 from erase_core.methods.eraseanything.trainer import Trainer
 from erase_core.models.base import Conditioning, Probe
@@ -37,17 +37,7 @@ class AllRead(MaskedText):
 def make_trainer(checkpointing: bool, pixels: int, **changes: Any) -> Trainer:
     torch.manual_seed(0)
     tree = Chroma(DEEP).bfloat16().requires_grad_(False)
-    settings = replace(
-        SETTINGS,
-        steps=1,
-        height=pixels,
-        width=pixels,
-        rollout_steps=1,
-        erase_rollouts=2,
-        keep_rollouts=2,
-        activation_checkpointing=checkpointing,
-        **changes,
-    )
+    settings = short(checkpointing, pixels, **changes)
     return Trainer(make_chroma(tree=tree, config=DEEP, text=AllRead()), CONCEPTS, settings)
 
 
@@ -80,16 +70,11 @@ def test_the_true_model_takes_no_more_than_is_said_to_draw(
     model = make_chroma(tree=tree, config=config, text=SimpleNamespace(length=256))
     said = drawing_bytes(model, (1024, 1024), probed)
     monkeypatch.setattr(nn.Module, "to", lambda module, *args, **kwargs: module)
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-            model = replace(model, tree=Chroma(config).requires_grad_(False))
-            torch.set_default_dtype(torch.float32)
-            empty = Conditioning(torch.zeros(1, 256, 4096))
-            cond, x = replace(empty, negative=empty), torch.zeros(1, 16, 128, 128)
-            probe = Probe(tuple(range(19)), torch.zeros(1, 3, 256)) if probed else None
-            with Live([*model.tree.parameters()]) as live:
-                model.predict(x, torch.ones(()), cond, 4.0, probe=probe)
-    finally:
-        torch.set_default_dtype(torch.float32)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        model = replace(model, tree=in_bfloat16(Chroma, config))
+        empty = Conditioning(torch.zeros(1, 256, 4096))
+        cond, x = replace(empty, negative=empty), torch.zeros(1, 16, 128, 128)
+        probe = Probe(tuple(range(19)), torch.zeros(1, 3, 256)) if probed else None
+        with Live([*model.tree.parameters()]) as live:
+            model.predict(x, torch.ones(()), cond, 4.0, probe=probe)
     assert live.peak <= said <= 1.125 * live.peak

@@ -10,11 +10,18 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import CONCEPTS, FLUX2, FLUX2_FAMILY, SETTINGS, NegativeText, make_flux2
+from tiny import CONCEPTS, FLUX2, FLUX2_FAMILY, NegativeText, make_flux2
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from training.held import CPU, Live, held_in_an_erase_step
-from training.test_memory import counted
+from training.held import (
+    CPU,
+    Live,
+    first_that_fits,
+    held_in_an_erase_step,
+    held_without_storage,
+    in_bfloat16,
+    short,
+)
 
 from erase_core.methods.base import find_method
 from erase_core.methods.eraseanything.trainer import Trainer
@@ -22,9 +29,8 @@ from erase_core.models.base import Conditioning, Probe
 from erase_core.models.flux2.config import KLEIN_9B, Flux2Config
 from erase_core.models.flux2.names import skeleton
 from erase_core.models.flux2.tree import Flux2
-from erase_core.models.offload import Placement, device_bytes
-from erase_core.training.estimate import peak_bytes
-from erase_core.training.memory import USED, drawing_bytes, ways
+from erase_core.models.offload import Placement
+from erase_core.training.memory import USED, drawing_bytes
 
 KLEIN_4B = Flux2Config()
 BLOCKS = FLUX2_FAMILY.blocks
@@ -34,17 +40,7 @@ DEEP = replace(FLUX2, hidden_size=256, num_heads=2, depth=2, depth_single_blocks
 def make_trainer(checkpointing: bool, pixels: int, **changes: Any) -> Trainer:
     torch.manual_seed(0)
     tree = Flux2(DEEP).bfloat16().requires_grad_(False)
-    settings = replace(
-        SETTINGS,
-        steps=1,
-        height=pixels,
-        width=pixels,
-        rollout_steps=1,
-        erase_rollouts=2,
-        keep_rollouts=2,
-        activation_checkpointing=checkpointing,
-        **changes,
-    )
+    settings = short(checkpointing, pixels, **changes)
     return Trainer(make_flux2(tree=tree, config=DEEP), CONCEPTS, settings)
 
 
@@ -86,15 +82,6 @@ class LongText(NegativeText):
         return torch.eye(1, 512)[0]
 
 
-def in_bfloat16(config: Flux2Config) -> Flux2:
-    """Made in bfloat16, for tensors without storage cannot be cast in their modules."""
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        return Flux2(config).requires_grad_(False)
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
 FP8 = Placement(fp8=True)
 CARDS = [  # all of them with activations recomputed
     ("4B", 24, Placement()),
@@ -120,16 +107,10 @@ def test_the_true_models_fit_every_card(
     trainer = Trainer(model, CONCEPTS, find_method("eraseanything").suited(model, CONCEPTS))
     assert (trainer.settings.height, trainer.settings.batch) == (512, 8)
     trainer.encode()
-    for placement, on in ways(trainer):
-        settings = replace(trainer.settings, activation_checkpointing=on)
-        weights = device_bytes(tree, BLOCKS, placement)
-        said = peak_bytes(trainer.model, replace(trainer.workload(), checkpointing=on), weights)
-        if said <= USED * gigabytes * 1e9:
-            break
+    placement, on, said = first_that_fits(trainer, gigabytes)
     assert (placement, on) == (way, True) and said / 1e9 < USED * gigabytes
-    lora = 4 * sum(p.numel() for p in trainer.lora.parameters())
-    make = partial(in_bfloat16, config)
-    held = weights.held + 6 * lora + counted(trainer, placement, settings, monkeypatch, make)
+    make = partial(in_bfloat16, Flux2, config)
+    held = held_without_storage(trainer, placement, on, make, monkeypatch)
     assert said == pytest.approx(held, rel=0.02)
 
 
@@ -144,7 +125,7 @@ def test_the_true_model_takes_no_more_than_is_said_to_draw(
     said = drawing_bytes(model, (1024, 1024), probed)
     monkeypatch.setattr(nn.Module, "to", lambda module, *args, **kwargs: module)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        model = replace(model, tree=in_bfloat16(KLEIN_4B))
+        model = replace(model, tree=in_bfloat16(Flux2, KLEIN_4B))
         empty = Conditioning(torch.zeros(1, 512, 7680))
         cond, x = replace(empty, negative=empty), torch.zeros(1, 128, 64, 64)
         probe = Probe(tuple(range(5)), torch.zeros(1, 3, 512)) if probed else None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,28 +13,31 @@ import torch
 from tiny import CONCEPTS, SETTINGS, WordText, make_model, make_trainer
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from training.held import CPU, Live, held_in_an_erase_step, slots
+from training.held import (
+    CPU,
+    Live,
+    first_that_fits,
+    held_in_an_erase_step,
+    held_without_storage,
+    in_bfloat16,
+    short,
+)
 
 import erase_core.miniatures.miniflux as miniflux
 from erase_core.concepts.sets import ConceptSet
-from erase_core.erasers.lora import EraserLora
 from erase_core.errors import EraseError
-from erase_core.methods.eraseanything.levels import Levels
 from erase_core.methods.eraseanything.settings import TrainSettings
 from erase_core.methods.eraseanything.trainer import Trainer
 from erase_core.miniatures.miniflux.concepts import concept
-from erase_core.models import offload
 from erase_core.models.base import Conditioning, Probe
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.config import FluxConfig
 from erase_core.models.flux1.forward import flux_forward
 from erase_core.models.flux1.names import skeleton
 from erase_core.models.flux1.tree import Flux
-from erase_core.models.frozen import FP8
-from erase_core.models.offload import Placement, device_bytes, place
+from erase_core.models.offload import Placement, device_bytes
 from erase_core.training.estimate import peak_bytes
 from erase_core.training.memory import USED, drawing_bytes, fit, fit_to_draw, ways
-from erase_core.training.states import Batch
 
 BLOCKS = FAMILY.blocks
 DEEP = FluxConfig(
@@ -48,17 +51,7 @@ def wide_trainer(
 ) -> Trainer:
     torch.manual_seed(0)
     tree = Flux(config).bfloat16().requires_grad_(False)
-    settings = replace(
-        SETTINGS,
-        steps=1,
-        height=pixels,
-        width=pixels,
-        rollout_steps=1,
-        erase_rollouts=2,
-        keep_rollouts=2,
-        activation_checkpointing=checkpointing,
-        **changes,
-    )
+    settings = short(checkpointing, pixels, **changes)
     return Trainer(make_model(tree, config=config), CONCEPTS, settings)
 
 
@@ -173,54 +166,13 @@ def test_the_true_model_fits_every_card(
     tree.compute_device = CPU
     trainer = Trainer(make_model(tree, config=FLUX, text=LongText()), CONCEPTS, TrainSettings())
     trainer.encode()
-    for placement, on in ways(trainer):
-        settings = replace(trainer.settings, activation_checkpointing=on)
-        weights = device_bytes(tree, BLOCKS, placement)
-        said = peak_bytes(trainer.model, replace(trainer.workload(), checkpointing=on), weights)
-        if said <= USED * gigabytes * 1e9:
-            break
+    placement, on, said = first_that_fits(trainer, gigabytes)
     assert said / 1e9 < bound
-    lora = 4 * sum(p.numel() for p in trainer.lora.parameters())
-    held = weights.held + 6 * lora + counted(trainer, placement, settings, monkeypatch)
+    held = held_without_storage(
+        trainer, placement, on, partial(in_bfloat16, Flux, FLUX), monkeypatch
+    )
     assert held / 1e9 < bound
     assert said == pytest.approx(held, rel=0.01)
-
-
-def counted(
-    trainer: Trainer,
-    placement: Placement,
-    settings: TrainSettings,
-    monkeypatch: pytest.MonkeyPatch,
-    make: Callable[[], nn.Module] | None = None,
-) -> int:
-    """Bytes that an erase step holds beyond the weights, taken without storage; ``make`` gives a
-    tree in bfloat16, None FLUX.1's."""
-    prompts, family = trainer.encode(), trainer.model.family
-    shape = family.latents.shape(settings.height, settings.width)
-    rows: Any = SimpleNamespace(tolist=lambda: [0] * settings.batch)
-    monkeypatch.setattr(nn.Module, "to", lambda module, *args, **kwargs: module)  # all is here
-    monkeypatch.setattr(offload, "to_fp8", lambda weight: (weight.to(FP8), 1.0))  # has no numbers
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        tree = (make or bfloat16_flux)()
-        place(tree, BLOCKS, CPU, placement)
-        lora = EraserLora.create(trainer.model.slots(settings.targets), settings.rank)
-        state = torch.zeros(settings.batch, *shape)
-        batch = Batch(rows, state, torch.zeros(settings.batch), state, state)
-        model = replace(trainer.model, tree=tree)
-        levels = Levels(model, lora, prompts, settings, trainer.blocks, trainer.guidance)
-        with Live([*tree.parameters(), *slots(tree)]) as live:
-            for losses in levels.erase(batch):
-                torch.stack(list(losses.values())).sum().backward(inputs=lora.parameters())
-    return live.peak
-
-
-def bfloat16_flux() -> Flux:
-    """Made in bfloat16, for tensors without storage cannot be cast in their modules."""
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        return Flux(FLUX).requires_grad_(False)
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("probed", [False, True])
@@ -235,7 +187,7 @@ def test_the_true_model_is_drawn_with_on_every_card(
     said = drawing_bytes(model, (1024, 1024), probed)
     monkeypatch.setattr(nn.Module, "to", lambda module, *args, **kwargs: module)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        tree = bfloat16_flux()
+        tree = in_bfloat16(Flux, FLUX)
         cond = Conditioning(torch.zeros(1, 256, 4096), torch.zeros(1, 768))
         probe = Probe(tuple(range(19)), torch.zeros(1, 3, 256)) if probed else None
         with Live([*tree.parameters()]) as live:
