@@ -8,8 +8,6 @@ forward counts the approximator's rows; its loader would take the width for Chro
 
 from __future__ import annotations
 
-import json
-import logging
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,8 +21,6 @@ import torch
 from comfy import sd1_clip
 from comfy.supported_models_base import ClipTarget
 from comfy_extras import nodes_model_advanced
-from eraseanything.erase_core.erasers.edit import WeightEdit
-from eraseanything.erase_core.erasers.lora import EraserLora
 from eraseanything.erase_core.miniatures import miniflux
 from eraseanything.erase_core.models.base import Model
 from eraseanything.erase_core.models.chroma import FAMILY
@@ -32,29 +28,26 @@ from eraseanything.erase_core.models.chroma.config import ChromaConfig
 from eraseanything.erase_core.models.chroma.text import T5Text
 from eraseanything.erase_core.models.chroma.tree import Chroma
 from eraseanything.erase_core.models.flux1.names import file_keys
-from eraseanything.erase_core.tensors import read_tensors, save_tensors
+from eraseanything.erase_core.tensors import save_tensors
 from eraseanything.nodes import drawing, hosts, judging, load
 from eraseanything.nodes.hosts import chroma, flux1
 from inside import (
     BASE,
     HELD,
-    OUT,
     PROMPTS,
     SIGMA,
-    digest,
-    execute,
     host_nodes,
     latents,
     relative,
     said,
 )
+from small import Small, random_weights, unet
 from transformers import PreTrainedTokenizerFast
 
 CONFIG = ChromaConfig(
     context_in_dim=256, hidden_size=128, num_heads=1, approximator_width=32, approximator_layers=2
 )
 PATH = BASE / "models" / "diffusion_models" / "chroma.safetensors"
-LORAS = BASE / "models" / "loras"
 DETECT = comfy.model_detection.detect_unet_config
 HELD_CLIP: list[Any] = []
 
@@ -74,24 +67,8 @@ def small(state: dict[str, Any], prefix: str, *more: Any, **options: Any) -> Any
 comfy.model_detection.detect_unet_config = small
 
 
-def random_tree() -> Chroma:
-    """Of float32, with weights that keep their inputs' size."""
-    torch.manual_seed(0)
-    tree = Chroma(CONFIG).requires_grad_(False)
-    for parameter in tree.parameters():
-        if parameter.ndim == 2:
-            parameter.copy_(torch.randn(parameter.shape) / parameter.shape[1] ** 0.5)
-    return tree
-
-
-TREE = random_tree()
+TREE = random_weights(Chroma(CONFIG))
 save_tensors(PATH, file_keys(TREE.state_dict()))
-
-
-def unet() -> Any:
-    """A MODEL of UNETLoader's, as the executor has it made."""
-    with torch.inference_mode():
-        return host_nodes.UNETLoader().load_unet(PATH.name, "default")[0]
 
 
 def own_tokenizer(**_: Any) -> Any:
@@ -132,14 +109,6 @@ def standalone() -> Model:
     return Model(FAMILY, TREE, CONFIG, make_text(), vae, "chroma", "", (128, 128), CONFIG.shift)
 
 
-def random_lora() -> Any:
-    lora = EraserLora.create(FAMILY.slots(CONFIG, FAMILY.roles), 4, seed=0)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in lora.parameters():
-        parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator)
-    return lora
-
-
 def sampled(model: Any, x: Any, cond: Any) -> Any:
     """The velocity that the host itself computes, a picture at a time: (x - denoised) / sigma."""
     hosts.load(model)
@@ -173,59 +142,8 @@ def chroma_text() -> dict[str, float]:
     }
 
 
-def chroma_velocity() -> dict[str, Any]:
-    """Host + our LoRA file in the host's loader, against our forward; our forward over its layers;
-    what is not loaded."""
-    model, bundle, lora = unet(), standalone(), random_lora()
-    x, cond = latents(), bundle.text.encode(PROMPTS)
-    lora.save(LORAS / "chroma.safetensors")
-    edit = WeightEdit.zeros(TREE, ["txt_in", "double_blocks.1.txt_attn.qkv"])
-    for parameter in edit.parameters():
-        parameter.data += 0.02 * torch.randn(parameter.shape)
-    edit.save(LORAS / "chroma_edit.safetensors")
-    with torch.no_grad():
-        plain, changed, edited = (
-            bundle.velocity(x, SIGMA, cond, None, e) for e in (None, lora, edit)
-        )
-    warned: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: warned.append(record.getMessage())  # type: ignore[method-assign]
-    logging.getLogger().addHandler(handler)
-    with torch.inference_mode():
-        loader = host_nodes.LoraLoaderModelOnly()
-        with_lora = loader.load_lora_model_only(model, "chroma.safetensors", 1.0)[0]
-        with_edit = loader.load_lora_model_only(model, "chroma_edit.safetensors", 1.0)[0]
-    logging.getLogger().removeHandler(handler)
-    found = {
-        "plain": relative(sampled(model, x, cond), plain),
-        "lora": relative(sampled(with_lora, x, cond), changed),
-        "edit": relative(sampled(with_edit, x, cond), edited),
-        "change": relative(changed, plain),
-        "edit_change": relative(edited, plain),
-        "not_loaded": [line for line in warned if "not loaded" in line],
-    }
-    hosts.load(with_lora)
-    opened = hosts.open_model(with_lora, make_clip())
-    with torch.no_grad():  # a MODEL that carries a LoRA, seen through the trainer's tree
-        found["carried"] = relative(opened.velocity(x, SIGMA, cond), changed)
-    return found | {"family": opened.family.name, "name": opened.name}
-
-
-def gradients(model: Model, cond: Any) -> Any:
-    lora = random_lora()
-    out = model.velocity(latents(), SIGMA, cond, 4.0, lora)
-    out.square().mean().backward(inputs=lora.parameters())
-    return torch.cat([p.grad.flatten() for p in lora.parameters()])
-
-
-def chroma_gradients() -> float:
-    """Through UNETLoader's inference tensors, both passes."""
-    bundle, model = standalone(), unet()
-    cond = bundle.text.encode(PROMPTS)
-    wanted = gradients(bundle, cond)
-    hosts.load(model)
-    with torch.inference_mode(), hosts.training():
-        return relative(gradients(hosts.open_model(model, make_clip()), cond), wanted)
+SMALL = Small("chroma", PATH.name, 0.02, make_clip, standalone, latents, sampled)
+chroma_velocity, chroma_gradients = SMALL.velocity, SMALL.gradients
 
 
 def chroma_pictures() -> dict[str, float]:
@@ -235,7 +153,9 @@ def chroma_pictures() -> dict[str, float]:
     told: list[int] = []
     with torch.inference_mode():
         vae = host_nodes.VAELoader().load_vae("miniflux_vae.safetensors")[0]
-        images = drawing.draw(unet(), vae, cond, [5, 6, 7], (128, 96), 3, 4.0, on_step=told.append)
+        images = drawing.draw(
+            unet(PATH.name), vae, cond, [5, 6, 7], (128, 96), 3, 4.0, on_step=told.append
+        )
     options: dict[str, Any] = {"size": (128, 96), "steps": 3}
     ours = bundle.generate(cond, [5, 6, 7], guidance=4.0, **options).float() / 255
     once = bundle.generate(cond, [5, 6, 7], guidance=1.0, **options).float() / 255
@@ -247,78 +167,28 @@ def chroma_pictures() -> dict[str, float]:
     }
 
 
-def graph(kind: str, **inputs: Any) -> Any:
-    """A graph that trains with the MODEL, CLIP and VAE of ``HELD``, or one of another node."""
-    made = json.loads((OUT.parent / "train.json").read_text())
-    made["load"] = {"class_type": "Given", "inputs": {"name": "chroma"}}
-    if kind != "EraseAnythingTrain":
-        made = {"load": made["load"], "concept": made["concept"]}
-        made["node"] = {"class_type": kind, "inputs": {"model": ["load", 0], "clip": ["load", 1]}}
-    made["train" if kind == "EraseAnythingTrain" else "node"]["inputs"] |= inputs
-    return made
-
-
 def chroma_nodes() -> dict[str, Any]:
-    """Every node that opens a MODEL, run by the host's executor; the MODEL's weights before and
-    after."""
-    inside.know_our_nodes()
+    """Every node that opens a MODEL, and the report."""
     with torch.inference_mode():
         vae = host_nodes.VAELoader().load_vae("miniflux_vae.safetensors")[0]
-    model = unet()
-    HELD["chroma"] = (model, make_clip(), vae)
-    before, outcomes = digest(model), {}
-    saved = {"filename_prefix": "chroma_%concept%", "concepts": ["concept", 0]}
-    drawn = {"width": 64, "height": 64, "steps": 2, "seed": 1, "guidance": 4.0, "vae": ["load", 2]}
-    wanted = {
-        "train": graph("EraseAnythingTrain", **saved, preview_every=1, vae=["load", 2]),
-        "instant": graph(
-            "EraseAnythingInstant", **saved | {"filename_prefix": "second"}, method="uce",
-            strength=1.0, rank=0, prompts=3, seed=0, folder="models/loras",
-        ),
-        "attention": graph(
-            "EraseAnythingAttentionMap", **drawn, prompt=PROMPTS[0], words="tiger", blocks="0, 18",
-            at_steps="",
-        ),
-        "preview": graph(
-            "EraseAnythingPreview", **drawn, prompts="\n".join(PROMPTS), strengths="0 1", seeds=1,
-            blur=False, lora_file="chroma.safetensors",
-        ),
-    }  # fmt: skip
-    HELD["judges"] = (inside.small_vision(), load.load_miniflux_clip(), None)
-    wanted["report"] = graph(
-        "EraseAnythingReport", concepts=["concept", 0], count=2, seed=1, steps=2, guidance=4.0,
-        strength=1.0, vae=["load", 2], lora_file="chroma.safetensors",
-        clip_vision=["judges", 0], clip_l=["judges", 1],
-    )  # fmt: skip
-    wanted["report"]["judges"] = {"class_type": "Given", "inputs": {"name": "judges"}}
-    hosts.picture_size = lambda *_: (64, 64)
-    for name, made in wanted.items():
-        runner = execute(made)
-        outcomes[name] = inside.failure(runner) or runner.success
-    found = {
-        "outcomes": outcomes,
-        "untouched": digest(model) == before,
-        "trained": trained(),
-    }
-    instant = next(iter(LORAS.glob("second_*.safetensors")), None)
-    return found | {"edited": sorted(read_tensors(instant)[0]) if instant else []}
 
+    def report() -> dict[str, Any]:
+        HELD["judges"] = (inside.small_vision(), load.load_miniflux_clip(), None)
+        made = SMALL.graph(
+            "EraseAnythingReport", concepts=["concept", 0], count=2, seed=1, steps=2, guidance=4.0,
+            strength=1.0, vae=["load", 2], lora_file="chroma.safetensors",
+            clip_vision=["judges", 0], clip_l=["judges", 1],
+        )  # fmt: skip
+        made["judges"] = {"class_type": "Given", "inputs": {"name": "judges"}}
+        hosts.picture_size = lambda *_: (64, 64)
+        return {"report": made}
 
-def trained() -> dict[str, Any]:
-    """What the file of the trained eraser holds."""
-    (file,) = LORAS.glob("chroma_tiger*.safetensors")
-    tensors, metadata = read_tensors(file)
-    return {
-        "keys": len(tensors),
-        "first": min(tensors),
-        "base": metadata["ss_base_model_version"],
-        "finite": all(bool(t.isfinite().all()) for t in tensors.values()),
-    }
+    return SMALL.nodes(vae, 64, "0, 18", report)
 
 
 def chroma_shift() -> list[Any]:
     """Of the schedule as it comes, and as the host's own template patches it."""
-    model = unet()
+    model = unet(PATH.name)
     patch = nodes_model_advanced.ModelSamplingAuraFlow()
     method = getattr(patch, patch.FUNCTION)
     sigmas = []
@@ -334,7 +204,7 @@ def chroma_shift() -> list[Any]:
 
 def chroma_refusals() -> dict[str, str]:
     """What does not fit."""
-    model, clip = unet(), load.load_miniflux_clip()
+    model, clip = unet(PATH.name), load.load_miniflux_clip()
     empty = {"disable_unet_model_creation": True}
     device = torch.device("cpu")
 
@@ -345,7 +215,7 @@ def chroma_refusals() -> dict[str, str]:
         return comfy.model_patcher.ModelPatcher(config(dict(empty)).get_model({}), device, device)
 
     others = {name: kind(name) for name in ("ChromaRadiance", "LongCatImage")}
-    half = unet()
+    half = unet(PATH.name)
     half.model.manual_cast_dtype = torch.float16
     wide = replace(CONFIG, context_in_dim=4096)
     found = {

@@ -8,8 +8,6 @@ is a stand-in. A host without FLUX.2 gives one result, ``lacks``.
 
 from __future__ import annotations
 
-import json
-import logging
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,8 +20,6 @@ import comfy.text_encoders.flux
 import comfy.text_encoders.z_image
 import torch
 from comfy.supported_models_base import ClipTarget
-from eraseanything.erase_core.erasers.edit import WeightEdit
-from eraseanything.erase_core.erasers.lora import EraserLora
 from eraseanything.erase_core.models.base import Model, Probe
 from eraseanything.erase_core.models.flux1.names import file_keys
 from eraseanything.erase_core.models.flux2 import FAMILY
@@ -31,22 +27,19 @@ from eraseanything.erase_core.models.flux2.config import Flux2Config
 from eraseanything.erase_core.models.flux2.text import QwenText, load_qwen
 from eraseanything.erase_core.models.flux2.tree import Flux2
 from eraseanything.erase_core.models.tokens import read_tokenizer
-from eraseanything.erase_core.tensors import read_tensors, save_tensors
+from eraseanything.erase_core.tensors import save_tensors
 from eraseanything.nodes import drawing, hosts, load
 from eraseanything.nodes.hosts import flux2
 from inside import (
     BASE,
-    HELD,
     HOST,
-    OUT,
     PROMPTS,
     SIGMA,
-    digest,
-    execute,
     host_nodes,
     relative,
     said,
 )
+from small import Small, random_weights, unet
 
 QWEN = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 28,
@@ -57,21 +50,10 @@ CONFIG = Flux2Config(
 )
 PATH = BASE / "models" / "diffusion_models" / "flux-2-klein-base-toy.safetensors"
 ENCODER = BASE / "models" / "text_encoders" / "qwen_toy.safetensors"
-LORAS = BASE / "models" / "loras"
 HELD_CLIP: list[Any] = []
 
 
-def random_tree() -> Flux2:
-    """Of float32, with weights that keep their inputs' size."""
-    torch.manual_seed(0)
-    tree = Flux2(CONFIG).requires_grad_(False)
-    for parameter in tree.parameters():
-        if parameter.ndim == 2:
-            parameter.copy_(torch.randn(parameter.shape) / parameter.shape[1] ** 0.5)
-    return tree
-
-
-TREE = random_tree()
+TREE = random_weights(Flux2(CONFIG))
 save_tensors(PATH, file_keys(TREE.state_dict()))
 
 
@@ -89,12 +71,6 @@ class ToyVae:
     def encode(self, images: Any) -> Any:
         wide = torch.nn.functional.pixel_unshuffle(images.movedim(-1, 1), 16)
         return torch.einsum("co,nohw->nchw", torch.linalg.pinv(self.matrix), wide)
-
-
-def unet() -> Any:
-    """A MODEL of UNETLoader's, as the executor has it made."""
-    with torch.inference_mode():
-        return host_nodes.UNETLoader().load_unet(PATH.name, "default")[0]
 
 
 def make_clip() -> Any:
@@ -128,14 +104,6 @@ def latents() -> Any:
     return torch.randn(2, 128, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
-def random_lora() -> Any:
-    lora = EraserLora.create(FAMILY.slots(CONFIG, FAMILY.roles), 4, seed=0)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in lora.parameters():
-        parameter.data += 0.04 * torch.randn(parameter.shape, generator=generator)
-    return lora
-
-
 def sampled(model: Any, x: Any, cond: Any) -> Any:
     """The velocity that the host itself computes: (x - denoised) / sigma."""
     hosts.load(model)
@@ -165,47 +133,13 @@ def flux2_text() -> dict[str, Any]:
     }
 
 
-def flux2_velocity() -> dict[str, Any]:
-    """Host + our LoRA file in the host's loader, against our forward; our forward over its layers;
-    what is not loaded."""
-    model, bundle, lora = unet(), standalone(), random_lora()
-    x, cond = latents(), bundle.text.encode(PROMPTS)
-    lora.save(LORAS / "flux2.safetensors")
-    edit = WeightEdit.zeros(TREE, ["txt_in", "double_blocks.1.txt_attn.qkv"])
-    for parameter in edit.parameters():
-        parameter.data += 0.02 * torch.randn(parameter.shape)
-    edit.save(LORAS / "flux2_edit.safetensors")
-    with torch.no_grad():
-        plain, changed, edited = (
-            bundle.velocity(x, SIGMA, cond, None, e) for e in (None, lora, edit)
-        )
-    warned: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: warned.append(record.getMessage())  # type: ignore[method-assign]
-    logging.getLogger().addHandler(handler)
-    with torch.inference_mode():
-        loader = host_nodes.LoraLoaderModelOnly()
-        with_lora = loader.load_lora_model_only(model, "flux2.safetensors", 1.0)[0]
-        with_edit = loader.load_lora_model_only(model, "flux2_edit.safetensors", 1.0)[0]
-    logging.getLogger().removeHandler(handler)
-    found = {
-        "plain": relative(sampled(model, x, cond), plain),
-        "lora": relative(sampled(with_lora, x, cond), changed),
-        "edit": relative(sampled(with_edit, x, cond), edited),
-        "change": relative(changed, plain),
-        "edit_change": relative(edited, plain),
-        "not_loaded": [line for line in warned if "not loaded" in line],
-    }
-    hosts.load(with_lora)
-    opened = hosts.open_model(with_lora, make_clip())
-    with torch.no_grad():  # a MODEL that carries a LoRA, seen through the trainer's tree
-        found["carried"] = relative(opened.velocity(x, SIGMA, cond), changed)
-    return found | {"family": opened.family.name, "name": opened.name}
+SMALL = Small("flux2", PATH.name, 0.04, make_clip, standalone, latents, sampled)
+flux2_velocity, flux2_gradients = SMALL.velocity, SMALL.gradients
 
 
 def flux2_attention() -> float:
     """What image queries pay to words: through the host's layers, against the standalone tree's."""
-    bundle, model = standalone(), unet()
+    bundle, model = standalone(), unet(PATH.name)
     cond = bundle.text.encode(PROMPTS[:1])
     words = bundle.text.token_mask(PROMPTS[0], "tiger")[None, None]
     probe = Probe((0, 1), words)
@@ -218,23 +152,6 @@ def flux2_attention() -> float:
     return relative(found, wanted)
 
 
-def gradients(model: Model, cond: Any) -> Any:
-    lora = random_lora()
-    out = model.velocity(latents(), SIGMA, cond, 4.0, lora)
-    out.square().mean().backward(inputs=lora.parameters())
-    return torch.cat([p.grad.flatten() for p in lora.parameters()])
-
-
-def flux2_gradients() -> float:
-    """Through UNETLoader's inference tensors, both passes."""
-    bundle, model = standalone(), unet()
-    cond = bundle.text.encode(PROMPTS)
-    wanted = gradients(bundle, cond)
-    hosts.load(model)
-    with torch.inference_mode(), hosts.training():
-        return relative(gradients(hosts.open_model(model, make_clip()), cond), wanted)
-
-
 def flux2_pictures() -> dict[str, Any]:
     """The host's KSampler with true CFG against our own sampler."""
     bundle = standalone()
@@ -242,7 +159,9 @@ def flux2_pictures() -> dict[str, Any]:
     told: list[int] = []
     vae = ToyVae()
     with torch.inference_mode():
-        images = drawing.draw(unet(), vae, cond, [5, 6], (64, 96), 3, 4.0, on_step=told.append)
+        images = drawing.draw(
+            unet(PATH.name), vae, cond, [5, 6], (64, 96), 3, 4.0, on_step=told.append
+        )
     options: dict[str, Any] = {"size": (64, 96), "steps": 3}
     ours = vae.decode(bundle.draw(cond, [5, 6], guidance=4.0, **options))
     once = vae.decode(bundle.draw(cond, [5, 6], guidance=1.0, **options))
@@ -254,68 +173,14 @@ def flux2_pictures() -> dict[str, Any]:
     }
 
 
-def graph(kind: str, **inputs: Any) -> Any:
-    """A graph that trains with the MODEL, CLIP and VAE of ``HELD``, or one of another node."""
-    made = json.loads((OUT.parent / "train.json").read_text())
-    made["load"] = {"class_type": "Given", "inputs": {"name": "flux2"}}
-    if kind != "EraseAnythingTrain":
-        made = {"load": made["load"], "concept": made["concept"]}
-        made["node"] = {"class_type": kind, "inputs": {"model": ["load", 0], "clip": ["load", 1]}}
-    made["train" if kind == "EraseAnythingTrain" else "node"]["inputs"] |= inputs
-    return made
-
-
 def flux2_nodes() -> dict[str, Any]:
-    """Every node that opens a MODEL, run by the host's executor; the MODEL's weights before and
-    after."""
-    inside.know_our_nodes()
-    model = unet()
-    HELD["flux2"] = (model, make_clip(), ToyVae())
-    before, outcomes = digest(model), {}
-    saved = {"filename_prefix": "flux2_%concept%", "concepts": ["concept", 0]}
-    drawn = {"width": 64, "height": 64, "steps": 2, "seed": 1, "guidance": 4.0, "vae": ["load", 2]}
-    wanted = {
-        "train": graph("EraseAnythingTrain", **saved, preview_every=1, vae=["load", 2]),
-        "instant": graph(
-            "EraseAnythingInstant", **saved | {"filename_prefix": "second2"}, method="uce",
-            strength=1.0, rank=0, prompts=3, seed=0, folder="models/loras",
-        ),
-        "attention": graph(
-            "EraseAnythingAttentionMap", **drawn, prompt=PROMPTS[0], words="tiger", blocks="0, 1",
-            at_steps="",
-        ),
-        "preview": graph(
-            "EraseAnythingPreview", **drawn, prompts="\n".join(PROMPTS), strengths="0 1", seeds=1,
-            blur=False, lora_file="flux2.safetensors",
-        ),
-    }  # fmt: skip
-    for name, made in wanted.items():
-        runner = execute(made)
-        outcomes[name] = inside.failure(runner) or runner.success
-    found = {
-        "outcomes": outcomes,
-        "untouched": digest(model) == before,
-        "trained": trained(),
-    }
-    instant = next(iter(LORAS.glob("second2_*.safetensors")), None)
-    return found | {"edited": sorted(read_tensors(instant)[0]) if instant else []}
-
-
-def trained() -> dict[str, Any]:
-    """What the file of the trained eraser holds."""
-    (file,) = LORAS.glob("flux2_tiger*.safetensors")
-    tensors, metadata = read_tensors(file)
-    return {
-        "keys": len(tensors),
-        "first": min(tensors),
-        "base": metadata["ss_base_model_version"],
-        "finite": all(bool(t.isfinite().all()) for t in tensors.values()),
-    }
+    """Every node that opens a MODEL."""
+    return SMALL.nodes(ToyVae(), 64, "0, 1")
 
 
 def flux2_shift() -> list[Any]:
     """Of the schedule as it comes."""
-    model = unet()
+    model = unet(PATH.name)
     opened = replace(standalone(), shift_mu=flux2.shift(model))
     theirs = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 5)
     return [opened.shift_mu, float((opened.sigmas(5) - theirs).abs().max())]
@@ -333,8 +198,8 @@ def flux2_distilled() -> dict[str, Any]:
 
 def flux2_refusals() -> dict[str, str]:
     """What does not fit."""
-    model = unet()
-    half = unet()
+    model = unet(PATH.name)
+    half = unet(PATH.name)
     half.model.manual_cast_dtype = torch.float16
     wide = replace(CONFIG, context_in_dim=7680)
     zimage = ClipTarget(
