@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from diffusers import ChromaTransformer2DModel, FluxPipeline
 from diffusers.models.transformers import transformer_flux
 from finite import randomise
+from models.parity import difference, draw, gradients
 from torch import Tensor, nn
 
 from erase_core.models.base import Conditioning, Probe
@@ -57,11 +58,6 @@ def pair(config: ChromaConfig, dtype: torch.dtype = torch.float64) -> tuple[Any,
     return model, tree
 
 
-def draw(*shape: int, seed: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
 def inputs(config: ChromaConfig = SMALL) -> tuple[Tensor, Tensor]:
     """Latents and text states with gradients."""
     latents = draw(BATCH, 16, HEIGHT, WIDTH).requires_grad_()
@@ -89,17 +85,6 @@ def run_ours(tree: nn.Module, latents: Tensor, context: Tensor, mask: Tensor | N
     found = chroma_forward(tree, latents, SIGMA, Conditioning(context, mask=mask)).velocity
     assert found is not None
     return found
-
-
-def difference(a: Tensor, b: Tensor) -> float:
-    assert a.shape == b.shape and b.norm() > 0
-    return float((a - b).detach().norm() / b.detach().norm())
-
-
-def gradients(loss: Tensor, module: nn.Module, *leaves: Tensor) -> dict[str, Tensor]:
-    names, parameters = zip(*module.named_parameters(), strict=True)
-    found = torch.autograd.grad(loss, [*parameters, *leaves])
-    return dict(zip([*names, "latents", "context"], found, strict=True))
 
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])

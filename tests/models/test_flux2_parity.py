@@ -11,6 +11,7 @@ import torch
 from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 from diffusers.models.transformers import transformer_flux2
 from finite import Rows, outcome, randomise, slopes
+from models.parity import difference, draw, gradients
 from torch import Tensor, nn
 
 from erase_core.models.base import Conditioning, Probe
@@ -45,11 +46,6 @@ def pair(config: Flux2Config, dtype: torch.dtype = torch.float64) -> tuple[Any, 
     return model, tree
 
 
-def draw(*shape: int, seed: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
 def inputs() -> tuple[Tensor, Tensor]:
     """Latents and text states with gradients."""
     latents = draw(BATCH, 128, HEIGHT, WIDTH).requires_grad_()
@@ -74,17 +70,6 @@ def run_ours(tree: nn.Module, latents: Tensor, context: Tensor) -> Tensor:
     found = flux2_forward(tree, latents, SIGMA, Conditioning(context)).velocity
     assert found is not None
     return found
-
-
-def difference(a: Tensor, b: Tensor) -> float:
-    assert a.shape == b.shape and b.norm() > 0
-    return float((a - b).detach().norm() / b.detach().norm())
-
-
-def gradients(loss: Tensor, module: nn.Module, *leaves: Tensor) -> dict[str, Tensor]:
-    names, parameters = zip(*module.named_parameters(), strict=True)
-    found = torch.autograd.grad(loss, [*parameters, *leaves])
-    return dict(zip([*names, "latents", "context"], found, strict=True))
 
 
 def test_outputs_and_gradients_equal_diffusers() -> None:
