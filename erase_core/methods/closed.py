@@ -212,8 +212,8 @@ def _tokens(
     states: Mapping[str, State],
     context: float,
 ) -> Inputs:
-    """T5's tokens: each of a concept goes to the mean of the anchor's in the same sentence, and
-    what stands around it to what stands around the anchor."""
+    """T5's tokens: each of a concept goes to the mean of the anchor's in the same sentence. What
+    stands around it goes to what stands around the anchor."""
     words, around, owner = list[Pair](), list[Pair](), list[int]()
     for prompt in prompts:
         twin = Placed(prompt.null, anchor_word(task.concepts.concepts[prompt.concept]))

@@ -22,10 +22,7 @@ Ours differs from the paper in these points:
 - The paper projects v itself, and so removes what noise and background have in common with d, too.
   Measured from the anchor, ``a`` is the same number for velocities, noise and ``x_0`` predictions,
   whose relation is affine at one state: the guard works on models of either kind.
-- The words, ``least`` and ``every`` are ours. On MiniFlux's "tiger", 14 steps, 8 pictures: the
-  projection leaves 8, whatever the window, and so it does place by place (areas of 2 or 4 latents).
-  ``least`` 2 leaves 4, ``least`` 4 none. In a window of 0 to 0.3 it leaves 7, of 0.3 to 0.6 all 8:
-  what is taken out must be taken out to the end. With one d for four steps it leaves none, either.
+- The words, ``least`` and ``every`` are ours.
 - v is the whole prediction, with a negative prompt's guidance in it; d comes from plain passes. So
   at guidance 4 ``a`` may be 4, and all of that goes.
 - Several concepts go one after another. Their directions need not be orthogonal, and the later one
@@ -33,7 +30,7 @@ Ours differs from the paper in these points:
 - Here d comes from the model without erasers: an erased model knows no concept to take out. In
   ComfyUI LoRAs are in the weights, so d comes from the MODEL as it is.
 
-docs/guards.md has what it leaves on MiniFlux.
+docs/guards.md has what it leaves on MiniFlux, and what was tried.
 """
 
 from __future__ import annotations

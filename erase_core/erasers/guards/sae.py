@@ -14,15 +14,14 @@ A feature is the concept's when prompts that name it make it fire and others har
 
     p_f / (p_f + q_f) > APART
 
-with ``p_f`` the mean, over prompts with the concept, of how strongly f fires at most in one, and
-``q_f`` the same over those prompts with other words in its place. ``S`` are these features. In a
+In each prompt f fires most strongly at one token. ``p_f`` is the mean of that over prompts with the
+concept, ``q_f`` over those with other words in its place. ``S`` are these features. In a
 prompt that names the concept, as the word gate tells it, S is shut at every token:
 
     x' = x - DEPTH strength s sum_{f in S} z_f d_f
 
 What the autoencoder does not explain stays in x', so that little else moves. It speaks of the
-concept, too: at DEPTH 1 half of MiniFlux's tigers stay, at 2 none do, and what stands beside them
-stays.
+concept, too, so that DEPTH is more than 1.
 
 Ours differs from the papers in these points:
 
@@ -55,8 +54,8 @@ from .base import Act, Guard, GuardMethod, GuardSettings
 from .gate import FRAMES, kept_words, word_gate
 from .safree import basis, inside_of
 
-APART = 0.8
-DEPTH = 2.0
+APART = 0.8  # least share of a feature that is a concept's
+DEPTH = 2.0  # see docs/guards.md
 SENTENCES, SWAPS = 48, 3  # of a concept, and words that take its place in each
 TOKENS = 32  # of a prompt that are learned from
 BATCH = 512  # tokens a step
@@ -227,8 +226,8 @@ def _fit(
 
 
 def choose(named: Tensor, swapped: Tensor) -> Tensor:
-    """Which features are a concept's, (F,) bool, from how strongly each fires at most in prompts
-    that name it (N, F), and in those with other words in its place (M, F)."""
+    """Which features are a concept's, (F,) bool. ``named`` (N, F) says how strongly each fires at
+    most in prompts that name it, ``swapped`` (M, F) in those with other words in its place."""
     own, other = named.mean(0), swapped.mean(0)
     return (own > APART * (own + other)) & (own > 0)
 

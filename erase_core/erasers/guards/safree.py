@@ -18,8 +18,7 @@ Ours differs from the paper in these points:
 - It spans the subspace with whole prompts' vectors as they are. Ours takes the states of the names'
   own tokens, centred: T5's states share a large common part.
 - It moves near tokens alone, and puts them back into the span of the prompts with one token masked.
-  T5 mixes the name into every token, the padding among them, and all are read. With near tokens
-  alone moved, 2 of 8 tigers stay on MiniFlux; with all moved none do, and the others stay.
+  T5 mixes the name into every token, the padding among them, and all are read. So all are moved.
 - The pooled vector, which Flux-like models read beside the tokens, is kept off as well.
 - The share of the steps is the paper's with ``reach`` for its gamma, of all steps instead of a
   count. So a prompt that names the concept is changed for half of ``reach`` or more.

@@ -88,9 +88,11 @@ class QwenText:
 
 
 def load_qwen(path: Path) -> Any:
-    """Qwen3 of any size up to its last layer that is used, from a safetensors file with
-    ``model.layers`` names, or from the ``text_encoder`` folder of a pipeline, sharded or not: 32,
-    16 or 8 bits, the last with a scale for each matrix or without.
+    """Qwen3 of any size, up to the last layer that is used.
+
+    It comes from a safetensors file with ``model.layers`` names, or from the ``text_encoder``
+    folder of a pipeline, sharded or not. Weights have 32, 16 or 8 bits, the last perhaps with a
+    scale for each matrix.
 
     Raises
     ------
