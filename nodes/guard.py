@@ -100,7 +100,7 @@ def _inputs() -> list[Any]:
         _number(
             DveSettings,
             "threshold",
-            "dve: pictures that lean less to the concept stay as they are.",
+            "dve: pictures that lean less to the concept are left as they are.",
         ),
         io.String.Input(
             "anchor", default="", optional=True, tooltip=f"dve: {DveSettings.find('anchor').help}."
