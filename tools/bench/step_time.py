@@ -24,7 +24,7 @@ from typing import Any
 
 import flops
 import torch
-from models import Subject, bundled, random_model
+from subjects import Subject, bundled, random_model
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
