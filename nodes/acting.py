@@ -32,8 +32,8 @@ class Dve:
 
     def __init__(self, clip: Any, concepts: ConceptSet, settings: DveSettings) -> None:
         self.settings = settings
-        self.names = [concept.name for concept in concepts.concepts]
-        texts = dict.fromkeys((*self.names, settings.anchor))
+        self.anchors = settings.anchors(concepts)
+        texts = dict.fromkeys((*self.anchors, *self.anchors.values()))
         self._conds = {text: guarding.prompt(clip, text) for text in texts}
         self._gates = word_gates(clip, concepts) if settings.words else {}
         self._open: dict[str, Tensor] = {}
@@ -49,10 +49,10 @@ class Dve:
     def act(self, step: Step) -> tuple[Tensor, Strengths]:
         ours, still = step.again(step.x), [0.0] * len(step.x)
         named = {name: fitted(share, step.x) > 0 for name, share in self._open.items()}
-        meant = [name for name in self.names if name not in named or bool(named[name].any())]
+        meant = [name for name in self.anchors if name not in named or bool(named[name].any())]
         if not meant:
-            return ours, dict.fromkeys(self.names, still)
-        texts = list(dict.fromkeys((self.settings.anchor, *meant)))
+            return ours, dict.fromkeys(self.anchors, still)
+        texts = list(dict.fromkeys((*(self.anchors[name] for name in meant), *meant)))
         sigma = step.sigma.view(-1, *[1] * (step.x.ndim - 1))
 
         def predict() -> dict[str, Tensor]:
@@ -60,9 +60,10 @@ class Dve:
             return {text: (step.x - clean) / sigma for text, clean in found}
 
         slopes = self._kept.at(step.x, step.sigma, predict)
-        anchor, slope = slopes[self.settings.anchor], (step.x - ours) / sigma
-        parts, touched = dict.fromkeys(self.names, still), torch.zeros(len(ours), dtype=torch.bool)
+        slope, parts = (step.x - ours) / sigma, dict.fromkeys(self.anchors, still)
+        touched = torch.zeros(len(ours), dtype=torch.bool)
         for name in meant:
+            anchor = slopes[self.anchors[name]]
             slope, part = take_out(slope, slopes[name], anchor, self.settings, named.get(name))
             parts[name] = part.tolist()
             touched = touched | (part != 0).cpu()

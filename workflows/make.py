@@ -122,8 +122,9 @@ def guard_any_model(base: Base, info: dict[str, Any]) -> Workflow:
         "FLUX.1, ...): copy groups 2 and 3, paste them, and put the guard between the MODEL and "
         "the sampler. Its `clip` is the CLIP that encodes your prompt. In a template that is one "
         "large node, open that node first.\n\n"
-        "It is mild, and costs two more passes a step. On FLUX.1 an instant eraser behind a "
-        "**word gate** forgets far more, at no cost.\n\n"
+        "It draws a relative in the concept's place, at half a pass more a step, and spoils some "
+        "of what stands beside it. On FLUX.1 an instant eraser behind a **word gate** spoils far "
+        "less, at no cost.\n\n"
         "中文：点击运行即可。守卫无需训练，可用于 ComfyUI 的任何模型：把第 2、3 组复制到"
         "自己的工作流，接在 MODEL 与采样器之间，clip 接编码提示词的 CLIP。",
         (0, base.below),

@@ -11,18 +11,20 @@ as the concept's own. At strength 1 a picture ends where the anchor is along d.
 
 That is ``words`` false. It is mild: the name alone draws one thing in the middle, and of "a rose
 and a tiger" little lies along that. So by default the prompt's words decide whether anything goes,
-and then it is much,
 
     v' = v - strength max(a, least) d   in prompts that name the concept, as the word gate tells,
 
-others stay bit for bit and cost nothing; and one d serves ``every`` steps, since it changes slowly.
+and the anchor is a relative of the concept, so that a part of 1 swaps the one for the other. From
+the empty prompt nothing less than 4 takes a tiger out, and nothing that can be recognised is left.
+Other prompts stay bit for bit and cost nothing; and one d serves ``every`` steps, since it changes
+slowly.
 
 Ours differs from the paper in these points:
 
 - The paper projects v itself, and so removes what noise and background have in common with d, too.
   Measured from the anchor, ``a`` is the same number for velocities, noise and ``x_0`` predictions,
   whose relation is affine at one state: the guard works on models of either kind.
-- The words, ``least`` and ``every`` are ours.
+- The words with their anchors, ``least`` and ``every`` are ours.
 - v is the whole prediction, with a negative prompt's guidance in it; d comes from plain passes. So
   at guidance 4 ``a`` may be 4, and all of that goes.
 - Several concepts go one after another. Their directions need not be orthogonal, and the later one
@@ -42,8 +44,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ...concepts.sets import ConceptSet
 from ...models.base import Conditioning, Model
 from ...settings import setting
+from ...training.prompts import anchor_word
 from .base import Act, Call, Guard, GuardMethod, GuardSettings, at, plain
 from .gate import word_gate
 
@@ -55,12 +59,23 @@ class DveSettings(GuardSettings):
     threshold: float = setting(
         0.0, "least share of the concept that is acted on", low=-10, high=10, step=0.05
     )
-    anchor: str = setting("", "prompt that the concept is measured from; empty: the empty one")
+    anchor: str = setting(
+        "",
+        "prompt that the concept is measured from; empty: with words a relative of the concept, "
+        "without them the empty prompt",
+    )
     words: bool = setting(True, "act on prompts alone that name the concept, and then by least")
     least: float = setting(
-        4.0, "least part taken out of prompts that name the concept", low=0, high=20, step=0.5
+        1.0, "least part taken out of prompts that name the concept", low=0, high=20, step=0.5
     )
     every: int = setting(4, "steps that one direction serves", low=1, high=1000)
+
+    def anchors(self, concepts: ConceptSet) -> dict[str, str]:
+        """The prompt that each concept is measured from, by the concept's name."""
+        return {
+            concept.name: self.anchor or (anchor_word(concept) if self.words else "")
+            for concept in concepts.concepts
+        }
 
 
 def lean(ours: Tensor, concept: Tensor, anchor: Tensor) -> Tensor:
@@ -121,33 +136,34 @@ def act(model: Model, guard: Guard) -> Act:
     Directions come from the model without erasers: an erased model knows no concept to take out.
     """
     settings: DveSettings = guard.settings
-    names = [concept.name for concept in guard.concepts.concepts]
-    encoded = {text: model.text.encode([text]) for text in (settings.anchor, *names)}
+    anchors = settings.anchors(guard.concepts)
+    texts = dict.fromkeys((*anchors.values(), *anchors))
+    encoded = {text: model.text.encode([text]) for text in texts}
     gates = word_gate(model.text, guard.concepts) if settings.words else []
 
     @lru_cache(maxsize=1)  # all steps of a batch have the same prompts
     def named(cond: Conditioning) -> list[Tensor | None]:
         opened = [gate.strength(cond.context, cond.mask) > 0 for gate in gates]
-        return [*opened] if settings.words else [None] * len(names)
+        return [*opened] if settings.words else [None] * len(anchors)
 
     def acted(model: Model, call: Call) -> Tensor:
         v, rows = call.of(model), named(call.cond)
         meant = {
             name: row
-            for name, row in zip(names, rows, strict=True)
+            for name, row in zip(anchors, rows, strict=True)
             if row is None or bool(row.any())
         }
         if not meant:
             return v
 
         def predict() -> dict[str, Tensor]:
-            texts = dict.fromkeys((settings.anchor, *meant))
+            texts = dict.fromkeys((*(anchors[name] for name in meant), *meant))
             return {text: at(call, encoded[text]).of(plain(model)) for text in texts}
 
         kept = Kept(1) if call.kept is None else call.kept.setdefault("dve", Kept(settings.every))
         found = kept.at(call.x, call.sigma, predict)
         for name, row in meant.items():
-            v, _ = take_out(v, found[name], found[settings.anchor], settings, row)
+            v, _ = take_out(v, found[name], found[anchors[name]], settings, row)
         return v
 
     return acted
