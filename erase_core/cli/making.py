@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import EraseError
 from .models import MINIFLUX, budget, open_model
 from .output import sentence
+from .sharing import own_card
 
 if TYPE_CHECKING:
     from ..api import Order
@@ -35,13 +36,7 @@ class Erasers:
     changes: Mapping[str, Any]
 
     def open(self, number: int) -> Callable[[Task, Callable[[Any], None]], dict[str, Any]]:
-        import torch
-
-        args = argparse.Namespace(**vars(self.args))
-        cards = torch.cuda.device_count()
-        if cards and args.device in (None, "cuda"):
-            args.device = f"cuda:{number % cards}"
-        return Maker(args, self.changes).make
+        return Maker(own_card(self.args, number), self.changes).make
 
     def explain(self, error: Exception) -> str:
         return sentence(error)
@@ -63,8 +58,7 @@ class Maker:
         report: dict[str, Any] = {"concepts": task.concepts.to_json(), "file": path.name}
         if not path.exists():
             report["seconds"] = round(self._erase(task, path, tell), 1)
-        if self.args.exam and self.args.model == MINIFLUX:
-            report |= self._examine(task.concepts, path)
+        report |= self.examine(task.concepts, path)
         write_json(path.with_suffix(".json"), report)
         return report
 
@@ -102,15 +96,21 @@ class Maker:
             remove_checkpoints(folder)
         return sum(result.seconds.values())
 
-    def _examine(self, concepts: ConceptSet, path: Path) -> dict[str, Any]:
+    def examine(self, concepts: ConceptSet, path: Path) -> dict[str, Any]:
+        """Verdict and marks of MiniFlux's erasers; nothing of others, which have no judge here."""
         from .. import api
         from ..erasers.load import load
         from ..evaluate.judges.recogniser import RecogniserJudge
         from ..evaluate.marks import verdict
 
+        if not self.args.exam or self.args.model != MINIFLUX:
+            return {}
         model, count = self.model(), self.args.exam
         eraser = load(path, model)
-        exam, before, after = api.examine(model, concepts, eraser, RecogniserJudge(), count)
+        try:
+            exam, before, after = api.examine(model, concepts, eraser, RecogniserJudge(), count)
+        except EraseError as error:  # concepts of several kinds, which no exam asks for together
+            return {"verdict": f"not examined: {error}"}
         marks = {"marks": after.to_dict(), "untouched": before.to_dict()}
         return {"verdict": verdict(exam.title, before, after), **marks}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -13,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
 from .concepts import add_source, look_up
-from .making import Erasers, Task, placing
+from .making import Erasers, Maker, Task, placing
 from .models import MINIFLUX, add_memory, add_model, open_model
 from .numbers import HIGHEST_SEED, whole
 from .output import say, tell, warn
 from .progress import Bar, clock
+from .sharing import add_workers, places, plain
 
 if TYPE_CHECKING:
     from ..api import Ready
@@ -62,12 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--together", type=whole(1, 1000), default=1, metavar="N", help="concepts an eraser"
     )
-    parser.add_argument(
-        "--workers",
-        type=whole(1, 1024),
-        metavar="N",
-        help="processes at once (default: one a card, else one a core)",
-    )
+    add_workers(parser, "one a card, else one a core")
     parser.add_argument(
         "--exam",
         type=whole(0, 10_000),
@@ -103,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     failed = dict(refused)
     bar = Bar().phase("erasers", len(tasks))
     bar(len(made))
-    for event in share(Erasers(_plain(args), changes), left, workers, threads):
+    for event in share(Erasers(plain(args), changes), left, workers, threads):
         name = left[event.task].name
         if event.kind == "done":
             made[name] = event.value
@@ -164,28 +159,6 @@ def _file_name(names: Sequence[str]) -> str:
     first = re.sub(r"[^\w-]+", "-", names[0]).strip("-")[:80] or "concept"
     first = f"{first}-eraser" if first in ("report", "order", "combined") else first
     return f"{first}-and-{len(names) - 1}-more" if len(names) > 1 else first
-
-
-def places(args: argparse.Namespace, tasks: int) -> tuple[int, int]:
-    """How many processes work, and on how many threads each."""
-    import torch
-
-    cores, cards = len(_cores()), torch.cuda.device_count()
-    on_cards = cards > 0 and args.device in (None, "cuda")
-    workers = min(args.workers or (cards if on_cards else cores), tasks)
-    return workers, max(1, cores // workers)
-
-
-def _cores() -> Sequence[int]:
-    """The cores that this process may use."""
-    known = getattr(os, "sched_getaffinity", None)
-    return sorted(known(0)) if known else range(os.cpu_count() or 1)
-
-
-def _plain(args: argparse.Namespace) -> argparse.Namespace:
-    """What other processes can be sent of it."""
-    left = {name: value for name, value in vars(args).items() if name not in ("held", "run")}
-    return argparse.Namespace(**left)
 
 
 def _same_order(folder: Path, order: dict[str, Any], args: argparse.Namespace) -> None:
@@ -255,32 +228,32 @@ def _finish(
     from ..files import write_json
 
     done = [name for name in names if name in made]
-    combined = _combine(args, [args.out / f"{name}.safetensors" for name in done])
-    report = {
-        "erasers": {name: made[name] for name in done},
-        "failed": dict(failed),
-        "combined": combined and combined.name,
-    }
+    report: dict[str, Any] = {"erasers": {name: made[name] for name in done}, "failed": {**failed}}
+    if args.combine and len(done) > 1:
+        report["combined"] = _combine(args, list(report["erasers"].values()))
     write_json(args.out / "report.json", report)
     rows = [[name, _line(made[name]), str(made[name]["file"])] for name in done]
+    if found := report.get("combined"):
+        rows.append(["all of them", _line(found), found["file"]])
     rows += [[name, reason, ""] for name, reason in failed.items()]
     told = f"{len(done)} erasers in {args.out}" + (f", {len(failed)} failed." if failed else ".")
     say(args, {"event": "end", **report}, markdown(["Eraser", "What it does", "File"], rows), told)
     return FAILED if failed else 0
 
 
-def _combine(args: argparse.Namespace, paths: Sequence[Path]) -> Path | None:
+def _combine(args: argparse.Namespace, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All erasers as one file, and its report."""
+    from ..concepts.sets import ConceptSet
     from ..erasers.combine import Part, combine, combined_metadata
     from ..tensors import read_tensors, save_tensors
 
-    if not args.combine or len(paths) < 2:
-        return None
-    read = [read_tensors(path) for path in paths]
+    read = [read_tensors(args.out / report["file"]) for report in reports]
     parts = [Part(tensors, 1.0, metadata) for tensors, metadata in read]
-    tensors = combine(parts)
-    target = args.out / "combined.safetensors"
+    tensors, target = combine(parts), args.out / "combined.safetensors"
     save_tensors(target, tensors, combined_metadata(parts, "cat", tensors))
-    return target
+    sets = [ConceptSet.from_json(report["concepts"]) for report in reports]
+    together = ConceptSet.together(concept for found in sets for concept in found.concepts)
+    return {"file": target.name} | Maker(args, {}).examine(together, target)
 
 
 class _ToldError(Exception):
