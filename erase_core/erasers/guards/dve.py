@@ -47,7 +47,6 @@ from torch import Tensor
 from ...concepts.sets import ConceptSet
 from ...models.base import Conditioning, Model
 from ...settings import setting
-from ...training.prompts import anchor_word
 from .base import Act, Call, Guard, GuardMethod, GuardSettings, at, plain
 from .gate import word_gate
 
@@ -73,7 +72,7 @@ class DveSettings(GuardSettings):
     def anchors(self, concepts: ConceptSet) -> dict[str, str]:
         """The prompt that each concept is measured from, by the concept's name."""
         return {
-            concept.name: self.anchor or (anchor_word(concept) if self.words else "")
+            concept.name: self.anchor or (concept.anchor if self.words else "")
             for concept in concepts.concepts
         }
 
