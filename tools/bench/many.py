@@ -2,9 +2,9 @@
 
     PYTHONPATH=. python tools/bench/many.py [--workers 2] [--kills 20] [--out out/many]
 
-Prints seconds of ``train`` one after another at its own threads, of ``many`` in so many processes,
-and of ``many`` whose processes are killed at random iterations. Checks that both wrote the bytes
-that ``train`` writes at one thread. Draws docs/many.png: which process made which eraser when. The
+Prints seconds: of ``many`` in so many processes, of the same with processes killed at random
+iterations, of ``train`` one after another at its own threads, and of that at one thread. Checks that
+all wrote the bytes of one thread but the third. Draws docs/many.png: which process made which eraser when. The
 trainings are short ones, so that starting a process is a large part; long ones gain more.
 """
 
