@@ -3,9 +3,9 @@
     PYTHONPATH=. python tools/bench/many.py [--workers 2] [--kills 20] [--out out/many]
 
 Prints seconds: of ``many`` in so many processes, of the same with processes killed at random
-iterations, of ``train`` one after another at its own threads, and of that at one thread. Checks that
-all wrote the bytes of one thread but the third. Draws docs/many.png: which process made which eraser when. The
-trainings are short ones, so that starting a process is a large part; long ones gain more.
+iterations, of ``train`` one after another at its own threads, and of that at one thread. Checks
+that the killed ones wrote the bytes of one thread, too. Draws docs/many.png: who made which
+eraser when. The trainings are short ones, so that starting a process is a large part.
 """
 
 from __future__ import annotations
