@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 
 import folder_paths
@@ -48,6 +49,13 @@ def free_name(folder: Path, prefix: str) -> Path:
     taken = {path.name[: len(stem.name) + 6].casefold() for path in files}
     number = next(n for n in range(1, 100_000) if f"{stem.name}_{n:05}".casefold() not in taken)
     return stem.with_name(f"{stem.name}_{number:05}.safetensors")
+
+
+def made(folder: Path, prefix: str) -> list[Path]:
+    """The whole files that :func:`free_name` has named so, the newest first."""
+    stem = inside(folder, prefix)
+    name = re.compile(re.escape(stem.name) + r"_(\d{5})\.safetensors")
+    return sorted((p for p in stem.parent.glob("*") if name.fullmatch(p.name)), reverse=True)
 
 
 def lora_name(path: Path) -> str:

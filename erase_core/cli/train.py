@@ -109,6 +109,9 @@ def run(args: argparse.Namespace) -> int:
     from ..methods.base import find_method
     from ..training.run_folder import remove_checkpoints
 
+    method = find_method(args.method)
+    if _used_again(args, method):
+        return 0
     check_out(args, [args.out], ".safetensors")
     if args.chart:
         check_out(args, [args.chart], ".png")
@@ -116,7 +119,6 @@ def run(args: argparse.Namespace) -> int:
         refuse_settings(args, TrainSettings)
         if args.pictures:
             raise EraseError("A checkpoint holds its own pictures; leave --pictures out.")
-    method = find_method(args.method)
     if not method.is_run:
         _refuse_options_of_runs(args, method)
     if method.made == "guard":
@@ -138,6 +140,25 @@ def run(args: argparse.Namespace) -> int:
     if erased.result.stopped == "done" and not (args.checkpoints or args.resume):
         remove_checkpoints(folder)
     return _report(args, erased, folder)
+
+
+def _used_again(args: argparse.Namespace, method: Method) -> bool:
+    """Whether --out is there, made before from this very order; says so."""
+    from ..methods.again import day_made
+    from ..tensors import read_metadata
+
+    told = args.overwrite or args.resume or args.pictures or args.chart
+    if told or read_metadata(args.out).get("erase.method") != method.name:
+        return False
+    model = open_model(args, placed=False)
+    order = _order(args, model, method, Path())
+    assert order.concepts is not None
+    settings = method.suited(model, order.concepts, order.preset, order.changes)
+    day = day_made(args.out, model, method, order.concepts, settings, order.seed)
+    if day:
+        result = {"lora": str(args.out), "stopped": "done", "made": day}
+        say(args, result, f"{args.out} was made so on {day} and stays; --overwrite makes it anew.")
+    return bool(day)
 
 
 def _refuse_options_of_runs(args: argparse.Namespace, method: Method) -> None:

@@ -214,7 +214,10 @@ class Trainer:
         """What the run has so far."""
         seconds = dict(self.reporter.seconds)
         settings = self.settings.to_dict()
-        return Result(self.lora, settings, self.history, seconds, stopped, "eraseanything")
+        keep = self.states.keep if self.states is not None else self.pictures
+        own = len(keep.latents) if isinstance(keep, Pictures | KeepPictures) else 0
+        told = settings, self.history, seconds, stopped, "eraseanything"
+        return Result(self.lora, *told, pictures=own)
 
     def workload(self) -> Workload:
         """What the run asks of the machine; its prompts must be encoded."""
