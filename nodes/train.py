@@ -192,9 +192,9 @@ def _inputs() -> list[Any]:
             tooltip="as needed: a finished file of this name, made from the same model, concepts, "
             "settings and seed, is used again; else the node trains. It always trains a model with "
             "LoRAs, and with pictures of your own. start anew: what an unfinished run of this name "
-            "left to resume from stays until this run has a checkpoint of its own. resume: go on from its newest "
-            "checkpoint, with its concepts and settings; where there is none, the node says so "
-            "and starts anew.",
+            "left to resume from stays until this run has a checkpoint of its own. resume: go on "
+            "from its newest checkpoint, with its concepts and settings; where there is none, the "
+            "node says so and starts anew.",
         ),
         *_optional(),
     ]

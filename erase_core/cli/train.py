@@ -13,6 +13,7 @@ from ..settings import PRESETS, check
 from .concepts import add_source, look_up
 from .keep import read_keep_pictures
 from .models import MINIFLUX, add_memory, add_model, budget, open_model, require_vae
+from .numbers import whole
 from .output import add_out, check_out, save_picture, say, sentence, tell, warn
 from .progress import Bar, clock
 from .settings import add_settings, given, refuse_settings
@@ -81,6 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where checkpoints go and stay (default: beside the file, deleted when all is done)",
     )
     add_memory(parser)
+    parser.add_argument(
+        "--threads",
+        type=whole(1, 1024),
+        metavar="N",
+        help="CPU threads (default: as many as cores are idle, or OMP_NUM_THREADS)",
+    )
     parser.add_argument(
         "--method",
         default="eraseanything",
@@ -281,6 +288,7 @@ def erase_and_save(
                 order,
                 out,
                 place=place or partial(settle, budget=budget(args)),
+                threads=getattr(args, "threads", None) or 0,
                 on_ready=ready,
                 on_encode=encoding,
                 on_step=stop.listening(on_step or Bar()),

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .. import __version__
@@ -52,7 +53,8 @@ def metadata(
     """Our ``erase.`` keys, and the ``ss_`` ones that LoRA managers read.
 
     ``settings`` are the method's as plain JSON values, ``history`` the losses of every iteration.
-    The date is a day (UTC), so that two equal runs on one day give equal bytes;
+    The date is a day (UTC), so that two equal runs on one day give equal bytes, as long as the CPU
+    computes with as many ``threads``: they decide the order of its sums.
     ``SOURCE_DATE_EPOCH`` in the environment pins it.
     """
     names = ", ".join(concept.name for concept in concepts.concepts)
@@ -68,6 +70,7 @@ def metadata(
         "steps": str(len(history)),
         "stopped": stopped,
         "text_tokens": str(base.tokens),
+        "threads": str(torch.get_num_threads()),
         "versions": _json(_versions()),
     }
     managers = {

@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from cli.test_cli import one_line, small, train
+
+from erase_core.tensors import read_metadata
 
 __all__ = ["small"]
 
@@ -30,6 +33,13 @@ def test_a_file_that_was_made_so_stays(
     assert out.stat().st_mtime_ns == written
     assert train(out, "--seed", "3", "--overwrite") == 0
     assert out.read_bytes() == made and out.stat().st_mtime_ns > written
+
+
+def test_a_file_tells_its_threads(small: None, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    assert train(tmp_path / "cat.safetensors", "--threads", "2") == 0
+    assert read_metadata(tmp_path / "cat.safetensors")["erase.threads"] == "2"
+    assert torch.get_num_threads() == before
 
 
 def test_a_closed_form_is_known_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

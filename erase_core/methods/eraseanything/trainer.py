@@ -131,8 +131,9 @@ class Trainer:
     ) -> Trainer:
         """A trainer that goes on from a checkpoint, or from the newest one in a folder of them.
 
-        The run ends as one that was never stopped would, bit for bit on the CPU. ``steps`` may
-        ask for more iterations than were planned. Further checkpoints go to the same place.
+        The run ends as one that was never stopped would, bit for bit on the CPU with as many
+        threads. ``steps`` may ask for more iterations than were planned. Further checkpoints go to
+        the same place.
 
         Raises
         ------
