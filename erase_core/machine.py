@@ -77,7 +77,7 @@ def using_threads(device: torch.device, count: int = 0) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def idle_cores(seconds: float = 0.5) -> int:
+def idle_cores(seconds: float = 0.3) -> int:
     """How many of the cores that this process may use have been idle in the next ``seconds``, at
     least one."""
     busy = psutil.cpu_percent(seconds, percpu=True)

@@ -240,6 +240,11 @@ def find_concepts(args: argparse.Namespace) -> ConceptSet:
     from ..concepts.sets import ConceptSet
     from ..evaluate.judges.recogniser import RecogniserJudge
 
+    if args.concepts or args.model == MINIFLUX:
+        for name in ("sense", "kind"):
+            if getattr(args, name):
+                which = args.concepts or "MiniFlux"
+                raise EraseError(f"{which} has its own meanings of words; leave --{name} out.")
     if args.concepts:
         return ConceptSet.load(args.concepts)
     if args.model == MINIFLUX:

@@ -138,11 +138,17 @@ class Trainer:
         Raises
         ------
         EraseError
-            When there is no whole checkpoint, or the tree is not the one it was trained on.
+            When there is no whole checkpoint, the tree is not the one it was trained on, or
+            ``steps`` are fewer than are done.
         """
         path, snapshot, damaged = load_checkpoint(checkpoint)
         settings = TrainSettings.from_dict(snapshot.run["settings"])
         settings = replace(settings, steps=steps or settings.steps)
+        if settings.steps < snapshot.step:
+            raise EraseError(
+                f"This run has done {snapshot.step} iterations already; set steps to more, or "
+                "leave them out to go on as planned."
+            )
         concepts = ConceptSet.from_json(snapshot.run["concepts"])
         plan = PromptPlan.from_json(snapshot.run["prompts"])
         trainer = cls(model, concepts, settings, plan=plan, on_step=on_step)
