@@ -74,6 +74,8 @@ class Job:
         kept = order.folders.checkpoints or order.folders.resume
         if erased.result.stopped == "done" and kept is not None:
             remove_checkpoints(kept)
+        if erased.result.stopped == "done":
+            places.remove_partials(path)
         return self._output(erased)
 
     def use_again(self, concepts: ConceptSet, path: Path, made: str) -> io.NodeOutput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,22 @@ def day_made(
     return told.get("erase.date", "") if base and _same(told, {"base_sha256": base}) else ""
 
 
-def _same(told: dict[str, str], wanted: dict[str, str]) -> bool:
+def is_part(partial: Mapping[str, str], whole: Mapping[str, str]) -> bool:
+    """Whether one file's metadata is of a run that, going on, would have made the other's: the same
+    order but for its steps. Never where something went in that no file tells."""
+    names = ("base_sha256", "base_weights", "concepts", "method", "pictures")
+    wanted = {name: whole.get(f"erase.{name}", "") for name in names}
+    told = wanted["pictures"] == "0" and wanted["base_weights"] != PATCHED
+    steps = {"steps": 0}
+    same = _json(partial, "settings") | steps == _json(whole, "settings") | steps
+    return told and same and bool(wanted["base_sha256"]) and _same(partial, wanted)
+
+
+def _same(told: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     return all(told.get(f"erase.{name}") == value for name, value in wanted.items())
 
 
-def _json(told: dict[str, str], name: str) -> dict[str, Any]:
+def _json(told: Mapping[str, str], name: str) -> dict[str, Any]:
     """A part of the metadata; empty where it is missing or damaged."""
     try:
         value = parse_json(told.get(f"erase.{name}", "{}"))

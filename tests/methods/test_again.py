@@ -14,10 +14,11 @@ from tiny import CONCEPTS, SETTINGS, make_model, make_trainer, run, same
 from erase_core.concepts.sets import ConceptSet
 from erase_core.erasers.metadata import Base, history_of
 from erase_core.errors import EraseError
-from erase_core.methods.again import day_made
+from erase_core.methods.again import day_made, is_part
 from erase_core.methods.base import find_method
 from erase_core.methods.eraseanything.settings import TrainSettings
 from erase_core.models.base import Model
+from erase_core.tensors import read_metadata
 from erase_core.training.save import file_metadata
 from erase_core.training.states import KeepPictures
 
@@ -77,6 +78,22 @@ def test_what_no_file_tells_is_never_taken_for_the_same(tmp_path: Path) -> None:
         path = tmp_path / f"{name}.safetensors"
         result.eraser.save(path, file_metadata(result, CONCEPTS, Base.of(model)))
         assert not day(path, model, settings)
+
+
+def test_a_part_of_a_run_is_known(made: Path) -> None:
+    whole = read_metadata(made)
+
+    def partial(**settings: Any) -> dict[str, str]:
+        told = json.loads(whole["erase.settings"]) | {"steps": 99} | settings
+        return whole | {"erase.stopped": "cancelled", "erase.settings": json.dumps(told)}
+
+    assert is_part(partial(), whole)
+    assert not is_part(partial(lr_low=0.5), whole) and not is_part({}, whole)
+    for name, value in (("concepts", "{}"), ("method", "uce"), ("base_sha256", "cd" * 32)):
+        assert not is_part(partial() | {f"erase.{name}": value}, whole)
+    for name, value in (("pictures", "1"), ("base_weights", "patched"), ("base_sha256", "")):
+        both = {f"erase.{name}": value}
+        assert not is_part(partial() | both, whole | both)
 
 
 def test_settings_that_do_not_matter_change_no_byte(tmp_path: Path) -> None:
