@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
-from .concepts import add_source, look_up
+from .concepts import add_kind, look_up
 from .making import Erasers, Maker, Task, placing
 from .models import MINIFLUX, add_memory, add_model, open_model
 from .numbers import HIGHEST_SEED, whole
@@ -49,7 +49,8 @@ EXAM = 16
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("list", type=Path, metavar="FILE", help="a name a line, or a concept set")
-    add_source(parser)
+    add_kind(parser)
+    parser.set_defaults(sense=None)
     add_model(parser)
     add_memory(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder")
@@ -147,7 +148,11 @@ def _listed(args: argparse.Namespace) -> Iterable[tuple[str, Callable[[], Sequen
             return [RecogniserJudge.concept(name)]
         return look_up([name], args).concepts
 
-    if args.list.suffix.lower() == ".json":
+    is_set = args.list.suffix.lower() == ".json"
+    if args.kind and (is_set or args.model == MINIFLUX):
+        which = args.list if is_set else "MiniFlux"
+        raise EraseError(f"{which} says itself what a concept is; leave --kind out.")
+    if is_set:
         concepts = ConceptSet.load(args.list).concepts
         return [(concept.name, partial(list, [concept])) for concept in concepts]
     lines = (line.strip() for line in read_text(args.list).splitlines())

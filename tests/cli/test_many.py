@@ -115,7 +115,7 @@ def test_erasers_are_examined_combined_and_not_made_twice(
 
 
 def asked(path: Path, together: int = 1) -> Namespace:
-    return Namespace(list=path, model="miniflux", together=together)
+    return Namespace(list=path, model="miniflux", together=together, kind=None)
 
 
 def test_a_list_becomes_files_with_names_of_their_own(tmp_path: Path) -> None:
@@ -135,6 +135,7 @@ def test_what_cannot_be_is_told_before_any_process_starts(
     for argv, says in (
         ([str(names(tmp_path / "none", "# nothing")), "--out", out], "names no concept"),
         ([listed, "--out", listed], "is a file"),
+        ([listed, "--out", out, "--kind", "entity"], "leave --kind out"),
         ([listed, "--out", out, "--method", "dve"], "writes no eraser"),
         ([listed, "--out", out, "--set", "depth=3"], "depth"),
         ([str(tmp_path / "none.txt"), "--out", out], "none.txt"),
