@@ -68,7 +68,8 @@ def using_threads(device: torch.device, count: int = 0) -> Iterator[None]:
     model then trains several times slower than with fewer threads.
     """
     before = torch.get_num_threads()
-    if not count and device.type == "cpu" and not os.environ.get("OMP_NUM_THREADS"):
+    told = count or os.environ.get("OMP_NUM_THREADS")
+    if not told and device.type == "cpu" and before > 1:
         count = min(before, idle_cores())
     torch.set_num_threads(count or before)
     try:
