@@ -34,8 +34,7 @@ HELP = "train an eraser and write it as a LoRA file"
 DESCRIPTION = """\
 Train a LoRA that makes a model forget a concept. No pictures are needed: the model draws its own
 training states. Ctrl-C keeps the work done so far; checkpoints beside the file let a run that was
-stopped go on with --resume where it was. A FILE that was made from the very same order is left as it
-is."""
+stopped go on with --resume where it was. A FILE that was made from the very same order stays."""
 EXAMPLES = """\
 examples:
   eraseanything train --concept cat --out cat.safetensors
