@@ -173,9 +173,9 @@ def _same_order(folder: Path, order: dict[str, Any], args: argparse.Namespace) -
     order |= {"model": str(args.model), "seed": args.seed}
     order = json.loads(json.dumps(order))
     path = folder / "order.json"
-    if not path.exists():
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.checkpoints/step-*")):
         write_json(path, order)
-    elif read_json(path) != order:
+    elif not path.exists() or read_json(path) != order:
         raise EraseError(
             f"{folder} holds erasers with another model, method, seed or settings; choose another "
             "folder."

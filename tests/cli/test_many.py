@@ -93,6 +93,8 @@ def test_erasers_are_examined_combined_and_not_made_twice(
     out = tmp_path / "many"
     argv = ["many", str(names(tmp_path, "tiger", "dog")), "--out", str(out), "--method", "uce"]
     argv += ["--workers", "1", "--exam", "2", "--combine"]
+    assert main([*argv, "--preset", "nonsense"]) == 1  # binds nobody to that preset
+    assert "has no preset nonsense" in capsys.readouterr().err
     assert main(argv) == 0
     lines = capsys.readouterr().out
     assert "tiger 100 % -> 0 %" in lines and "2 erasers in" in lines
