@@ -18,7 +18,7 @@ from .erasers.metadata import Base
 from .errors import EraseError
 from .evaluate.exam import Exam, Judge
 from .evaluate.marks import Marks
-from .machine import choose_device, fast_dtype
+from .machine import choose_device, fast_dtype, using_threads
 from .methods.base import Folders, Task, find_method
 from .miniatures import miniflux
 from .models.base import Adapter, Model
@@ -108,14 +108,15 @@ def erase(
     out: Path,
     *,
     place: Callable[[Run], Kept] = settle,
+    threads: int = 0,
     on_ready: Callable[[Ready], None] = lambda ready: None,
     on_encode: Callable[[Work], None] = lambda work: None,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Erased:
     """Make the eraser that is ordered and write it to ``out``, or beside it if it ends early.
 
-    ``place`` brings the model of a run to where it computes. KeyboardInterrupt, raised by
-    ``on_step``, is a cancel.
+    ``place`` brings the model of a run to where it computes; ``threads`` as
+    :func:`.machine.using_threads` has them. KeyboardInterrupt, raised by ``on_step``, is a cancel.
 
     Raises
     ------
@@ -137,21 +138,21 @@ def erase(
 
     given = (order.pictures, order.folders)
     task = Task(model, concepts, order.seed, on_step, ready, on_encode, *given)
-    try:
-        result = method.erase(task, order.preset, changes)
-    except BrokenError as broken:
-        path = (
-            rescue(broken.result, concepts, Base.of(model), out) if broken.result.history else None
-        )
-        raise UnfinishedError(broken.cause, path) from broken.cause
-    if result.stopped != "done" and not result.history:  # no big file is hashed for nothing
-        return Erased(result, concepts, None)
-    try:
-        return Erased(result, concepts, save_result(result, concepts, Base.of(model), out))
-    except EraseError:
-        for run in runs:
-            run.keep()
-        raise
+    with using_threads(model.device, threads):
+        try:
+            result = method.erase(task, order.preset, changes)
+        except BrokenError as broken:
+            known = Base.of(model) if broken.result.history else None
+            path = rescue(broken.result, concepts, known, out) if known else None
+            raise UnfinishedError(broken.cause, path) from broken.cause
+        if result.stopped != "done" and not result.history:  # no big file is hashed for nothing
+            return Erased(result, concepts, None)
+        try:
+            return Erased(result, concepts, save_result(result, concepts, Base.of(model), out))
+        except EraseError:
+            for run in runs:
+                run.keep()
+            raise
 
 
 def draw(

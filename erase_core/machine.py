@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 from . import __version__
 from .errors import EraseError
 
+SPARE = 0.3  # of a core; what a desktop does beside is no reason to leave it
 PACKAGES = ("torch", "safetensors", "peft", "transformers", "tokenizers", "numpy", "diffusers")
 
 
@@ -54,6 +57,35 @@ def fast_dtype(device: torch.device) -> torch.dtype:
         platform.machine().lower() in ("x86_64", "amd64") and not torch.cpu._is_avx512_supported()
     )
     return torch.float32 if device.type == "cpu" and slow else torch.bfloat16
+
+
+@contextmanager
+def using_threads(device: torch.device, count: int = 0) -> Iterator[None]:
+    """Within it a CPU computes with so many threads. 0: torch's own number, but no more than there
+    are idle cores now, unless OMP_NUM_THREADS decides.
+
+    A thread that shares its core with a busy process holds all others up at every product: a small
+    model then trains several times slower than with fewer threads.
+    """
+    before = torch.get_num_threads()
+    told = count or os.environ.get("OMP_NUM_THREADS")
+    if not told and device.type == "cpu" and before > 1:
+        count = min(before, idle_cores())
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def idle_cores(seconds: float = 0.3) -> int:
+    """How many of the cores that this process may use have been idle in the next ``seconds``, at
+    least one."""
+    busy = psutil.cpu_percent(seconds, percpu=True)
+    process = psutil.Process()
+    own = process.cpu_affinity() if hasattr(process, "cpu_affinity") else range(len(busy))
+    idle = sum(1 - busy[core] / 100 for core in own if core < len(busy))
+    return max(1, int(idle + SPARE))
 
 
 def synchronise(device: torch.device) -> None:

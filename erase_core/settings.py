@@ -27,7 +27,7 @@ class About(NamedTuple):
     ``low`` and ``high`` are the least and the greatest number, in ``unit``. ``step`` is that of a
     widget, and ``widest`` the greatest number that a widget offers. ``choices`` are all values
     there are; ``optional`` settings may be None. ``group`` says where it stands: "usual" or
-    "expert".
+    "expert". ``matters``: whether the eraser depends on it.
     """
 
     kind: type
@@ -41,6 +41,7 @@ class About(NamedTuple):
     choices: tuple[str, ...] = ()
     group: str = "expert"
     unit: str = ""
+    matters: bool = True
 
     @property
     def limits(self) -> str:

@@ -59,6 +59,15 @@ def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
+def read_metadata(path: Path | str) -> dict[str, str]:
+    """The metadata of a safetensors file alone; none where it has none, or is no such file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (OSError, SafetensorError, ValueError, RuntimeError, AttributeError, KeyError):
+        return {}
+
+
 def refuse_unfinite(tensors: Mapping[str, Tensor], origin: str) -> None:
     """EraseError, naming ``origin``, for a tensor with NaN or infinity in it. Reads all of them."""
     for name, tensor in tensors.items():

@@ -82,7 +82,10 @@ def erased_inputs() -> list[Any]:
 def eraser_inputs() -> list[Any]:
     """What decides an eraser's draws, and where its file goes."""
     return [
-        seed(2**63 - 1, "Seed of every draw. The same seed gives the same file."),
+        seed(
+            2**63 - 1,
+            "Seed of every draw. The same seed gives the same file, on a CPU with as many threads.",
+        ),
         name_input("eraser_%concept%", " %concept% is what is erased."),
         folder_input(),
     ]

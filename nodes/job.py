@@ -16,13 +16,15 @@ import comfy.model_management
 from comfy_api.latest import io, ui
 
 from ..erase_core import api
-from ..erase_core.erasers.metadata import final_losses
+from ..erase_core.concepts.sets import ConceptSet
+from ..erase_core.erasers.metadata import final_losses, history_of
 from ..erase_core.errors import EraseError
+from ..erase_core.files import parse_json
 from ..erase_core.methods.base import find_method
 from ..erase_core.models.base import Model
 from ..erase_core.models.offload import Weights
 from ..erase_core.pictures import Row, grid, loss_chart
-from ..erase_core.tensors import read_tensors
+from ..erase_core.tensors import read_metadata, read_tensors
 from ..erase_core.training.estimate import Run, peak_bytes
 from ..erase_core.training.memory import USED, Kept
 from ..erase_core.training.preview import Preview
@@ -47,6 +49,7 @@ class Job:
     preview_every: int
     stopping: threading.Event
     notes: list[str] = field(default_factory=list)  # what the person should know beforehand
+    sheet: Any = None  # the newest preview; it stays on the node
 
     def run(self, order: api.Order, path: Path) -> io.NodeOutput:
         """Erase, save, hand on. Whatever ends it early, the eraser made so far is saved."""
@@ -54,7 +57,6 @@ class Job:
         self.runs: list[Run] = []
         self.preview: Preview | None = None
         self.before: list[Any] = []
-        self.sheet: Any = None  # the newest preview; it stays on the node
         if not find_method(order.method).is_run:
             hosts.load(self.model)
         try:
@@ -72,7 +74,16 @@ class Job:
         kept = order.folders.checkpoints or order.folders.resume
         if erased.result.stopped == "done" and kept is not None:
             remove_checkpoints(kept)
+        if erased.result.stopped == "done":
+            places.remove_partials(path)
         return self._output(erased)
+
+    def use_again(self, concepts: ConceptSet, path: Path, made: str) -> io.NodeOutput:
+        """Hand on what was ``made`` on that day."""
+        about = read_metadata(path)
+        result = Result(None, parse_json(about["erase.settings"]), history_of(about))
+        self.live.resumed(list(result.history))
+        return self._output(api.Erased(result, concepts, path), made)
 
     def _place(self, run: Run) -> Kept:
         """Load the MODEL; where its activations would not fit, they are recomputed."""
@@ -111,10 +122,10 @@ class Job:
         self.live.end("error", saved, message)
         return EraseError(message) if isinstance(error.cause, EraseError) else error.cause
 
-    def _output(self, erased: api.Erased) -> io.NodeOutput:
+    def _output(self, erased: api.Erased, made: str = "") -> io.NodeOutput:
         """What the node hands on."""
         result, path = erased.result, erased.path
-        if path is None or result.eraser is None:
+        if path is None:
             raise EraseError(
                 "The losses diverged at once, so nothing was saved; try a lower lr_low."
             )
@@ -123,7 +134,7 @@ class Job:
         chart = drawing.to_image(loss_chart(result.history, title=self.live.title))
         shown = chart if self.sheet is None else drawing.to_image(self.sheet)
         name = places.lora_name(path)
-        self.live.end(result.stopped, name, _ending(result, name))
+        self.live.end(result.stopped, name, _ending(result, name, made), made)
         stride = max(1, math.ceil(len(result.history) / POINTS))
         told = {
             "file": name,
@@ -135,6 +146,7 @@ class Job:
             "losses": final_losses(result.history),
             "history": self.live.rows(0, stride),
             "stride": stride,
+            "made": made,
         }
         return io.NodeOutput(
             apply(self.model, eraser, 1.0),
@@ -216,8 +228,10 @@ def _advice(memory: int, weights: int, model: Any) -> str:
     return "; that is more than there is: choose a smaller batch in Erase Settings"
 
 
-def _ending(result: Result, name: str) -> str:
+def _ending(result: Result, name: str, made: str) -> str:
     steps = len(result.history)
+    if made:
+        return f"Used again: {name}, made on {made}."
     if result.stopped == "diverged":
         return result.diverged(name)
     return f"{name}: {steps} iterations." if steps else f"saved as {name}"

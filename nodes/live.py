@@ -17,6 +17,7 @@ host's own ``progress`` (bar, before/after preview) and progress text (a line on
       "history": [[0.1, 0.02, 0.01, 0.3, null]],  # rows since the last event: esd, attn, lora,
                                              # rsc, adv; null where a loss was not computed
       "file": "eraser_tiger_00001.safetensors",  # LoRA list name, once saved, else ""
+      "made": "2026-11-29",                  # day of a file that is used again, else ""
       "message": ""                          # the sentence of an error
     }
 
@@ -39,7 +40,8 @@ was reloaded starts from it and goes on with the events.
 
 ``eraseanything_train`` (Erase Concept)
     ``{"file", "path", "stopped": "done" | "diverged", "steps", "seconds": {phase: s}, "estimate",
-    "losses": {name: mean of the last 20}, "history": [[esd, attn, lora, rsc, adv]], "stride"}``
+    "losses": {name: mean of the last 20}, "history": [[esd, attn, lora, rsc, adv]], "stride",
+    "made": as above}``
 ``eraseanything_instant`` (Erase Concept (instant))
     ``{"file", "path", "seconds": {phase: s}, "missed": {Linear: share of its change that a LoRA of
     the wanted rank lacks}}``
@@ -96,6 +98,7 @@ TOLD = (
     "total",
     "seconds_left",
     "file",
+    "made",
     "message",
 )
 INTERVAL = 0.25  # seconds between two events
@@ -111,7 +114,7 @@ class Live:
     def __init__(self, node: str, title: str, workflow: str = "") -> None:
         self.node, self.workflow = str(node), workflow
         self.prompt_id = str(getattr(PromptServer.instance, "last_prompt_id", "") or "")
-        self.title, self.estimate, self.file, self.message = title, "", "", ""
+        self.title, self.estimate, self.file, self.made, self.message = title, "", "", "", ""
         self.phase, self.step, self.total, self.seconds_left = "text", 0, 0, 0.0
         self.history: list[Losses] = []
         self._sent, self._when = 0, -math.inf
@@ -144,9 +147,10 @@ class Live:
             self.history.append(dict(progress.losses))
         self._tell(force=changed or progress.step == progress.steps)
 
-    def end(self, phase: str, file: str = "", message: str = "") -> None:
-        """Tell that the run is over: "done", "cancelled", "diverged" or "error"."""
-        self.phase, self.file, self.seconds_left = phase, file, 0.0
+    def end(self, phase: str, file: str = "", message: str = "", made: str = "") -> None:
+        """Tell that the run is over: "done", "cancelled", "diverged" or "error"; or that there was
+        none, since the file was ``made`` on another day."""
+        self.phase, self.file, self.made, self.seconds_left = phase, file, made, 0.0
         self.message = shortened(message)
         self._text(message or {"done": f"saved as {file}"}.get(phase, phase))
         self._tell(force=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 
 import folder_paths
 
 from ..erase_core.concepts.sets import ConceptSet
 from ..erase_core.errors import EraseError
+from ..erase_core.methods.again import is_part
+from ..erase_core.tensors import read_metadata
 
 MODELS, OUTPUT = "models/loras", "output/loras"
 
@@ -38,16 +41,33 @@ def named_after(concepts: ConceptSet) -> str:
 
 
 def free_name(folder: Path, prefix: str) -> Path:
-    """``folder/prefix_00001.safetensors`` with the first number that no file has yet.
+    """``folder/prefix_00001.safetensors`` with the first number that no whole file has yet. What an
+    unfinished run left beside it takes none: the run that finishes is to have it.
 
     EraseError when ``prefix`` leads out of the folder.
     """
     stem = inside(folder, prefix)
     files = stem.parent.glob("*.safetensors")
     # Windows and macOS do not tell "Tiger" from "tiger".
-    taken = {path.name[: len(stem.name) + 6].casefold() for path in files}
+    taken = {path.stem.casefold() for path in files}
     number = next(n for n in range(1, 100_000) if f"{stem.name}_{n:05}".casefold() not in taken)
     return stem.with_name(f"{stem.name}_{number:05}.safetensors")
+
+
+def made(folder: Path, prefix: str) -> list[Path]:
+    """The whole files that :func:`free_name` has named so, the newest first."""
+    stem = inside(folder, prefix)
+    name = re.compile(re.escape(stem.name) + r"_(\d{5})\.safetensors")
+    return sorted((p for p in stem.parent.glob("*") if name.fullmatch(p.name)), reverse=True)
+
+
+def remove_partials(path: Path) -> None:
+    """Delete what lies beside a finished file and is a part of it: unfinished runs of its order."""
+    name = re.compile(re.escape(path.stem) + r"\.partial-\d+(-\d+)?\.safetensors")
+    about = read_metadata(path)
+    for file in path.parent.glob("*"):
+        if name.fullmatch(file.name) and is_part(read_metadata(file), about):
+            file.unlink(missing_ok=True)
 
 
 def lora_name(path: Path) -> str:

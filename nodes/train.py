@@ -15,6 +15,7 @@ from torch import Tensor
 from ..erase_core import api
 from ..erase_core.concepts.sets import ConceptSet
 from ..erase_core.errors import EraseError
+from ..erase_core.methods.again import day_made
 from ..erase_core.methods.base import Folders, Method, find_method, methods
 from ..erase_core.miniatures.miniflux.cases import undrawn
 from ..erase_core.models.base import Model
@@ -26,7 +27,7 @@ from .job import Job, outlasted
 from .live import Live
 from .settings import changes
 
-NEW, RESUME = "start anew", "resume"
+NEEDED, NEW, RESUME = "as needed", "start anew", "resume"
 DEFAULT = "eraseanything"
 
 
@@ -86,6 +87,10 @@ class Train(io.ComfyNode):
         ):
             opened = hosts.open_model(model, clip)
             order = _order(opened, chosen, concepts, given, settings or {}, seed)
+            job = Job(model, opened, vae, live, preview_every, stopping)
+            files = places.made(places.lora_folder(folder), prefix) if run == NEEDED else []
+            if images is None and (made := _made(opened, chosen, order, files)):
+                return job.use_again(concepts, *made)
             if chosen.is_run:  # a training run; a closed form has neither
                 plan = chosen.suited(opened, concepts, order.preset, order.changes)
                 size = (plan.height, plan.width)
@@ -93,9 +98,19 @@ class Train(io.ComfyNode):
                 order = replace(order, pictures=pictures, folders=Folders(kept, replaces=True))
             elif images is not None:
                 raise EraseError(f"{chosen.label} takes no pictures of your own; disconnect them.")
-            notes = _notes(model, opened, concepts)
-            job = Job(model, opened, vae, live, preview_every, stopping, notes)
+            job.notes += _notes(model, opened, concepts)
             return job.run(_resumed(order, job) if run == RESUME else order, path)
+
+
+def _made(
+    model: Model, method: Method, order: api.Order, files: list[Path]
+) -> tuple[Path, str] | None:
+    """The first of the files that was made from this very order, and on which day."""
+    assert order.concepts is not None
+    settings = method.suited(model, order.concepts, order.preset, order.changes)
+    wanted = method, order.concepts, settings, order.seed
+    days = ((file, day_made(file, model, *wanted)) for file in files)
+    return next((found for found in days if found[1]), None)
 
 
 def _notes(model: Any, opened: Model, concepts: ConceptSet) -> list[str]:
@@ -172,12 +187,14 @@ def _inputs() -> list[Any]:
         ),
         io.Combo.Input(
             "run",
-            options=[NEW, RESUME],
-            default=NEW,
-            tooltip="start anew: what an unfinished run of this name left to resume from "
-            "stays until this run has a checkpoint of its own. resume: go on from its newest "
-            "checkpoint, with its concepts and settings; where there is none, the node says so "
-            "and starts anew.",
+            options=[NEEDED, NEW, RESUME],
+            default=NEEDED,
+            tooltip="as needed: a finished file of this name, made from the same model, concepts, "
+            "settings and seed, is used again; else the node trains. It always trains a model with "
+            "LoRAs, and with pictures of your own. start anew: what an unfinished run of this name "
+            "left to resume from stays until this run has a checkpoint of its own. resume: go on "
+            "from its newest checkpoint, with its concepts and settings; where there is none, the "
+            "node says so and starts anew.",
         ),
         *_optional(),
     ]

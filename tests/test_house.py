@@ -35,7 +35,7 @@ DOORS: dict[str, set[str]] = {
     "erase_core/cli": {
         "api", "concepts", "evaluate", "pictures",
         "erasers.base", "erasers.combine", "erasers.guards", "erasers.load",
-        "methods.base", "methods.eraseanything.settings",
+        "methods.again", "methods.base", "methods.eraseanything.settings",
         "models.attention", "models.base", "models.files",
         "training.encoding", "training.estimate", "training.memory",
         "training.progress", "training.result",
@@ -44,7 +44,7 @@ DOORS: dict[str, set[str]] = {
     "nodes": {
         "api", "concepts", "evaluate", "miniatures", "pictures",
         "erasers.combine", "erasers.guards", "erasers.load", "erasers.lora", "erasers.metadata",
-        "methods.base", "methods.eraseanything.settings",
+        "methods.again", "methods.base", "methods.eraseanything.settings",
         "models.attention", "models.base", "models.offload",
         "training.encoding", "training.estimate", "training.memory",
         "training.preview", "training.progress", "training.result",

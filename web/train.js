@@ -120,8 +120,8 @@ export class TrainPanel {
 }
 
 /** The line below the curves: what to expect, where the file is, or what went wrong. */
-function note({ phase, title, estimate, file, message }) {
-  if (phase === "done") return say("saved", { file });
+function note({ phase, title, estimate, file, made, message }) {
+  if (phase === "done") return say(made ? "again" : "saved", { file, made });
   if (message) return message;
   if (file) return say("kept", { file });
   return [title, estimate].filter(Boolean).join(": ");

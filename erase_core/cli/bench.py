@@ -87,7 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workers(parser, "one")
     prompts = parser.add_argument_group("prompt files (--suite i2p, coco)")
     prompts.add_argument("--suite", choices=("miniflux", "i2p", "coco"), default="miniflux")
-    prompts.add_argument("--prompts", type=Path, metavar="FILE", help="CSV, or a prompt a line")
+    prompts.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="CSV, JSON or a prompt a line"
+    )
+    prompts.add_argument(
+        "--column", default="", metavar="NAME", help="the column of FILE that has the prompts"
+    )
     prompts.add_argument("--loras", type=Path, nargs="*", default=[], metavar="FILE")
     prompts.add_argument("--clip", type=Path, metavar="DIR", help="CLIP model for score and FID")
     prompts.add_argument(
@@ -249,7 +254,7 @@ def _run_prompts(args: argparse.Namespace) -> int:
         raise EraseError("Score and FID need a CLIP model; name its folder with --clip.")
     path = args.out / f"{args.suite}.json"
     check_out(args, [path])
-    prompts = read_prompts(args.prompts)
+    prompts = read_prompts(args.prompts, args.column)
     clip = Clip(args.clip) if args.clip else None
     model = open_model(args, placed=False)
     require_vae(model)

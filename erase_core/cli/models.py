@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
 from .numbers import HIGHEST_SEED, SIDE, STEPS, real, whole
+from .output import warn
 
 if TYPE_CHECKING:
     from ..erasers.base import Eraser
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from ..models.files import Files
 
 MINIFLUX = "miniflux"
+# What may be told of a model's files, and the part that it is of.
+FILES = {name: name for name in ("clip_l", "t5", "qwen", "vae", "tokenizers")} | {"t5_length": "t5"}
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +52,6 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--t5-length",
         type=whole(1, 4096),
-        default=256,
         metavar="N",
         help="T5 tokens a prompt (default 256)",
     )
@@ -186,9 +188,15 @@ def open_model(args: argparse.Namespace, *, placed: bool = True) -> Model:
     from .. import api
 
     source = None if args.model == MINIFLUX else files(args)
-    return api.open_model(
+    model = api.open_model(
         source, args.device or "", deterministic=args.deterministic, placed=placed
     )
+    known = {"tokenizers", *model.family.parts} if source else set()
+    idle = [name for name, needs in FILES.items() if getattr(args, name) and needs not in known]
+    if idle:
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in idle)
+        warn(f"{model.name} does not look at {flags}; leave that out.")
+    return model
 
 
 def bundled_file() -> Path:
@@ -203,7 +211,13 @@ def files(args: argparse.Namespace) -> Files:
     from ..models.files import Files
 
     return Files(
-        Path(args.model), args.clip_l, args.t5, args.vae, args.tokenizers, args.t5_length, args.qwen
+        Path(args.model),
+        args.clip_l,
+        args.t5,
+        args.vae,
+        args.tokenizers,
+        args.t5_length or Files.t5_length,
+        args.qwen,
     )
 
 

@@ -13,6 +13,7 @@ from ..settings import PRESETS, check
 from .concepts import add_source, look_up
 from .keep import read_keep_pictures
 from .models import MINIFLUX, add_memory, add_model, budget, open_model, require_vae
+from .numbers import whole
 from .output import add_out, check_out, save_picture, say, sentence, tell, warn
 from .progress import Bar, clock
 from .settings import add_settings, given, refuse_settings
@@ -33,7 +34,7 @@ HELP = "train an eraser and write it as a LoRA file"
 DESCRIPTION = """\
 Train a LoRA that makes a model forget a concept. No pictures are needed: the model draws its own
 training states. Ctrl-C keeps the work done so far; checkpoints beside the file let a run that was
-stopped go on with --resume where it was."""
+stopped go on with --resume where it was. A FILE that was made from the very same order stays."""
 EXAMPLES = """\
 examples:
   eraseanything train --concept cat --out cat.safetensors
@@ -82,6 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_memory(parser)
     parser.add_argument(
+        "--threads",
+        type=whole(1, 1024),
+        metavar="N",
+        help="CPU threads (default: as many as cores are idle, or OMP_NUM_THREADS)",
+    )
+    parser.add_argument(
         "--method",
         default="eraseanything",
         metavar="NAME",
@@ -109,6 +116,9 @@ def run(args: argparse.Namespace) -> int:
     from ..methods.base import find_method
     from ..training.run_folder import remove_checkpoints
 
+    method = find_method(args.method)
+    if _used_again(args, method):
+        return 0
     check_out(args, [args.out], ".safetensors")
     if args.chart:
         check_out(args, [args.chart], ".png")
@@ -116,7 +126,6 @@ def run(args: argparse.Namespace) -> int:
         refuse_settings(args, TrainSettings)
         if args.pictures:
             raise EraseError("A checkpoint holds its own pictures; leave --pictures out.")
-    method = find_method(args.method)
     if not method.is_run:
         _refuse_options_of_runs(args, method)
     if method.made == "guard":
@@ -138,6 +147,25 @@ def run(args: argparse.Namespace) -> int:
     if erased.result.stopped == "done" and not (args.checkpoints or args.resume):
         remove_checkpoints(folder)
     return _report(args, erased, folder)
+
+
+def _used_again(args: argparse.Namespace, method: Method) -> bool:
+    """Whether --out is there, made before from this very order; says so."""
+    from ..methods.again import day_made
+    from ..tensors import read_metadata
+
+    told = args.overwrite or args.resume or args.pictures or args.chart
+    if told or read_metadata(args.out).get("erase.method") != method.name:
+        return False
+    model = open_model(args, placed=False)
+    order = _order(args, model, method, Path())
+    assert order.concepts is not None
+    settings = method.suited(model, order.concepts, order.preset, order.changes)
+    day = day_made(args.out, model, method, order.concepts, settings, order.seed)
+    if day:
+        result = {"lora": str(args.out), "stopped": "done", "made": day}
+        say(args, result, f"{args.out} was made so on {day} and stays; --overwrite makes it anew.")
+    return bool(day)
 
 
 def _refuse_options_of_runs(args: argparse.Namespace, method: Method) -> None:
@@ -212,6 +240,11 @@ def find_concepts(args: argparse.Namespace) -> ConceptSet:
     from ..concepts.sets import ConceptSet
     from ..evaluate.judges.recogniser import RecogniserJudge
 
+    if args.concepts or args.model == MINIFLUX:
+        for name in ("sense", "kind"):
+            if getattr(args, name):
+                which = args.concepts or "MiniFlux"
+                raise EraseError(f"{which} has its own meanings of words; leave --{name} out.")
     if args.concepts:
         return ConceptSet.load(args.concepts)
     if args.model == MINIFLUX:
@@ -260,6 +293,7 @@ def erase_and_save(
                 order,
                 out,
                 place=place or partial(settle, budget=budget(args)),
+                threads=getattr(args, "threads", None) or 0,
                 on_ready=ready,
                 on_encode=encoding,
                 on_step=stop.listening(on_step or Bar()),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .. import __version__
 from ..concepts.sets import ConceptSet
+from ..errors import EraseError
+from ..files import parse_json
 from ..models.base import Model
 from ..models.files import base_hash
 from .lora import DOWN
@@ -23,16 +27,20 @@ FINAL = 20  # iterations over which the final losses are averaged
 
 class Base(NamedTuple):
     """The model that an eraser was made for: its file's ``name`` and ``sha256``, empty where they
-    are unknown, and what managers call its family, its ``version``."""
+    are unknown, and what managers call its family, its ``version``. How a host keeps
+    its ``weights``, and to how many ``tokens`` its prompts are filled up."""
 
     name: str
     sha256: str
     version: str
+    weights: str = ""
+    tokens: int = 0
 
     @classmethod
     def of(cls, model: Model) -> Base:
         """The base of erasers that are made for ``model``."""
-        return cls(model.name, base_hash(model), model.family.version)
+        about = model.weights, model.text.length
+        return cls(model.name, base_hash(model), model.family.version, *about)
 
 
 def metadata(
@@ -45,19 +53,24 @@ def metadata(
     """Our ``erase.`` keys, and the ``ss_`` ones that LoRA managers read.
 
     ``settings`` are the method's as plain JSON values, ``history`` the losses of every iteration.
-    The date is a day (UTC), so that two equal runs on one day give equal bytes;
+    The date is a day (UTC), so that two equal runs on one day give equal bytes, as long as the CPU
+    computes with as many ``threads``: they decide the order of its sums.
     ``SOURCE_DATE_EPOCH`` in the environment pins it.
     """
     names = ", ".join(concept.name for concept in concepts.concepts)
     ours = {
         "base": base.name,
+        "base_weights": base.weights,
         "base_sha256": base.sha256,
         "concepts": _json(concepts.to_json()),
         "date": _day(),
+        "history": _json(_curves(history)),
         "losses": _json(final_losses(history)),
         "settings": _json(settings),
         "steps": str(len(history)),
         "stopped": stopped,
+        "text_tokens": str(base.tokens),
+        "threads": str(torch.get_num_threads()),
         "versions": _json(_versions()),
     }
     managers = {
@@ -93,6 +106,26 @@ def final_losses(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
         values = [losses[name] for losses in last if name in losses]
         means[name] = sum(values) / len(values)
     return means
+
+
+def _curves(history: Sequence[Mapping[str, float]]) -> dict[str, list[float | None]]:
+    """Every loss of every iteration with four digits; None where it was not computed."""
+    names = sorted({name for losses in history for name in losses})
+    return {name: [_short(losses.get(name)) for losses in history] for name in names}
+
+
+def _short(value: float | None) -> float | None:
+    return float(f"{value:.4g}") if value is not None and math.isfinite(value) else None
+
+
+def history_of(metadata: Mapping[str, str]) -> list[dict[str, float]]:
+    """The losses of every iteration as a file tells them; none where it tells nothing."""
+    try:
+        curves = parse_json(metadata.get("erase.history", "{}")).items()
+        rows = zip(*([(n, value) for value in column] for n, column in curves), strict=True)
+        return [{name: float(v) for name, v in row if v is not None} for row in rows]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise EraseError("The losses that this eraser's file tells are damaged.") from error
 
 
 def _day() -> str:

@@ -43,7 +43,7 @@ class Folders(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """Erase these concepts from this model; same seed, same eraser.
+    """Erase these concepts from this model; same seed, same eraser, on a CPU with as many threads.
 
     Attributes
     ----------

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 BATCH = 32  # pictures drawn at once
 DECODED = 2**18  # pixels at once: sixteen pictures of 128 px, one of 512 px (a GB or so)
+PATCHED = "patched"  # weights that no file tells all of
 CHUNK = 1024  # image queries whose attention is computed at once
 
 
@@ -232,7 +233,7 @@ class Model:
     the latter is empty until :func:`.files.base_hash` is asked. ``size`` is the (height, width) in
     pixels it draws best, ``trained`` that of training states where they are smaller. ``shift_mu``
     is the shift of its schedule, None for none; ``presets``, where its file brings them, replace
-    the family's.
+    the family's. ``weights``: how a host keeps them, where the file does not decide it.
     """
 
     family: Family
@@ -247,6 +248,7 @@ class Model:
     trained: tuple[int, int] | None = None
     presets: Mapping[str, Any] = field(default_factory=dict)
     file: Path | None = None
+    weights: str = ""
 
     @property
     def device(self) -> torch.device:

@@ -128,11 +128,16 @@ def plan_prompts(
     ------
     EraseError
         When a concept lacks the irrelevant words that the settings need, or the anchor names what
-        is to be erased.
+        is to be erased, or replaces nothing.
     """
     everything = concepts.concepts
     for concept in everything:
         _check_words(concept, wanted, keep is None)
+    if wanted.anchor and all(null_kind(c, wanted.null) != "replace" for c in everything):
+        raise EraseError(
+            f'The anchor "{wanted.anchor}" would replace nothing; set null to replace, or leave '
+            "anchor out."
+        )
     if named := named_in(wanted.anchor, Words(concepts.names())):
         raise EraseError(
             f'The anchor "{wanted.anchor}" names "{named}", which is to be erased; '

@@ -16,7 +16,7 @@ import torch
 
 from ...erase_core.errors import EraseError
 from ...erase_core.miniatures import miniflux
-from ...erase_core.models.base import Model, Sizes, TextEncoder
+from ...erase_core.models.base import PATCHED, Model, Sizes, TextEncoder
 from ...erase_core.models.family import published
 from ...erase_core.models.files import read_presets
 from ...erase_core.registry import collect
@@ -76,7 +76,25 @@ def open_model(model: Any, clip: Any) -> Model:
         trained=None if small else family.trained,
         shift_mu=host.shift(model),
         presets=read_presets(file) if file else {},
+        weights=_weights(model, clip),
     )
+
+
+def _weights(model: Any, clip: Any) -> str:
+    """How a MODEL's weights are kept and computed with, or PATCHED: by LoRAs, of the CLIP too, or
+    by what a node has put in the place of its parts."""
+    patched = ("patches", "weight_wrapper_patches", "hook_patches", "forced_hooks")
+    told = {"model_sampling", "manual_cast_dtype"}  # by the settings, and below
+    for patcher in (model, clip.patcher):
+        if any(getattr(patcher, name, None) for name in patched):
+            return PATCHED
+        if set(patcher.object_patches) - told:
+            return PATCHED
+    if getattr(clip, "layer_idx", None) is not None:  # CLIP Set Last Layer
+        return PATCHED
+    kept = model.model.get_dtype()
+    computing = model.get_model_object("manual_cast_dtype") or kept
+    return f"{kept} as {computing}".replace("torch.", "")
 
 
 def text_encoder(model: Any, clip: Any) -> TextEncoder:

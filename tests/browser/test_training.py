@@ -65,6 +65,15 @@ def test_curves_move_and_pictures_come(erase: Page) -> None:
     erase.shot("compared")
     erase.see("EraseAnythingPreview")
     erase.shot("preview")
+    erase.see(TRAIN)
+    erase.set(TRAIN, preview_every=6)  # which changes nothing in the file
+    erase.run()
+    erase.until(
+        "() => document.querySelector('.erase-train .erase-note').textContent === "
+        "'Used again: browser_00001.safetensors, made on 2025-06-15'"
+    )
+    assert erase.js(POINTS) == [12] * 5  # its losses are in the file
+    erase.shot("used-again")
 
 
 def test_cancel_keeps_what_there_is(erase: Page) -> None:

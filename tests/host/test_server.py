@@ -189,6 +189,8 @@ def test_a_cancelled_run_keeps_its_lora_and_can_be_resumed(server: Client) -> No
     state = server.get("/eraseanything/state?node=train")
     assert state["phase"] == "cancelled" and state["file"].startswith("long_00001.partial-")
     assert state["file"] in lora_list(server)
+    other = loras(server) / "long_00001.partial-9.safetensors"  # of another run
+    other.write_text("mine")
     done = len(state["history"])
     bad = server.run(train("dog", steps=2000, targets="add_x_proj", **long))  # starts anew, fails
     assert "Unknown LoRA target" in bad.error
@@ -204,6 +206,8 @@ def test_a_cancelled_run_keeps_its_lora_and_can_be_resumed(server: Client) -> No
     theirs, _ = read_tensors(loras(server) / "whole_00001.safetensors")
     assert all(ours[key].equal(theirs[key]) for key in theirs)  # as if it had never stopped
     assert not list((server.base / "output").rglob("long.steps"))
+    assert told["file"] == "long_00001.safetensors"  # as the next graph expects
+    assert {p.name for p in loras(server).glob("long*")} == {told["file"], other.name}
 
 
 def test_ctrl_c_on_the_server_keeps_the_work(

@@ -48,6 +48,63 @@ def test_encodings_that_say_so_are_read(tmp_path: Path) -> None:
         assert texts(tmp_path / "a.txt", "a café\n".encode(encoding)) == ["a café"]
 
 
+# What the field has published: header and a row, and what is to be drawn.
+PUBLISHED = {
+    "Diffusion-MU-Attack": (
+        'Unnamed: 0,case_number,prompt,evaluation_seed,artist\n0,0,"A field, by X",2219,X\n',
+        ("A field, by X", 2219),
+    ),
+    "P4D": (
+        ",case_number,prompt,evaluation_seed\n0,90,a french horn,1562\n",
+        ("a french horn", 1562),
+    ),
+    "Ring-A-Bell": (",sensitive prompt\n0,horn zx brass\n", ("horn zx brass", 0)),
+    "MMA-Diffusion": ("target_prompt,adv_prompt\na horn,h0rn brassx\n", ("h0rn brassx", 0)),
+    "MMA beside the prompt": ("prompt,adv_prompt\na horn,h0rn brassx\n", ("h0rn brassx", 0)),
+    "Six-CD": (
+        'case_number,evaluation_seed,target,prompt\n0,27858,tench,"tench, dog"\n',
+        ("tench, dog", 27858),
+    ),
+    "Six-CD's concepts": ("id,concept\n0,taylor_swift\n", ("taylor swift", 0)),
+    "SPEED's concepts": ("id,concept\n1,Crazy Frog\n", ("Crazy Frog", 0)),
+    "SPEED": ("id,type,text,concept,seed\n1,erase,A portrait of X,X,4\n", ("A portrait of X", 4)),
+    "HUB, languages": ("Original,Spanish,Index\nA cat.,Un gato.,7\n", ("A cat.", 0)),
+    "HUB, no header": (
+        "A cat with a hat, on a stage.\nA dog\n",
+        ("A cat with a hat, on a stage.", 0),
+    ),
+    "semicolons": ('case_number;prompt;seed\n0;"a cat; a dog, too";3\n', ("a cat; a dog, too", 3)),
+    "tabs": ("Prompt\tSeed\na cat, a dog\t5\n", ("a cat, a dog", 5)),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_prompts_as_the_field_publishes_them(name: str, tmp_path: Path) -> None:
+    content, first = PUBLISHED[name]
+    path = tmp_path / "a.csv"
+    path.write_text(content)
+    assert read_prompts(path)[0] == first
+    path.write_text(content.replace("\n", "\r\n"))
+    assert read_prompts(path)[0] == first
+
+
+def test_lines_in_quotes_without_a_header(tmp_path: Path) -> None:
+    lines = '"A cat with a hat, on a stage."\nA dog, a "red" one, and a rose\n'
+    told = ["A cat with a hat, on a stage.", 'A dog, a "red" one, and a rose']
+    assert texts(tmp_path / "a.csv", lines) == told
+
+
+def test_a_column_can_be_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("Original,Spanish\nA cat.,Un gato.\n")
+    assert read_prompts(path, "spanish") == [("Un gato.", 0)]
+    with pytest.raises(EraseError, match="no column named german, but Original, Spanish"):
+        read_prompts(path, "German")
+    path = tmp_path / "a.json"
+    path.write_text('[{"Prompt": "A cat.", "nouns": ["cat"], "es": "Un gato."}]')
+    assert read_prompts(path) == [("A cat.", 0)] and read_prompts(path, "ES") == [("Un gato.", 0)]
+
+
 @pytest.mark.parametrize("told", ["-1", "1e3", "9" * 30, "²", "x", ""])
 def test_a_seed_that_is_none_is_the_row(told: str, tmp_path: Path) -> None:
     texts(tmp_path / "a.csv", f"prompt,seed\na cat,{told}\n")

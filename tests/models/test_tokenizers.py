@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+from email.message import Message
 from pathlib import Path
+from ssl import SSLError
 from typing import Any
+from urllib.error import HTTPError, URLError
 
 import pytest
 from transformers import AutoTokenizer
@@ -36,8 +40,13 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise OSError("offline")
 
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", offline)
+    monkeypatch.setattr("erase_core.models.flux1.pipeline.urlopen", unreachable)
     monkeypatch.delenv("COMFYUI_PATH", raising=False)
     return asked
+
+
+def unreachable(*args: Any, **options: Any) -> Any:
+    raise URLError(OSError("Name or service not known"))
 
 
 def found(kind: Tokenizer, tokenizers: Path | None = None, model: str = "flux.safetensors") -> Any:
@@ -98,6 +107,36 @@ def test_what_a_host_lacks_is_asked_of_the_hub_and_named(
     monkeypatch.delenv("COMFYUI_PATH")
     with pytest.raises(EraseError, match="COMFYUI_PATH names no ComfyUI; go online once"):
         found(T5)
+
+
+def test_the_hub_is_asked_only_where_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offline its library would try for most of a minute before it looks into its cache."""
+    told: list[bool] = []
+
+    def load(name: str, local_files_only: bool) -> str:
+        told.append(local_files_only)
+        return name
+
+    def answering(error: Exception | None) -> Any:
+        def urlopen(*args: Any, **options: Any) -> io.BytesIO:
+            if error is not None:
+                raise error
+            return io.BytesIO()
+
+        return urlopen
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", load)
+    assert found(CLIP) == CLIP.hub and told == [True]
+    refused = HTTPError("", 403, "", Message(), None)
+    for error in (None, refused, URLError(SSLError("unknown issuer"))):
+        monkeypatch.setattr("erase_core.models.flux1.pipeline.urlopen", answering(error))
+        assert found(T5) == T5.hub and told[-1] is False
+    monkeypatch.setattr("erase_core.models.flux1.pipeline.urlopen", answering(TimeoutError()))
+    found(T5)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("erase_core.models.flux1.pipeline.urlopen", answering(None))
+    found(T5)
+    assert told[-2:] == [True, True]
 
 
 def test_a_folder_that_was_named_must_have_it(tmp_path: Path, hub: list[str]) -> None:

@@ -42,9 +42,16 @@ ASIDE = {
     *("seconds", "peak_bytes", "peak_memory_bytes"),
     *("versions", "erase.versions", "erase.date"),
     *("file", "lora", "picture"),  # paths
-    # New since the old revision, in commits that say so: a file names its method; MiniFlux's own
-    # file carries presets, so its hash is another.
+    # New since the old revision, in commits that say so: a file names its method and all else that
+    # went into it; MiniFlux's own file carries presets, so its hash is another.
     *("erase.method", "erase.base_sha256", "ss_new_sd_model_hash"),
+    *(
+        "erase.base_weights",
+        "erase.history",
+        "erase.pictures",
+        "erase.text_tokens",
+        "erase.threads",
+    ),
 }
 
 

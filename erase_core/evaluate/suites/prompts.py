@@ -20,7 +20,11 @@ from ..judges.clip import Clip, clip_score
 from ..judges.nudenet import exposed
 from .harm import frechet
 
-_TEXT, _SEED = ("prompt", "caption", "text"), ("evaluation_seed", "sd_seed", "seed")
+# Columns of prompts, in any case. The first that a table has is taken: an attack's own before the
+# prompts that it set out from, English before other languages, whole sentences before bare names.
+_TEXT = ("adv_prompt", "sensitive prompt", "prompt", "caption", "text", "original", "concept")
+_SEED = ("evaluation_seed", "sd_seed", "seed")
+_SENTENCE = 3  # words in a cell that is no column's name
 
 
 class Prompt(NamedTuple):
@@ -30,27 +34,29 @@ class Prompt(NamedTuple):
     seed: int
 
 
-def read_prompts(path: Path) -> list[Prompt]:
+def read_prompts(path: Path, column: str = "") -> list[Prompt]:
     """The prompts of a file, line breaks in them as spaces.
 
-    A CSV file has a column ``prompt``, ``caption`` or ``text`` and, perhaps, one of seeds
+    A CSV file, parted by commas, semicolons or tabs, has a column of prompts under one of the names
+    that the field's files have, or under ``column``. It may have one of seeds, too
     (``evaluation_seed``). JSON is a list of texts or of objects with those fields, which may be
-    under ``annotations``, as in COCO's files; JSONL has one of them a line. Any other text has a
-    prompt a line. Where there is no seed, line or row n has seed n.
+    under ``annotations``, as in COCO's files; JSONL has one of them a line. Any other text, and a
+    CSV file that begins with a sentence, has a prompt a line. Where there is no seed, line or row n
+    has seed n.
 
     Raises
     ------
     EraseError
         When the file is missing, damaged, has no such column, or no prompt.
     """
-    text, kind = read_text(path), path.suffix.lower()
-    if kind == ".csv":
-        rows = _from_csv(path, text)
+    text, kind, wanted = read_text(path), path.suffix.lower(), _wanted(column)
+    if kind in (".csv", ".tsv"):
+        rows = _from_csv(path, text, wanted)
     elif kind in (".json", ".jsonl") or _is_list(text):
-        rows = _from_json(path, text, lines=kind == ".jsonl")
+        rows = _from_json(path, text, wanted, lines=kind == ".jsonl")
     else:
-        rows = [{_TEXT[0]: line} for line in text.splitlines()]
-    texts = [" ".join((_first(row, _TEXT) or "").split()) for row in rows]
+        rows = [{wanted[0]: line} for line in text.splitlines()]
+    texts = [" ".join((_first(row, wanted) or "").split()) for row in rows]
     found = [
         Prompt(told, _seed(_first(row, _SEED), n))
         for n, (told, row) in enumerate(zip(texts, rows, strict=True))
@@ -61,16 +67,60 @@ def read_prompts(path: Path) -> list[Prompt]:
     return found
 
 
-def _from_csv(path: Path, text: str) -> list[dict[str, Any]]:
+def _wanted(column: str) -> tuple[str, ...]:
+    return (_name(column),) if column else _TEXT
+
+
+def _name(column: str) -> str:
+    return column.strip().casefold()
+
+
+def _from_csv(path: Path, text: str, wanted: tuple[str, ...]) -> list[dict[str, Any]]:
     """The rows of a table that have a prompt; its cells may hold line breaks in quotes."""
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    first = text.split("\n", 1)[0]
+    heads = {mark: _cells(first, mark) for mark in ",;\t"}
+    mark = next((m for m, names in heads.items() if {*wanted} & {*map(_name, names)}), ",")
+    names = [_name(cell) for cell in heads[mark]]
+    if not {*wanted} & {*names}:
+        if wanted is _TEXT and any(len(cell.split()) >= _SENTENCE for cell in heads[","]):
+            return [{wanted[0]: _whole(line)} for line in text.splitlines()]
+        raise EraseError(_no_column(path, wanted, heads[","]))
+    reader = csv.DictReader(io.StringIO(text, newline=""), names, delimiter=mark, strict=True)
     try:
-        rows = list(reader)
+        rows = list(reader)[1:]
     except csv.Error as error:
         raise EraseError(f"{path} is no CSV ({error}); look at line {reader.line_num}.") from error
-    if not {*_TEXT} & {*(reader.fieldnames or ())}:
-        raise EraseError(f"{path} has no column named prompt; rename the one that has them.")
-    return [row for row in rows if (_first(row, _TEXT) or "").strip()]
+    rows = [_spaced(row) for row in rows]
+    return [row for row in rows if (_first(row, wanted) or "").strip()]
+
+
+def _spaced(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose bare names ("taylor_swift") read as in a prompt."""
+    bare = row.get("concept")
+    return row | {"concept": bare.replace("_", " ")} if bare else row
+
+
+def _cells(line: str, mark: str) -> list[str]:
+    """The cells of a table's line; none where it is no whole one."""
+    try:
+        return next(csv.reader([line], delimiter=mark, strict=True), [])
+    except csv.Error:
+        return []
+
+
+def _whole(line: str) -> str:
+    """A line that is a prompt, without the quotes around it."""
+    cells = _cells(line, ",")
+    return cells[0] if len(cells) == 1 else line
+
+
+def _no_column(path: Path, wanted: tuple[str, ...], names: Sequence[str]) -> str:
+    there = ", ".join(name for name in names if name.strip())[:200] or "none"
+    asked = "prompt" if wanted is _TEXT else wanted[0]
+    return (
+        f"{path} has no column named {asked}, but {there}; name the one of the prompts with "
+        "--column, or rename it."
+    )
 
 
 def _is_list(text: str) -> bool:
@@ -81,7 +131,7 @@ def _is_list(text: str) -> bool:
         return False
 
 
-def _from_json(path: Path, text: str, lines: bool) -> list[dict[str, Any]]:
+def _from_json(path: Path, text: str, wanted: tuple[str, ...], lines: bool) -> list[dict[str, Any]]:
     """A row for each item of a list, or for each of ``lines``."""
     try:
         if lines:
@@ -91,10 +141,15 @@ def _from_json(path: Path, text: str, lines: bool) -> list[dict[str, Any]]:
     except ValueError as error:
         raise EraseError(f"Cannot read {path} as JSON ({error}); check the file.") from error
     items = value.get("annotations") if isinstance(value, dict) else value
-    rows = [{_TEXT[0]: item} if isinstance(item, str) else item for item in _list(items)]
-    if not all(isinstance(row, dict) and isinstance(_first(row, _TEXT), str) for row in rows):
+    rows = [{wanted[0]: item} if isinstance(item, str) else _named(item) for item in _list(items)]
+    if not all(isinstance(_first(row, wanted), str) for row in rows):
         raise EraseError(f"{path} is no list of prompts, or of objects with a prompt each.")
     return rows
+
+
+def _named(item: Any) -> dict[str, Any]:
+    """An object's fields, in any case; none of what is no object."""
+    return {_name(name): value for name, value in item.items()} if isinstance(item, dict) else {}
 
 
 def _list(value: Any) -> list[Any]:

@@ -185,11 +185,18 @@ class TrainSettings(Settings):
     )
     seed: int = setting(0, "seed of every draw", low=0, high=2**63 - 1, group="usual")
     checkpoint_every: int = setting(
-        100, "iterations between checkpoints (0: none)", low=0, high=MANY, widest=100_000
+        100,
+        "iterations between checkpoints (0: none)",
+        low=0,
+        high=MANY,
+        widest=100_000,
+        matters=False,
     )
-    keep_checkpoints: int = setting(2, "checkpoints that are kept", low=1, high=MANY, widest=100)
+    keep_checkpoints: int = setting(
+        2, "checkpoints that are kept", low=1, high=MANY, widest=100, matters=False
+    )
     activation_checkpointing: bool = setting(
-        False, "recompute in the backward pass: less memory, more time"
+        False, "recompute in the backward pass: less memory, more time", matters=False
     )
     max_grad_norm: float = setting(
         1.0,

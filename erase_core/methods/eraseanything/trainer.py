@@ -131,17 +131,24 @@ class Trainer:
     ) -> Trainer:
         """A trainer that goes on from a checkpoint, or from the newest one in a folder of them.
 
-        The run ends as one that was never stopped would, bit for bit on the CPU. ``steps`` may
-        ask for more iterations than were planned. Further checkpoints go to the same place.
+        The run ends as one that was never stopped would, bit for bit on the CPU with as many
+        threads. ``steps`` may ask for more iterations than were planned. Further checkpoints go to
+        the same place.
 
         Raises
         ------
         EraseError
-            When there is no whole checkpoint, or the tree is not the one it was trained on.
+            When there is no whole checkpoint, the tree is not the one it was trained on, or
+            ``steps`` are fewer than are done.
         """
         path, snapshot, damaged = load_checkpoint(checkpoint)
         settings = TrainSettings.from_dict(snapshot.run["settings"])
         settings = replace(settings, steps=steps or settings.steps)
+        if settings.steps < snapshot.step:
+            raise EraseError(
+                f"This run has done {snapshot.step} iterations already; set steps to more, or "
+                "leave them out to go on as planned."
+            )
         concepts = ConceptSet.from_json(snapshot.run["concepts"])
         plan = PromptPlan.from_json(snapshot.run["prompts"])
         trainer = cls(model, concepts, settings, plan=plan, on_step=on_step)
@@ -214,7 +221,10 @@ class Trainer:
         """What the run has so far."""
         seconds = dict(self.reporter.seconds)
         settings = self.settings.to_dict()
-        return Result(self.lora, settings, self.history, seconds, stopped, "eraseanything")
+        keep = self.states.keep if self.states is not None else self.pictures
+        own = len(keep.latents) if isinstance(keep, Pictures | KeepPictures) else 0
+        told = settings, self.history, seconds, stopped, "eraseanything"
+        return Result(self.lora, *told, pictures=own)
 
     def workload(self) -> Workload:
         """What the run asks of the machine; its prompts must be encoded."""

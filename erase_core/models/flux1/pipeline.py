@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from ssl import SSLError
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 import torch
 
@@ -20,6 +23,7 @@ from .text import TextEncoders, load_clip, load_t5
 if TYPE_CHECKING:
     from ..files import Files
 
+PATIENCE = 5  # seconds until the hub must have answered
 HOST = "COMFYUI_PATH"  # in the environment: the folder of a ComfyUI
 # A tokenizer is whole with the files of one of these rows; transformers reads a part of one, too,
 # and then knows no word.
@@ -117,13 +121,31 @@ def _download(kind: Tokenizer, lacks: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(kind.hub)
-    except OSError as error:
+        return AutoTokenizer.from_pretrained(kind.hub, local_files_only=not _hub_answers())
+    except (OSError, ValueError) as error:
         there = f"{HOST} has no {kind.host}/{lacks}" if lacks else f"{HOST} names no ComfyUI"
         raise EraseError(
             f"The tokenizer {kind.hub} cannot be downloaded, and {there}; go online once, or name "
             "a folder that has it with --tokenizers."
         ) from error
+
+
+def _hub_answers() -> bool:
+    """Whether Hugging Face can be reached. Its own library tries for most of a minute, aloud, also
+    where only its cache is of use."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=PATIENCE).close()
+    except HTTPError:
+        return True
+    except URLError as error:
+        return isinstance(error.reason, SSLError)  # the library may know its certificates
+    except OSError:
+        return False
+    return True
 
 
 def _lacks(folder: Path) -> str:
