@@ -30,6 +30,9 @@ from erase_core.models.flux1.tree import Flux
 from erase_core.models.flux2 import FAMILY as FLUX2_FAMILY
 from erase_core.models.flux2.config import Flux2Config
 from erase_core.models.flux2.tree import Flux2
+from erase_core.models.zimage import FAMILY as ZIMAGE_FAMILY
+from erase_core.models.zimage.config import ZImageConfig
+from erase_core.models.zimage.tree import ZImage
 from erase_core.training.progress import Progress
 from erase_core.training.result import BrokenError, Result
 
@@ -51,6 +54,9 @@ CONFIG = FluxConfig(
     depth_single_blocks=1,
 )
 FLUX2 = Flux2Config(context_in_dim=16, hidden_size=128, num_heads=1, depth=2, depth_single_blocks=1)
+ZIMAGE = ZImageConfig(
+    context_in_dim=16, hidden_size=128, num_heads=1, depth=2, refiners=1, mlp_width=341
+)
 LENGTH = 14
 TIGER = Concept(
     "tiger",
@@ -114,7 +120,7 @@ class WordText:
 
 
 class MaskedText(WordText):
-    """As Chroma's: no pooled vector, a token of padding is read, and a negative prompt."""
+    """As Chroma's and Z-Image's: no pooled vector, a token of padding is read, and a negative prompt."""
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         found = self._masked(prompts)
@@ -172,6 +178,15 @@ def make_flux2(seed: int = 0, **options: Any) -> Model:
         tree = options.pop("tree", None) or Flux2(FLUX2)
     told = {"family": FLUX2_FAMILY, "config": FLUX2, "text": NegativeText()}
     return make_model(tree, **told | {"shift_mu": FLUX2.shift} | options)
+
+
+def make_zimage(seed: int = 0, **options: Any) -> Model:
+    """A model of a tiny Z-Image, or of another ``tree``."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tree = options.pop("tree", None) or ZImage(ZIMAGE)
+    told = {"family": ZIMAGE_FAMILY, "config": ZIMAGE, "text": MaskedText()}
+    return make_model(tree, **told | {"shift_mu": ZIMAGE.shift} | options)
 
 
 def make_trainer(settings: TrainSettings = SETTINGS, **options: Any) -> Trainer:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import EraseError
@@ -87,11 +88,21 @@ class Conditioning:
 
     @staticmethod
     def cat(parts: Sequence[Conditioning]) -> Conditioning:
-        """All rows of ``parts`` one after another; their negative prompt is the first's."""
+        """All rows of ``parts`` one after another; their negative prompt is the first's. Where
+        parts with masks have fewer tokens than others, tokens that nobody reads are added."""
+        length = max(part.context.shape[1] for part in parts)
+        missing = [length - part.context.shape[1] for part in parts]
         pooled = [part.pooled for part in parts if part.pooled is not None]
-        masks = [part.mask for part in parts if part.mask is not None]
+        masks = [
+            F.pad(part.mask, (0, more))
+            for part, more in zip(parts, missing, strict=True)
+            if part.mask is not None
+        ]
+        contexts = [part.context for part in parts]
+        if masks:
+            contexts = [F.pad(c, (0, 0, 0, m)) for c, m in zip(contexts, missing, strict=True)]
         return Conditioning(
-            torch.cat([part.context for part in parts]),
+            torch.cat(contexts),
             torch.cat(pooled) if pooled else None,
             torch.cat(masks) if masks else None,
             parts[0].negative,
