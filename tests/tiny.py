@@ -32,6 +32,7 @@ from erase_core.models.flux2.config import Flux2Config
 from erase_core.models.flux2.tree import Flux2
 from erase_core.models.zimage import FAMILY as ZIMAGE_FAMILY
 from erase_core.models.zimage.config import ZImageConfig
+from erase_core.models.zimage.text import filled
 from erase_core.models.zimage.tree import ZImage
 from erase_core.training.progress import Progress
 from erase_core.training.result import BrokenError, Result
@@ -120,7 +121,7 @@ class WordText:
 
 
 class MaskedText(WordText):
-    """As Chroma's and Z-Image's: no pooled vector, a token of padding is read, and a negative prompt."""
+    """As Chroma's: no pooled vector, a token of padding is read, and a negative prompt."""
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         found = self._masked(prompts)
@@ -138,6 +139,22 @@ class NegativeText(WordText):
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         found, away = super().encode(prompts), super().encode([""])
         return Conditioning(found.context, negative=Conditioning(away.context))
+
+
+class FilledText(MaskedText):
+    """As Z-Image's: rows of 32 tokens, and masks of words that may be longer."""
+
+    length = 64
+
+    def _masked(self, prompts: Sequence[str]) -> Conditioning:
+        found = super()._masked(prompts)
+        assert found.mask is not None
+        return filled(found.context, found.mask)
+
+    def token_mask(self, prompt: str, word: str) -> Tensor:
+        mask = torch.zeros(self.length)
+        mask[:LENGTH] = super().token_mask(prompt, word)
+        return mask
 
 
 def make_tree(seed: int = 0, dtype: torch.dtype = torch.float32) -> Flux:
@@ -185,7 +202,7 @@ def make_zimage(seed: int = 0, **options: Any) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         tree = options.pop("tree", None) or ZImage(ZIMAGE)
-    told = {"family": ZIMAGE_FAMILY, "config": ZIMAGE, "text": MaskedText()}
+    told = {"family": ZIMAGE_FAMILY, "config": ZIMAGE, "text": FilledText()}
     return make_model(tree, **told | {"shift_mu": ZIMAGE.shift} | options)
 
 

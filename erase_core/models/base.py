@@ -45,7 +45,8 @@ class Conditioning:
     Attributes
     ----------
     context
-        (B, L, D), a state a text token.
+        (B, L, D), a state a text token. Where there is a mask, L may be less than the ``length`` of
+        the encoders' longest prompt.
     pooled
         (B, P), None where a family has no vector of the whole prompt.
     mask
@@ -113,8 +114,8 @@ class Conditioning:
 class Probe:
     """Asks for the attention of image queries to given text tokens.
 
-    ``blocks`` are indices of blocks with a text stream; ``tokens`` (B, W, L) holds one row of token
-    weights a word. ``stop`` ends the pass after the last probed block. ``chunk`` queries at a time,
+    ``blocks`` are indices of blocks with a text stream; ``tokens`` (B, W, L or more) holds a row of
+    token weights a word. ``stop`` ends the pass after the last probed block. ``chunk`` queries at a time,
     so that the whole attention matrix never exists.
     """
 
@@ -174,7 +175,7 @@ class TextEncoder(Protocol):
         ...
 
     def token_mask(self, prompt: str, word: str) -> Tensor:
-        """(L,) float: 1 at the tokens of ``word``; EraseError when it is absent or cut off."""
+        """(length,) float: 1 at the tokens of ``word``; EraseError when it is absent or cut off."""
         ...
 
 

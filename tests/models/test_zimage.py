@@ -28,7 +28,11 @@ from erase_core.models.zimage.parity import diffusers_velocity
 from erase_core.models.zimage.presets import TEXT
 from erase_core.models.zimage.text import UNUSED, ChatText
 
-PROMPTS = ["a photo of a tiger", "", "a user and an assistant see a tiger in the deep snow, a car"]
+PROMPTS = [
+    "a photo of a tiger",
+    "",
+    "a user and an assistant see a tiger in the deep snow, two lions, a car",
+]
 CPU = torch.device("cpu")
 
 
@@ -58,15 +62,16 @@ def test_files_come_back(layout: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["original", "diffusers"])
 def test_fp8_files_compute_as_they_say(layout: str, tmp_path: Path) -> None:
-    """One of the matrices scaled."""
+    """One of our matrices scaled."""
     model, path = make_zimage(), tmp_path / "fp8.safetensors"
     state = {n: t.bfloat16() for n, t in state_of(model, layout).items()}
     narrow = {
         n: t.to(torch.float8_e4m3fn) if t.ndim == 2 and "layers" in n else t
         for n, t in state.items()
     }
-    scaled = "layers.0.attention." + ("qkv" if layout == "original" else "to_q")
-    save_file(narrow | {f"{scaled}.scale_weight": torch.tensor(1.0)}, path)
+    parts = ["qkv"] if layout == "original" else ["to_q", "to_k", "to_v"]
+    scales = {f"layers.0.attention.{part}.scale_weight": torch.tensor(1.0) for part in parts}
+    save_file(narrow | scales, path)
     tree, _ = load(ZIMAGE_FAMILY, path)
     x, sigma = model.noise([1, 2]), torch.tensor(0.7)
     cond = model.text.encode(PROMPTS[:2])

@@ -53,8 +53,8 @@ def zimage_forward(
 ) -> Output:
     """Run a Z-Image tree; parameters as in :func:`~erase_core.models.flux1.forward.flux_forward`.
 
-    ``guidance`` is not looked at: a negative prompt is a pass of its own. The tokens of ``cond``
-    that its mask leaves out stand last in their rows.
+    ``guidance`` is not looked at: a negative prompt is a pass of its own. Tokens before the last
+    one that the mask of ``cond`` leaves out count as filling.
     """
     run = ZImagePass(tree, eraser, probe, checkpoint)
     dtype = compute_dtype(tree, latents, NORM)
@@ -101,7 +101,8 @@ class ZImagePass(Pass):
         if cond.mask is not None:
             own = F.pad(cond.mask, (0, pad))
         x = torch.where(own[..., None], x, self.tree.cap_pad_token.to(x, copy=True))
-        filled = -(-own.sum(1) // MULTIPLE) * MULTIPLE
+        last = ((count + 1) * own).amax(1)
+        filled = -(-last // MULTIPLE) * MULTIPLE
         seen = None if cond.mask is None else (count < filled[:, None])[:, None, None]
         return Stream(x, _along(length, device)[None, None], seen), filled + 1
 
