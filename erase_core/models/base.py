@@ -115,8 +115,8 @@ class Probe:
     """Asks for the attention of image queries to given text tokens.
 
     ``blocks`` are indices of blocks with a text stream; ``tokens`` (B, W, L or more) holds a row of
-    token weights a word. ``stop`` ends the pass after the last probed block. ``chunk`` queries at a time,
-    so that the whole attention matrix never exists.
+    token weights a word. ``stop`` ends the pass after the last probed block. ``chunk`` queries at a
+    time, so that the whole attention matrix never exists.
     """
 
     blocks: tuple[int, ...]

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from ..family import Activations
 
+# Of an eraser that changes what reads the text alone: of the refiners those of the text are kept,
+# which are "single" here. The blocks of both are probed, the last of them by default, so that its
+# attention is held at the peak. What modulates the blocks does not hang on the prompt.
 ACTIVATIONS = Activations(
-    drawn=22.0,
-    double=18.2,
-    single=16.05,
-    above=14.6,
-    checkpointed=1.02,
-    above_checkpointed=36.5,
-    above_probed=13.55,
-    inputs_probed=2.6,
+    drawn=23.5,
+    double=18.05,
+    single=4.0,
+    above=15.4,
+    checkpointed=1.0,
+    above_checkpointed=42.8,
+    above_probed=15.5,
+    inputs_probed=2.05,
     attacked_double=0.0,
     attacked_single=0.0,
-    above_attacked=3.15,
-    attacked_checkpointed=1.1,
+    above_attacked=0.0,
+    attacked_checkpointed=0.0,
     freed=22.0,
     probes=3,
 )

@@ -7,7 +7,7 @@ back at time 1 - sigma, so that its output's negative is the velocity.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..attention import probe_attention
 from ..base import Adapter, Conditioning, Output, Probe
+from ..flux1.config import HEAD_DIM
 from ..flux1.forward import (
     Pass,
     compute_dtype,
@@ -60,13 +61,13 @@ def zimage_forward(
     dtype = compute_dtype(tree, latents, NORM)
     height, width = latents.shape[2:]
     vec = run.time(sigma.expand(len(latents)), dtype)
-    text, starts = run.text(cond, dtype)
-    image, rows, columns = run.image(latents.to(dtype), starts)
-    x, attention = run.stream(run.refined(image, text, vec), vec, rows * columns)
+    rows, columns = -(-height // 2), -(-width // 2)
+    queries = rows * columns
+    x, attention = run.stream(run.tokens(latents.to(dtype), cond, vec), vec, queries)
     if x is None:
         return Output(None, attention)
-    length = text.x.shape[1]
-    out = run.final_layer(x[:, length : length + rows * columns], vec)
+    text = x.shape[1] - _whole(queries)
+    out = run.final_layer(x[:, text : text + queries], vec)
     picture = unpatchify(_channels_first(out), rows, columns)[:, :, :height, :width]
     return Output(-picture.to(torch.promote_types(latents.dtype, torch.float32)), attention)
 
@@ -87,6 +88,22 @@ class ZImagePass(Pass):
         inner = F.silu(self.linear("t_embedder.mlp.0", sinusoid(1 - sigma).to(dtype)))
         return self.linear("t_embedder.mlp.2", inner)[:, None]
 
+    def tokens(self, latents: Tensor, cond: Conditioning, vec: Tensor) -> Stream:
+        """Text and image, refined apart, as one stream."""
+        text, starts = self.text(cond, latents.dtype)
+        image = self.image(latents, starts)
+        for index in range(len(self.tree.noise_refiner)):
+            x, _ = self.block(self.layer, f"noise_refiner.{index}", image, vec)
+            image = image._replace(x=x)
+        for index in range(len(self.tree.context_refiner)):
+            x, _ = self.block(self.layer, f"context_refiner.{index}", text, None)
+            text = text._replace(x=x)
+        mask = text.mask
+        if mask is not None:
+            mask = F.pad(mask, (0, image.x.shape[1]), value=True)
+        ropes = text.rope.expand(len(image.rope), -1, -1, -1), image.rope
+        return Stream(torch.cat([text.x, image.x], dim=1), torch.cat(ropes, dim=2), mask)
+
     def text(self, cond: Conditioning, dtype: torch.dtype) -> tuple[Stream, Tensor]:
         """The text before its refiner, and on which place of its axis the image stands, (B or 1,).
 
@@ -102,32 +119,18 @@ class ZImagePass(Pass):
             own = F.pad(cond.mask, (0, pad))
         x = torch.where(own[..., None], x, self.tree.cap_pad_token.to(x, copy=True))
         last = ((count + 1) * own).amax(1)
-        filled = -(-last // MULTIPLE) * MULTIPLE
+        filled = _whole(last)
         seen = None if cond.mask is None else (count < filled[:, None])[:, None, None]
         return Stream(x, _along(length, device)[None, None], seen), filled + 1
 
-    def image(self, latents: Tensor, starts: Tensor) -> tuple[Stream, int, int]:
-        """The image before its refiner, with its rows and columns; it stands at ``starts``."""
+    def image(self, latents: Tensor, starts: Tensor) -> Stream:
+        """The image before its refiner; it stands at ``starts``."""
         tokens, rows, columns = patchify(latents)
         x = self.linear("x_embedder", _channels_last(tokens))
         pad = -x.shape[1] % MULTIPLE
         fill = self.tree.x_pad_token.to(x, copy=True).expand(len(x), pad, -1)
         rope = F.pad(_across(starts, rows, columns, x.device), (0, 0, 0, pad), value=1.0)
-        return Stream(torch.cat([x, fill], dim=1), rope[:, None], None), rows, columns
-
-    def refined(self, image: Stream, text: Stream, vec: Tensor) -> Stream:
-        """Both, refined apart, as one stream, text first."""
-        for index in range(len(self.tree.noise_refiner)):
-            x, _ = self.block(self.layer, f"noise_refiner.{index}", image, vec)
-            image = image._replace(x=x)
-        for index in range(len(self.tree.context_refiner)):
-            x, _ = self.block(self.layer, f"context_refiner.{index}", text, None)
-            text = text._replace(x=x)
-        mask = text.mask
-        if mask is not None:
-            mask = F.pad(mask, (0, image.x.shape[1]), value=True)
-        ropes = text.rope.expand(len(image.rope), -1, -1, -1), image.rope
-        return Stream(torch.cat([text.x, image.x], dim=1), torch.cat(ropes, dim=2), mask)
+        return Stream(torch.cat([x, fill], dim=1), rope[:, None], None)
 
     def stream(
         self, both: Stream, vec: Tensor, queries: int
@@ -161,9 +164,9 @@ class ZImagePass(Pass):
         ``last`` one of a pass that stops ends with that."""
         x, rope, mask = stream
         scale, gate, mlp_scale, mlp_gate = self.scales(name, vec)
-        normed = self.normalise(f"{name}.attention_norm1", x) * scale
-        qkv = self.linear(f"{name}.attention.qkv", normed)
-        q, k, v = self.heads(f"{name}.attention", qkv)
+        q, k, v = self.heads(
+            f"{name}.attention", self.normalise(f"{name}.attention_norm1", x) * scale
+        )
         q, k = rotate(q, rope), rotate(k, rope)
         attention = self.probed(q, k, mask, queries) if queries else None
         if last:
@@ -181,17 +184,17 @@ class ZImagePass(Pass):
         rows = self.linear(f"{name}.adaLN_modulation.0", vec).chunk(4, dim=-1)
         return [row.tanh() if index % 2 else 1 + row for index, row in enumerate(rows)]
 
-    def heads(self, name: str, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised q, k and plain v, each (B, heads, T, HEAD_DIM)."""
-        q, k, v = qkv.unflatten(-1, (3, -1, sum(AXES_DIM))).permute(2, 0, 3, 1, 4)
+    def heads(self, name: str, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised q, k and plain v of x, each (B, heads, T, HEAD_DIM)."""
+        qkv = self.linear(f"{name}.qkv", x).unflatten(-1, (3, -1, HEAD_DIM))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
         q, k = self.normalise(f"{name}.q_norm", q), self.normalise(f"{name}.k_norm", k)
         return q.to(v.dtype), k.to(v.dtype), v
 
     def probed(self, q: Tensor, k: Tensor, mask: Tensor | None, queries: int) -> Tensor:
         """The share of attention that image tokens pay to words, (B, W, heads, queries)."""
         assert self.probe is not None
-        image = -(-queries // MULTIPLE) * MULTIPLE
-        text = k.shape[2] - image
+        text = k.shape[2] - _whole(queries)
         own = q[:, :, text : text + queries]
         words = self.probe.tokens[..., :text]
         return probe_attention(own, k, words, self.probe.chunk, mask)
@@ -203,6 +206,14 @@ class ZImagePass(Pass):
     def final_layer(self, x: Tensor, vec: Tensor) -> Tensor:
         scale = 1 + self.linear("final_layer.adaLN_modulation.1", F.silu(vec))
         return self.linear("final_layer.linear", F.layer_norm(x, x.shape[-1:], eps=1e-6) * scale)
+
+
+Count = TypeVar("Count", int, Tensor)
+
+
+def _whole(count: Count) -> Count:
+    """So many tokens and those that fill them up."""
+    return -(-count // MULTIPLE) * MULTIPLE
 
 
 def _along(length: int, device: torch.device) -> Tensor:
