@@ -32,7 +32,7 @@ from erase_core.models.flux2.config import Flux2Config
 from erase_core.models.flux2.tree import Flux2
 from erase_core.models.zimage import FAMILY as ZIMAGE_FAMILY
 from erase_core.models.zimage.config import ZImageConfig
-from erase_core.models.zimage.text import filled
+from erase_core.models.zimage.text import filled_up
 from erase_core.models.zimage.tree import ZImage
 from erase_core.training.progress import Progress
 from erase_core.training.result import BrokenError, Result
@@ -149,7 +149,7 @@ class FilledText(MaskedText):
     def _masked(self, prompts: Sequence[str]) -> Conditioning:
         found = super()._masked(prompts)
         assert found.mask is not None
-        return filled(found.context, found.mask)
+        return filled_up(found.context, found.mask)
 
     def token_mask(self, prompt: str, word: str) -> Tensor:
         mask = torch.zeros(self.length)

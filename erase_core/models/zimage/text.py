@@ -37,10 +37,10 @@ class ChatText(QwenText):
         states = self.qwen(
             input_ids=ids.to(self.qwen.device), attention_mask=own.long(), use_cache=False
         ).last_hidden_state
-        return filled(states * own[..., None], own)
+        return filled_up(states * own[..., None], own)
 
 
-def filled(states: Tensor, own: Tensor) -> Conditioning:
+def filled_up(states: Tensor, own: Tensor) -> Conditioning:
     """States (B, n, D) and which of them are a prompt's, with a whole multiple of 32 in a row."""
     pad = -states.shape[1] % MULTIPLE
     return Conditioning(F.pad(states, (0, 0, 0, pad)), mask=F.pad(own, (0, pad)))
