@@ -20,8 +20,8 @@ Tree = TypeVar("Tree", bound=nn.Module)
 
 
 def check_blocks(model: Any, advice: str, first: str = "double_blocks.0.img_attn.qkv") -> None:
-    """Refuse a MODEL whose blocks are not to be seen, or with integers for weights, which the Linear
-    ``first`` tells."""
+    """Refuse a MODEL whose blocks are not to be seen, or with integers for weights, by its Linear
+    ``first``."""
     try:
         weight: Any = model.model.diffusion_model.get_submodule(first).weight
     except AttributeError as error:
@@ -42,8 +42,8 @@ def filled(frame: Tree, model: Any) -> Tree:
     dtype = model.model.manual_cast_dtype or model.model.get_dtype()
     if dtype == torch.float16:
         raise EraseError(
-            "On this card ComfyUI computes in float16, in which this MODEL cannot be trained; start "
-            "ComfyUI with --bf16-unet, or with --fp32-unet."
+            "On this card ComfyUI computes in float16, in which this MODEL cannot be trained; "
+            "start ComfyUI with --bf16-unet, or with --fp32-unet."
         )
     inner = model.model.diffusion_model
     for name, module in list(frame.named_modules()):

@@ -25,7 +25,7 @@ PADS = ("x_pad_token", "cap_pad_token")
 
 
 def owns(model: Any) -> bool:
-    """Whether a MODEL is a Z-Image, which the host has as a Lumina 2 with tokens to fill up with."""
+    """Whether a MODEL is a Z-Image, for the host a Lumina 2 with tokens to fill up with."""
     inner = getattr(model.model, "diffusion_model", None)
     return kind_of(model) is comfy.model_base.Lumina2 and hasattr(inner, PADS[1])
 
@@ -36,7 +36,7 @@ def refuse_in_old_hosts(path: Path) -> None:
 
 
 def sizes(model: Any) -> ZImageConfig:
-    """The sizes of a MODEL; EraseError when its weights are not to be seen, or it takes pictures."""
+    """The sizes of a MODEL; EraseError when its weights are not seen, or it edits pictures."""
     check_blocks(model, ADVICE, "layers.0.attention.qkv")
     inner = model.model.diffusion_model
     if getattr(inner, "siglip_embedder", None) is not None:
