@@ -136,6 +136,7 @@ class Small:
     def graph(self, kind: str, **inputs: Any) -> Any:
         """A graph that trains with the MODEL, CLIP and VAE of ``HELD``, or one of another node."""
         made = json.loads((OUT.parent / "train.json").read_text())
+        made["settings"]["inputs"]["targets"] = ""  # as the preset has it
         made["load"] = {"class_type": "Given", "inputs": {"name": self.name}}
         if kind != "EraseAnythingTrain":
             made = {"load": made["load"], "concept": made["concept"]}
