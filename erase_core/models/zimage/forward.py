@@ -63,7 +63,7 @@ def zimage_forward(
     vec = run.time(sigma.expand(len(latents)), dtype)
     rows, columns = -(-height // 2), -(-width // 2)
     queries = rows * columns
-    x, attention = run.stream(run.tokens(latents.to(dtype), cond, vec), vec, queries)
+    x, attention = run.stream(run.refined(latents.to(dtype), cond, vec), vec, queries)
     if x is None:
         return Output(None, attention)
     text = x.shape[1] - _whole(queries)
@@ -88,7 +88,7 @@ class ZImagePass(Pass):
         inner = F.silu(self.linear("t_embedder.mlp.0", sinusoid(1 - sigma).to(dtype)))
         return self.linear("t_embedder.mlp.2", inner)[:, None]
 
-    def tokens(self, latents: Tensor, cond: Conditioning, vec: Tensor) -> Stream:
+    def refined(self, latents: Tensor, cond: Conditioning, vec: Tensor) -> Stream:
         """Text and image, refined apart, as one stream."""
         text, starts = self.text(cond, latents.dtype)
         image = self.image(latents, starts)
