@@ -21,7 +21,7 @@ import torch
 from erase_core.concepts.sets import ConceptSet
 from erase_core.erasers.guards.gate import HIGH, LOW, word_gate
 from erase_core.evaluate.judges.recogniser import RecogniserJudge
-from erase_core.evaluate.report.tables import markdown
+from erase_core.evaluate.report.markdown import markdown
 from erase_core.miniatures import miniflux
 from erase_core.miniatures.miniflux.cases import CHOICES
 from erase_core.models.flux1.text import TextEncoders

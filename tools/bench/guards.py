@@ -1,0 +1,122 @@
+"""What a guard keeps out and what it leaves alone, over many concepts of MiniFlux.
+
+    PYTHONPATH=. python tools/bench/guards.py word-gate dve sae [--count 4] [--steps 28]
+
+Concepts are the things of the half that the word gate's limits were not chosen on. Gates hold back
+an eraser by `uce`. For each guard and question: in how many pictures the concept is recognised,
+without and with it; how many pictures without the concept stay bit for bit; and the time of a
+drawing with the guard shut, a share of one without. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+from time import perf_counter
+
+import torch
+from torch import Tensor
+from wordgate import misspelt
+
+from erase_core.concepts.sets import ConceptSet
+from erase_core.erasers.guards.base import Guard, find_guard
+from erase_core.evaluate.judges.recogniser import RecogniserJudge
+from erase_core.evaluate.report.markdown import markdown
+from erase_core.methods.base import Task, find_method
+from erase_core.miniatures import miniflux
+from erase_core.miniatures.miniflux.cases import CHOICES, Case
+from erase_core.models.base import Model
+
+ASKED = {"erased": "named", "held_out": "held-out synonym", "misspelt": "misspelt"}
+LEFT = {"near": "near kin", "other": "other"}
+JUDGE = RecogniserJudge()
+
+
+def guarded(model: Model, method: str, concepts: ConceptSet) -> Model:
+    """The model under a guard; a gate's eraser is solved for here."""
+    guard, tensors = find_guard(method), dict[str, Tensor]()
+    if guard.eraser:
+        eraser = find_method("uce").erase(Task(model, concepts)).eraser
+        assert eraser is not None
+        tensors = eraser.tensors()
+    return Guard(guard, concepts, guard.settings(), tensors).wrap(model)
+
+
+def questions(concepts: ConceptSet, count: int) -> dict[str, Sequence[Case]]:
+    (concept,) = concepts.concepts
+    found, rng = dict(JUDGE.exam(concepts, count).roles), random.Random(concept.name)
+    named = [q for q in found["erased"] if concept.name in q.prompt]
+    found["misspelt"] = [
+        replace(q, prompt=q.prompt.replace(concept.name, misspelt(concept.name, rng)))
+        for q in named
+    ]
+    return found
+
+
+def draw(model: Model, asked: Sequence[Case], steps: int) -> Tensor:
+    return model.generate([q.prompt for q in asked], [q.seed for q in asked], steps=steps)
+
+
+def shut_time(model: Model, drawn: Model, asked: Sequence[Case], pairs: int = 9) -> float:
+    """Seconds with the guard over seconds without, one after the other, the median of pairs."""
+
+    def seconds(which: Model) -> float:
+        began = perf_counter()
+        draw(which, asked[:4], 8)
+        return perf_counter() - began
+
+    return median(seconds(drawn) / seconds(model) for _ in range(pairs))
+
+
+def measure(
+    models: Mapping[str, Model], asked: Mapping[str, Sequence[Case]], steps: int
+) -> Counter[tuple[str, str]]:
+    """By model and question: pictures that show the concept, or that are as the first model's."""
+    found = Counter[tuple[str, str]]()
+    for role in ASKED:
+        for name, model in models.items():
+            found[name, role] += sum(JUDGE.shown(draw(model, asked[role], steps), asked[role]))
+    for role in LEFT:
+        plain, *others = (draw(model, asked[role], 4) for model in models.values())
+        for name, drawn in zip([*models][1:], others, strict=True):
+            found[name, role] += int((drawn == plain).flatten(1).all(1).sum())
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("methods", nargs="+")
+    parser.add_argument("--count", type=int, default=4, help="pictures a question and concept")
+    parser.add_argument("--steps", type=int, default=28)
+    args = parser.parse_args()
+    plain = miniflux.load(torch.float32)
+    found, asked_for = Counter[tuple[str, str]](), Counter[str]()
+    times: dict[str, list[float]] = {method: [] for method in args.methods}
+    for name in CHOICES["thing"][1::2]:
+        concepts = ConceptSet((JUDGE.concept(name),))
+        asked = questions(concepts, args.count)
+        models = {method: guarded(plain, method, concepts) for method in args.methods}
+        found += measure({"untouched": plain, **models}, asked, args.steps)
+        asked_for += Counter({role: len(cases) for role, cases in asked.items()})
+        for method, model in models.items():
+            times[method].append(shut_time(plain, model, asked["other"]))
+        print(name, dict(found), flush=True)
+
+    def counts(name: str, roles: Iterable[str]) -> list[str]:
+        return [f"{found[name, role]} of {asked_for[role]}" for role in roles]
+
+    rows = [["untouched", *counts("untouched", ASKED), "", "", ""]]
+    for method, shares in times.items():
+        slower = f"{100 * median(shares) - 100:+.1f} %"
+        rows.append([method, *counts(method, (*ASKED, *LEFT)), slower])
+    print(markdown(["Guard", *ASKED.values(), *LEFT.values(), "time where shut"], rows))
+
+
+if __name__ == "__main__":
+    main()
