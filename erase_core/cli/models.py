@@ -28,8 +28,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         default=MINIFLUX,
         metavar="miniflux|FILE",
         help="the bundled MiniFlux (default), a FLUX.1, FLUX.2 klein, Z-Image or Chroma "
-        "transformer (.safetensors, bf16 or fp8), or diffusers' folder of one, which has the files "
-        "below",
+        "transformer (.safetensors, bf16 or fp8), or diffusers' folder of one. Such a folder has "
+        "the files below",
     )
     files = {
         "--clip-l": "CLIP-L text encoder for a FLUX.1 FILE, or its folder",

@@ -14,11 +14,11 @@ from ...erase_core.models.base import Conditioning
 from ...erase_core.models.zimage import FAMILY
 from ...erase_core.models.zimage.config import ZImageConfig
 from ...erase_core.models.zimage.names import skeleton
-from ...erase_core.models.zimage.text import TEMPLATE, filled_up
+from ...erase_core.models.zimage.text import LENGTH, NEGATIVE, TEMPLATE, filled_up
 from ...erase_core.models.zimage.tree import ZImage
-from . import flux2
 from .base import Host, flow_shift, kind_of, refuse_unknown
 from .layers import check_blocks, filled
+from .qwen import QwenText
 
 ADVICE = "connect a Z-Image text-to-image model"
 PADS = ("x_pad_token", "cap_pad_token")
@@ -54,13 +54,13 @@ def tree(model: Any, config: ZImageConfig) -> ZImage:
     return frame
 
 
-class Text(flux2.Text):
+class Text(QwenText):
     """Encodes prompts with a CLIP of the host's and finds words in them, for the core.
 
     EraseError when the CLIP is not Z-Image's Qwen3.
     """
 
-    template = TEMPLATE
+    template, negative, length = TEMPLATE, NEGATIVE, LENGTH
     not_ours = (
         "This CLIP is not Z-Image's Qwen3; load qwen_3_4b with CLIPLoader (Load CLIP), type "
         "lumina2."

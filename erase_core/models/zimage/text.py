@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..base import Conditioning
-from ..flux2.text import QwenText
+from ..flux2.text import LENGTH, NEGATIVE, QwenText
 from .config import MULTIPLE
 
+__all__ = ["LENGTH", "NEGATIVE"]  # as klein has them, for hosts
 UNUSED = -1  # layers of Qwen3 at its end
 TEMPLATE = ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n")
 
