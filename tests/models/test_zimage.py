@@ -334,4 +334,5 @@ def test_its_presets_are_said_to_be_unmeasured() -> None:
         assert not any(preset["measured"] for preset in presets.values())
         assert presets["balanced"]["all"]["targets"] == TEXT
         assert (presets["balanced"]["all"]["eta"], presets["fast"]["all"]["steps"]) == (0.0, 100)
+        assert "eta" not in presets["paper"]["all"] and presets["paper"]["all"]["l_attn"] == 5.0
     assert skeleton(ZIMAGE).x_pad_token.is_meta

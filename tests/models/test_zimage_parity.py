@@ -186,6 +186,18 @@ def test_probed_attention_is_the_explicit_softmax(monkeypatch: pytest.MonkeyPatc
         assert torch.equal(stopped.attention, out.attention)
 
 
+def test_a_gap_in_a_prompt_is_filled() -> None:
+    """As where an attack's tokens stand at its end: all up to them are seen."""
+    tree, (latents, context) = pair(SMALL)[1], inputs()
+    count = torch.arange(TEXT)
+    gap = Conditioning(context, mask=((count < 7) | (count >= TEXT - 2)).expand(BATCH, -1))
+    out = zimage_forward(tree, latents, SIGMA, gap).velocity
+    assert out is not None
+    (slope,) = torch.autograd.grad(out.square().sum(), context)
+    moved = slope.abs().sum((0, 2)) > 0
+    assert moved.nonzero().flatten().tolist() == [*range(7), TEXT - 2, TEXT - 1]
+
+
 def test_odd_latents_are_filled_up_and_cropped() -> None:
     tree, (latents, context) = pair(SMALL)[1], inputs()
     with torch.no_grad():
