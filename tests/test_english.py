@@ -17,7 +17,7 @@ from erase_core.methods.base import methods
 MOST = 25
 ROOT = Path(__file__).parents[1]
 LOCALE = ROOT / "locales" / "en" / "nodeDefs.json"
-DOCS = [ROOT / "docs" / f"{name}.md" for name in ("families", "guards", "instant")]
+DOCS = [ROOT / "docs" / f"{name}.md" for name in ("families", "guards", "instant", "many")]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS, *(ROOT / "web" / "docs").glob("*.md")]
 
 

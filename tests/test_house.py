@@ -34,7 +34,7 @@ ROOMS = ARROWS.keys() | {"cli"}
 DOORS: dict[str, set[str]] = {
     "erase_core/cli": {
         "api", "concepts", "evaluate", "pictures",
-        "erasers.base", "erasers.guards", "erasers.load",
+        "erasers.base", "erasers.combine", "erasers.guards", "erasers.load",
         "methods.base", "methods.eraseanything.settings",
         "models.attention", "models.base", "models.files",
         "training.encoding", "training.estimate", "training.memory",

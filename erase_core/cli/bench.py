@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
 from .models import add_memory, add_model, open_model, require_vae, settle_to_draw
 from .numbers import HIGHEST_SEED, STEPS, real, whole
-from .output import add_overwrite, check_out, say
+from .output import add_overwrite, check_out, say, sentence, warn
 from .progress import Bar
+from .sharing import add_workers, own_card, places, plain
 
 if TYPE_CHECKING:
     from ..evaluate.suites.suite import Suite
+    from ..training.progress import NewBar
 
 HELP = "measure methods of erasing side by side"
 DESCRIPTION = """\
 Erase with every method, examine every eraser alike, and write tables and plots. What the folder
-holds already is not done again, so a benchmark can be stopped and gone on with. --part splits it
-over several processes; a CPU is best used by one a core, each with --threads 1.
+holds already is not done again, so a benchmark can be stopped and gone on with. --workers shares it
+out among several processes; a CPU is best used by one a core, each with --threads 1.
 
 Without --methods and --concepts all of it runs: some ten hours on two CPU cores.
 
@@ -78,11 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--report", action="store_true", help="write the tables, measure nothing")
     parser.add_argument(
-        "--threads", type=whole(1, 1024), metavar="N", help="CPU threads (default: all)"
+        "--threads", type=whole(1, 1024), metavar="N", help="CPU threads a process (default: all)"
     )
-    parser.add_argument(
-        "--part", type=_part, default=(1, 1), metavar="I/N", help="only the I-th of N shares"
-    )
+    add_workers(parser, "one")
     prompts = parser.add_argument_group("prompt files (--suite i2p, coco)")
     prompts.add_argument("--suite", choices=("miniflux", "i2p", "coco"), default="miniflux")
     prompts.add_argument("--prompts", type=Path, metavar="FILE", help="CSV, or a prompt a line")
@@ -95,14 +97,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overwrite(prompts)
     add_model(parser)
     add_memory(parser)
-
-
-def _part(text: str) -> tuple[int, int]:
-    """ "1/2" as (1, 2)."""
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text} is no share; write e.g. 1/2")
-    return int(match[1]), int(match[2])
 
 
 def run(args: argparse.Namespace) -> int:
@@ -153,27 +147,79 @@ def _run_methods(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> None:
-    """Run this process's share of the cells, then of the attacks."""
+    """Run the cells, then the attacks, then the distances; an attack wants its cell's eraser."""
     import torch
 
     from ..evaluate.attacks.base import attacks, find_attack
-    from ..evaluate.judges.recogniser import RecogniserJudge
-    from ..evaluate.suites.cell import Bench
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
     suite = _suite(args)
-    chosen = [find_attack(name) for name in args.attacks or attacks()]
-    count = args.exam or suite.count
-    bench = Bench(open_model(args), RecogniserJudge(), args.out, count, Bar().phase)
-    part, parts = args.part
-    for cell in suite.cells[part - 1 :: parts]:
-        bench.run(cell)
-    for cell in suite.attacked[part - 1 :: parts]:
-        for attack in chosen:
-            bench.attack(cell, attack)
-    for cell in suite.distant[part - 1 :: parts]:
-        bench.frechet(cell)
+    chosen = [find_attack(name).name for name in args.attacks or attacks()]
+    cells = Cells(plain(args), args.exam or suite.count)
+    rounds = (
+        [("run", cell) for cell in suite.cells],
+        [("attack", cell, name) for cell in suite.attacked for name in chosen],
+        [("frechet", cell) for cell in suite.distant],
+    )
+    if (args.workers or 1) == 1:
+        if args.threads:
+            torch.set_num_threads(args.threads)
+        do = cells.doing(args, Bar().phase)
+        for task in chain(*rounds):
+            do(task)
+        return
+    failed = [told for tasks in rounds for told in _side_by_side(args, cells, tasks)]
+    if failed:
+        raise EraseError(f"{len(failed)} parts of the benchmark failed; one says: {failed[0]}")
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Parts of a benchmark as a job for processes."""
+
+    args: argparse.Namespace
+    count: int
+
+    def open(self, number: int) -> Callable[[Any, Callable[[Any], None]], None]:
+        do = self.doing(own_card(self.args, number), lambda label, total: lambda done: None)
+        return lambda task, tell: do(task)
+
+    def doing(self, args: argparse.Namespace, bar: NewBar) -> Callable[[Any], None]:
+        """What runs a cell, an attack on one, or takes its distance."""
+        from ..evaluate.attacks.base import find_attack
+        from ..evaluate.judges.recogniser import RecogniserJudge
+        from ..evaluate.suites.cell import Bench
+
+        bench = Bench(open_model(args), RecogniserJudge(), args.out, self.count, bar)
+
+        def do(task: Any) -> None:
+            what, cell, *attack = task
+            getattr(bench, what)(cell, *map(find_attack, attack))
+
+        return do
+
+    def explain(self, error: Exception) -> str:
+        return sentence(error)
+
+
+def _side_by_side(args: argparse.Namespace, cells: Cells, tasks: Sequence[Any]) -> Iterator[str]:
+    """Do tasks in several processes; gives the sentences of those that failed."""
+    from ..processes import share
+
+    if not tasks:
+        return
+    workers, threads = places(args, len(tasks))
+    bar, ended = Bar().phase(f"{tasks[0][0]} in {workers} processes", len(tasks)), 0
+    for event in share(cells, tasks, workers, args.threads or threads):
+        what, cell, *attack = tasks[event.task]
+        name = " ".join([cell.method, cell.title, *attack])
+        if event.kind == "lost":
+            warn(f"{name} lost its process ({event.value}) and is begun again.")
+        if event.kind == "failed":
+            warn(f"{name}: {event.value}")
+            yield event.value
+        if event.kind in ("done", "failed"):
+            ended += 1
+            bar(ended)
 
 
 def _suite(args: argparse.Namespace) -> Suite:

@@ -51,12 +51,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_source(parser: Any) -> None:
     """``--kind`` and ``--sense``: which meaning of a name is meant."""
+    add_kind(parser)
+    parser.add_argument("--sense", help="WordNet's meaning, e.g. tiger.n.02")
+
+
+def add_kind(parser: Any) -> None:
+    """``--kind``."""
     parser.add_argument(
         "--kind",
         choices=("entity", "abstraction", "relationship"),
         help="what the concept is (default: as the lists say, else entity)",
     )
-    parser.add_argument("--sense", help="WordNet's meaning, e.g. tiger.n.02")
 
 
 def run(args: argparse.Namespace) -> int:

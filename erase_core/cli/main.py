@@ -27,13 +27,26 @@ from . import (  # noqa: E402
     generate,
     guard,
     inspect,
+    many,
     methods,
     train,
 )
 from .output import note, sentence, standard_streams, tell  # noqa: E402
 from .signals import as_ctrl_c  # noqa: E402
 
-COMMANDS = (demo, train, generate, guard, attention, concepts, methods, inspect, accept, bench)
+COMMANDS = (
+    demo,
+    train,
+    many,
+    generate,
+    guard,
+    attention,
+    concepts,
+    methods,
+    inspect,
+    accept,
+    bench,
+)
 FAILED, USAGE, CANCELLED = 1, 2, 130
 LONGEST = 2000  # characters of a sentence: a name in it may be a whole file
 

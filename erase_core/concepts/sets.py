@@ -93,6 +93,17 @@ class Concept:
         """The concept with the words of ``found`` that do not name it."""
         return replace(self, irrelevant=found.without(self.names()))
 
+    @property
+    def anchor(self) -> str:
+        """What is drawn in the concept's place; "" when it has no irrelevant words.
+
+        One word for all its sentences, since of many only a blur could be learned. It is a relative
+        where there is one, but nobody's name, so that no person is drawn as another.
+        """
+        bands = self.irrelevant
+        words = bands.mid + bands.near + bands.far + bands.none
+        return next((word for word in words if not word[0].isupper()), words[0] if words else "")
+
     def irrelevant_words(self) -> tuple[str, ...]:
         """The words that must stay, of all bands."""
         return self.irrelevant.words()

@@ -25,7 +25,7 @@ from ..models.frozen import FrozenLinear
 from ..settings import Settings, setting
 from ..training.encoding import Encoder, State
 from ..training.progress import Progress
-from ..training.prompts import ErasePrompt, Placed, Wanted, anchor_word, orders, plan_prompts
+from ..training.prompts import ErasePrompt, Placed, Wanted, orders, plan_prompts
 from ..training.result import Result
 from .base import Task
 
@@ -223,7 +223,7 @@ def _tokens(
     stands around it goes to what stands around the anchor."""
     words, around, owner = list[Pair](), list[Pair](), list[int]()
     for prompt in prompts:
-        twin = Placed(prompt.null, anchor_word(task.concepts.concepts[prompt.concept]))
+        twin = Placed(prompt.null, task.concepts.concepts[prompt.concept].anchor)
         own, anchor = _told(task, states, prompt.sentence), _told(task, states, twin)
         words.append((own.words, anchor.words.mean(0).expand_as(own.words)))
         owner += [prompt.concept] * len(own.words)

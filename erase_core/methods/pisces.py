@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..settings import setting
-from ..training.prompts import Placed, Wanted, anchor_word, plan_prompts
+from ..training.prompts import Placed, Wanted, plan_prompts
 from ..training.result import Result
 from .algebra import orthonormal, principal
 from .base import Method, Task
@@ -74,7 +74,7 @@ def erase(task: Task, settings: PiscesSettings) -> Result:
     modules = task.model.modules([ROLE])
     count = settings.prompts * len(concepts)
     prompts = plan_prompts(task.concepts, Wanted(count, null="replace"), teacher.generator).erase
-    names = [anchor_word(concepts[prompt.concept]) for prompt in prompts]
+    names = [concepts[prompt.concept].anchor for prompt in prompts]
     anchors = [Placed(prompt.null, name) for prompt, name in zip(prompts, names, strict=True)]
     texts = kept_prompts(task, settings.kept, teacher.generator)
     sets = ([prompt.sentence for prompt in prompts], anchors, [Placed(t, t) for t in texts])

@@ -179,7 +179,7 @@ def _erase_prompts(
 ) -> Iterator[ErasePrompt]:
     """Sentences of a concept, every other one with a synonym for the name."""
     others, null = _irrelevant(concept, generator), null_kind(concept, wanted.null)
-    anchor = wanted.anchor or anchor_word(concept)
+    anchor = wanted.anchor or concept.anchor
     for number, sentence in enumerate(_sentences(concept, count, wanted, generator)):
         words = list(concept.erased())
         at = 1 + number // 2 % len(concept.synonyms) if number % 2 and concept.synonyms else 0
@@ -200,17 +200,6 @@ def null_kind(concept: Concept, null: NullPrompt) -> str:
     if null != "auto":
         return null
     return "empty" if concept.kind == "entity" else "without"
-
-
-def anchor_word(concept: Concept) -> str:
-    """What is drawn in a concept's place with null = replace; "" when it has no irrelevant words.
-
-    One word for all its sentences, since of many only a blur could be learned. It is a relative
-    where there is one, but nobody's name, so that no person is drawn as another.
-    """
-    bands = concept.irrelevant
-    words = bands.mid + bands.near + bands.far + bands.none
-    return next((word for word in words if not word[0].isupper()), words[0] if words else "")
 
 
 def _null_text(sentence: Sentence, kind: str, anchor: str) -> str:

@@ -42,7 +42,7 @@ from erase_core.methods.eraseanything.settings import TrainSettings
 from erase_core.methods.eraseanything.trainer import Trainer, _wanted
 from erase_core.models.flux1.text import TextEncoders
 from erase_core.tensors import read_tensors
-from erase_core.training.prompts import anchor_word, plan_prompts
+from erase_core.training.prompts import plan_prompts
 from erase_core.training.save import file_metadata
 
 
@@ -89,9 +89,9 @@ def test_one_relative_that_stays_takes_the_concepts_place() -> None:
 )
 def test_nobodys_name_takes_a_names_place(name: str, anchor: str) -> None:
     concept, _ = find_concept(name)
-    assert concept.irrelevant.mid[0][0].isupper() and anchor_word(concept) == anchor
+    assert concept.irrelevant.mid[0][0].isupper() and concept.anchor == anchor
     named = replace(concept, irrelevant=Bands(near=("Adele", "Rihanna")))
-    assert anchor_word(named) == "Adele" and anchor_word(replace(named, irrelevant=Bands())) == ""
+    assert named.anchor == "Adele" and replace(named, irrelevant=Bands()).anchor == ""
 
 
 def test_keep_prompts_take_turns_through_the_bands_and_include_the_empty_one() -> None:

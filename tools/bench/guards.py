@@ -3,9 +3,9 @@
     PYTHONPATH=. python tools/bench/guards.py word-gate dve sae [--count 4] [--steps 28]
 
 Concepts are the things of the half that the word gate's limits were not chosen on. Gates hold back
-an eraser by `uce`. For each guard and question: in how many pictures the concept is recognised,
-without and with it; how many pictures without the concept stay bit for bit; and the time of a
-drawing with the guard shut, a share of one without. Prints a Markdown table.
+an eraser by `uce`. Prints a Markdown table, a row for each guard. First: in how many pictures the
+concept is recognised, for each question. Then: how many pictures without the concept stay bit for
+bit. Last: how much longer a drawing takes while the guard is shut.
 """
 
 from __future__ import annotations

@@ -28,7 +28,6 @@ from erase_core.evaluate.suites.suite import SEVERAL
 from erase_core.methods.base import Task, find_method
 from erase_core.methods.closed import ClosedSettings, Inputs, read, spared, weight_of
 from erase_core.miniatures import miniflux
-from erase_core.training.prompts import anchor_word
 
 MINI = (1, 10, 40)  # things; MiniFlux draws 60
 TRUE = (1, 10, 100)
@@ -64,7 +63,7 @@ def mini_tasks(count: int) -> tuple[Task, Task]:
     asked = []
     for concept in concepts.concepts:
         prompts = tuple(dict.fromkeys(case.prompt for case in judge.cases([concept.name], 16, 1)))
-        anchor = anchor_word(concept)
+        anchor = concept.anchor
         stays = Bands(mid=(anchor,), none=tuple(name for name in left if name != anchor))
         asked.append(replace(concept, synonyms=(), sentences=prompts, irrelevant=stays))
     return Task(model, concepts), Task(model, ConceptSet(tuple(asked)))

@@ -1,7 +1,7 @@
 """Differential Vector Erasure (Zhang et al. 2026, arXiv 2602.01089), without training.
 
-A concept is the difference that its name makes to what the model predicts: ``d = v_c - v_a``, with
-the predictions ``v_c`` for its name and ``v_a`` for an anchor at the same state. Of our own
+A concept is the difference that its name makes to what the model predicts: ``d = v_c - v_a``. Here
+``v_c`` is the prediction for its name and ``v_a`` that for an anchor, at the same state. Of our own
 prediction v, guided as it is, the part along d goes where it is positive:
 
     a = <v - v_a, d> / <d, d>,    v' = v - strength a d  where a > threshold, else v
@@ -47,7 +47,6 @@ from torch import Tensor
 from ...concepts.sets import ConceptSet
 from ...models.base import Conditioning, Model
 from ...settings import setting
-from ...training.prompts import anchor_word
 from .base import Act, Call, Guard, GuardMethod, GuardSettings, at, plain
 from .gate import word_gate
 
@@ -73,7 +72,7 @@ class DveSettings(GuardSettings):
     def anchors(self, concepts: ConceptSet) -> dict[str, str]:
         """The prompt that each concept is measured from, by the concept's name."""
         return {
-            concept.name: self.anchor or (anchor_word(concept) if self.words else "")
+            concept.name: self.anchor or (concept.anchor if self.words else "")
             for concept in concepts.concepts
         }
 
