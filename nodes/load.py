@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerFast
 from ..erase_core.errors import EraseError
 from ..erase_core.miniatures import miniflux
 from . import hosts, inputs
-from .hosts import flux1, flux2
+from .hosts import flux1, flux2, zimage
 
 MINIFLUX = "MiniFlux (bundled)"
 DTYPES: dict[str, dict[str, Any]] = {
@@ -115,18 +115,19 @@ class LoadFlux(io.ComfyNode):
 
 def load_transformer(path: str, options: dict[str, Any]) -> Any:
     """A Flux file as a MODEL through the host's own loader; EraseError for another kind."""
-    flux2.refuse_in_old_hosts(Path(path))
+    for family in (flux2, zimage):
+        family.refuse_in_old_hosts(Path(path))
     return _checked(comfy.sd.load_diffusion_model(path, model_options=dict(options)), path)
 
 
 def _checked(model: Any, path: str) -> Any:
     """The MODEL, which now knows its file, if it is one that can be trained."""
     model.set_attachments(hosts.BASE, path)
-    family = hosts.host_of(model).family
-    if family is not flux1.HOST.family:
+    host = hosts.host_of(model)
+    if host is not flux1.HOST:
         raise EraseError(
-            f"{Path(path).name} is {family.label}, which this node does not load; take Load "
-            f"Diffusion Model, Load CLIP (type {family.name}) and Load VAE."
+            f"{Path(path).name} is {host.family.label}, which this node does not load; take Load "
+            f"Diffusion Model, Load CLIP (type {host.clip_type or host.name}) and Load VAE."
         )
     hosts.sizes(model)
     return model

@@ -81,7 +81,7 @@ class Report(io.ComfyNode):
                     "clip_l",
                     optional=True,
                     tooltip="A CLIP with CLIP-L, which judges together with CLIP vision, for "
-                    "models that have none of their own (Chroma, FLUX.2 klein).",
+                    "models that have none of their own (Chroma, FLUX.2 klein, Z-Image).",
                 ),
             ],
             outputs=[

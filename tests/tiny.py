@@ -30,6 +30,10 @@ from erase_core.models.flux1.tree import Flux
 from erase_core.models.flux2 import FAMILY as FLUX2_FAMILY
 from erase_core.models.flux2.config import Flux2Config
 from erase_core.models.flux2.tree import Flux2
+from erase_core.models.zimage import FAMILY as ZIMAGE_FAMILY
+from erase_core.models.zimage.config import ZImageConfig
+from erase_core.models.zimage.text import filled_up
+from erase_core.models.zimage.tree import ZImage
 from erase_core.training.progress import Progress
 from erase_core.training.result import BrokenError, Result
 
@@ -51,6 +55,9 @@ CONFIG = FluxConfig(
     depth_single_blocks=1,
 )
 FLUX2 = Flux2Config(context_in_dim=16, hidden_size=128, num_heads=1, depth=2, depth_single_blocks=1)
+ZIMAGE = ZImageConfig(
+    context_in_dim=16, hidden_size=128, num_heads=1, depth=2, refiners=1, mlp_width=341
+)
 LENGTH = 14
 TIGER = Concept(
     "tiger",
@@ -134,6 +141,22 @@ class NegativeText(WordText):
         return Conditioning(found.context, negative=Conditioning(away.context))
 
 
+class FilledText(MaskedText):
+    """As Z-Image's: rows of 32 tokens, and masks of words that may be longer."""
+
+    length = 64
+
+    def _masked(self, prompts: Sequence[str]) -> Conditioning:
+        found = super()._masked(prompts)
+        assert found.mask is not None
+        return filled_up(found.context, found.mask)
+
+    def token_mask(self, prompt: str, word: str) -> Tensor:
+        mask = torch.zeros(self.length)
+        mask[:LENGTH] = super().token_mask(prompt, word)
+        return mask
+
+
 def make_tree(seed: int = 0, dtype: torch.dtype = torch.float32) -> Flux:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -172,6 +195,15 @@ def make_flux2(seed: int = 0, **options: Any) -> Model:
         tree = options.pop("tree", None) or Flux2(FLUX2)
     told = {"family": FLUX2_FAMILY, "config": FLUX2, "text": NegativeText()}
     return make_model(tree, **told | {"shift_mu": FLUX2.shift} | options)
+
+
+def make_zimage(seed: int = 0, **options: Any) -> Model:
+    """A model of a tiny Z-Image, or of another ``tree``."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tree = options.pop("tree", None) or ZImage(ZIMAGE)
+    told = {"family": ZIMAGE_FAMILY, "config": ZIMAGE, "text": FilledText()}
+    return make_model(tree, **told | {"shift_mu": ZIMAGE.shift} | options)
 
 
 def make_trainer(settings: TrainSettings = SETTINGS, **options: Any) -> Trainer:

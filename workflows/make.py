@@ -21,6 +21,7 @@ from parts import (
     KLEIN,
     MINI,
     ZIMAGE,
+    ZIMAGE_BASE,
     Base,
     Parts,
     concept,
@@ -344,6 +345,7 @@ def main() -> None:
             plan(base, info).save()
     for plan in (erase_and_compare, attention_maps):
         plan(KLEIN, info).save()
+        plan(ZIMAGE_BASE, info).save()
     guard_any_model(ZIMAGE, info).save()
     erase_in_a_second(CHROMA, info).save()
     style_erasure(MINI, info).save()

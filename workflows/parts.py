@@ -83,6 +83,32 @@ ZIMAGE = Base(
     shift=3.0,
 )
 _HUB = "https://huggingface.co/Comfy-Org"
+_Z = f"{_HUB}/z_image_turbo/resolve/main/split_files"
+ZIMAGE_BASE = Base(
+    "Z-Image",
+    {
+        "unet_name": "z_image_bf16.safetensors",
+        "clip_name": "qwen_3_4b.safetensors",
+        "vae_name": "ae.safetensors",
+    },
+    1024,
+    1,
+    "auto",
+    {"seeds": 1, "width": 512, "height": 512, "steps": 25, "guidance": 4.0},
+    "Put `z_image_bf16.safetensors` into `models/diffusion_models`, `qwen_3_4b.safetensors` into "
+    "`models/text_encoders`, `ae.safetensors` into `models/vae`. A GPU with 16 GB is needed. Train "
+    "on this **base** model; its eraser loads on Z-Image-Turbo, too (8 steps, cfg 1).",
+    steps=25,
+    sampler="res_multistep",
+    guided=False,
+    cfg=4.0,
+    clip_type="lumina2",
+    urls=(
+        f"{_HUB}/z_image/resolve/main/split_files/diffusion_models/z_image_bf16.safetensors",
+        f"{_Z}/text_encoders/qwen_3_4b.safetensors",
+        f"{_Z}/vae/ae.safetensors",
+    ),
+)
 KLEIN = Base(
     "FLUX.2-klein-4B",
     {
@@ -135,7 +161,9 @@ HALF = {
         "a photo of a car parked in tall grass",
     ),
 }
-HALF |= dict.fromkeys(("Z-Image-Turbo", "Chroma1-HD", "FLUX.2-klein-4B"), HALF["Flux.1-dev"])
+HALF |= dict.fromkeys(
+    ("Z-Image-Turbo", "Z-Image", "Chroma1-HD", "FLUX.2-klein-4B"), HALF["Flux.1-dev"]
+)
 FOLDERS = ("diffusion_models", "text_encoders", "vae")  # of the host's own loaders' files
 
 

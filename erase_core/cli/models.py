@@ -30,13 +30,14 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=MINIFLUX,
         metavar="miniflux|FILE",
-        help="the bundled MiniFlux (default), a FLUX.1, FLUX.2 klein or Chroma transformer "
-        "(.safetensors, bf16 or fp8), or diffusers' folder of one, which has the files below",
+        help="the bundled MiniFlux (default), a FLUX.1, FLUX.2 klein, Z-Image or Chroma "
+        "transformer (.safetensors, bf16 or fp8), or diffusers' folder of one. Such a folder has "
+        "the files below",
     )
     files = {
         "--clip-l": "CLIP-L text encoder for a FLUX.1 FILE, or its folder",
         "--t5": "T5-XXL text encoder for a FLUX.1 or Chroma FILE, or its folder",
-        "--qwen": "Qwen3 text encoder for a FLUX.2 klein FILE, or its folder",
+        "--qwen": "Qwen3 text encoder for a FLUX.2 klein or Z-Image FILE, or its folder",
         "--vae": "VAE for a FILE, or its folder",
     }
     for flag, what in files.items():
@@ -146,14 +147,14 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps",
         type=whole(1, STEPS),
-        help="Euler steps (default: the model's, of FLUX.1 28, of Chroma 30, of FLUX.2 klein 28 "
-        "or, distilled, 4)",
+        help="Euler steps (default: the model's, of FLUX.1 28, of Chroma 30, of FLUX.2 klein and "
+        "Z-Image 28 or, distilled, 4 and 8)",
     )
     parser.add_argument(
         "--guidance",
         type=real(0, 100),
-        help="default: the model's, of FLUX.1 3.5, of Chroma and FLUX.2 klein 4, where 1 leaves "
-        "the negative prompt out",
+        help="default: the model's, of FLUX.1 3.5, of Chroma, FLUX.2 klein and Z-Image 4, where 1 "
+        "leaves the negative prompt out",
     )
     parser.add_argument(
         "--negative",

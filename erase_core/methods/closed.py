@@ -155,7 +155,8 @@ def read(task: Task, settings: ClosedSettings, roles: Sequence[str] = ROLES) -> 
     for role in roles:
         if role == "text_in":
             context = settings.context if isinstance(settings, AnchoredSettings) else 0.0
-            found[first(task.model, role)] = _tokens(task, prompts, kept, states, context)
+            entered = _entering(task.model, states)
+            found[first(task.model, role)] = _tokens(task, prompts, kept, entered, context)
         elif role in task.model.family.roles:
             found[first(task.model, role)] = _pooled(task, prompts, kept, states)
     return found
@@ -194,6 +195,12 @@ def kept_prompts(task: Task, each: int, generator: torch.Generator) -> list[str]
             clean = [t for t in texts if not any(word_spans(t, name) for name in erased)]
             found.setdefault(word, []).extend(clean)
     return [text for texts in found.values() for text in texts]
+
+
+def _entering(model: Model, states: Mapping[str, State]) -> dict[str, State]:
+    """The states as the Linear that reads them gets them."""
+    enter = model.family.entering
+    return {t: s._replace(tokens=enter(model.tree, s.tokens)) for t, s in states.items()}
 
 
 def _texts(prompts: Sequence[ErasePrompt]) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import EraseError
@@ -45,7 +46,8 @@ class Conditioning:
     Attributes
     ----------
     context
-        (B, L, D), a state a text token.
+        (B, L, D), a state a text token. Where there is a mask, L may be less than the ``length`` of
+        the encoders' longest prompt.
     pooled
         (B, P), None where a family has no vector of the whole prompt.
     mask
@@ -88,11 +90,21 @@ class Conditioning:
 
     @staticmethod
     def cat(parts: Sequence[Conditioning]) -> Conditioning:
-        """All rows of ``parts`` one after another; their negative prompt is the first's."""
+        """All rows of ``parts`` one after another; their negative prompt is the first's. Where
+        parts with masks have fewer tokens than others, tokens that nobody reads are added."""
+        length = max(part.context.shape[1] for part in parts)
+        missing = [length - part.context.shape[1] for part in parts]
         pooled = [part.pooled for part in parts if part.pooled is not None]
-        masks = [part.mask for part in parts if part.mask is not None]
+        masks = [
+            F.pad(part.mask, (0, more))
+            for part, more in zip(parts, missing, strict=True)
+            if part.mask is not None
+        ]
+        contexts = [part.context for part in parts]
+        if masks:
+            contexts = [F.pad(c, (0, 0, 0, m)) for c, m in zip(contexts, missing, strict=True)]
         return Conditioning(
-            torch.cat([part.context for part in parts]),
+            torch.cat(contexts),
             torch.cat(pooled) if pooled else None,
             torch.cat(masks) if masks else None,
             parts[0].negative,
@@ -103,9 +115,9 @@ class Conditioning:
 class Probe:
     """Asks for the attention of image queries to given text tokens.
 
-    ``blocks`` are indices of blocks with a text stream; ``tokens`` (B, W, L) holds one row of token
-    weights a word. ``stop`` ends the pass after the last probed block. ``chunk`` queries at a time,
-    so that the whole attention matrix never exists.
+    ``blocks`` are indices of blocks with a text stream; ``tokens`` (B, W, L or more) holds a row of
+    token weights a word. ``stop`` ends the pass after the last probed block. ``chunk`` queries at a
+    time, so that the whole attention matrix never exists.
     """
 
     blocks: tuple[int, ...]
@@ -164,7 +176,7 @@ class TextEncoder(Protocol):
         ...
 
     def token_mask(self, prompt: str, word: str) -> Tensor:
-        """(L,) float: 1 at the tokens of ``word``; EraseError when it is absent or cut off."""
+        """(length,) float: 1 at the tokens of ``word``; EraseError when it is absent or cut off."""
         ...
 
 

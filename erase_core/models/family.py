@@ -154,6 +154,8 @@ class Family:
         autoencoder from its file.
     witness
         Another implementation to compare with, if there is one.
+    entering
+        What the Linear of the role "text_in" reads of a prompt's states, by the tree.
     rows
         Role -> how many of its Linears' first rows it is, in widths of the model; absent where it
         is all of them.
@@ -192,6 +194,7 @@ class Family:
     vae: Callable[[Path], VAE]
     witness: Witness | None = None
     negative: bool = False
+    entering: Callable[[nn.Module, Tensor], Tensor] = lambda tree, states: states
     rows: Mapping[str, int] = field(default_factory=dict)
     variant: Callable[[Path], Family | None] = lambda file: None
     notice: str = ""

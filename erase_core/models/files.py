@@ -37,6 +37,7 @@ _OTHERS = {
     r"^(label_emb|add_embedding)\.": "a Stable Diffusion XL model",
     r"^(joint_blocks|pos_embed\.proj)\.": "a Stable Diffusion 3 model",
     r"^(input_blocks|down_blocks)\.": "a Stable Diffusion 1 or 2 model",
+    r"^(cap_embedder|time_caption_embed)\.": "a Lumina Image 2 model",
     r"^(head\.modulation$|condition_embedder\.)": "a Wan model",
 }
 

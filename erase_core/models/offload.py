@@ -59,6 +59,8 @@ def place(
     for index, parcel in enumerate(parcels):
         assert belt is not None
         parcel.hand_over(belt, index)
+    for own in tree.parameters(recurse=False):
+        own.data = own.data.to(device)
     for child in tree.children():
         if not isinstance(child, nn.ModuleList):
             child.to(device)

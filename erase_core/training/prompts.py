@@ -291,8 +291,6 @@ class EncodedPrompts:
         self, plan: PromptPlan, text: TextEncoder, on_chunk: Callable[[], None] = lambda: None
     ) -> None:
         self.plan = plan
-        words = {placed for prompt in plan.erase for placed in prompt.placed()}
-        self._masks = {p: text.token_mask(p.text, p.word).float().cpu() for p in words}
         texts = plan.texts()
         self._rows = {prompt: row for row, prompt in enumerate(texts)}
         parts = []
@@ -300,6 +298,9 @@ class EncodedPrompts:
             parts.append(text.encode(texts[start : start + CHUNK]).to("cpu"))
             on_chunk()
         self._cond = Conditioning.cat(parts)
+        words = {placed for prompt in plan.erase for placed in prompt.placed()}
+        masks = {p: text.token_mask(p.text, p.word).float().cpu() for p in words}
+        self._masks = {placed: mask[: self.length] for placed, mask in masks.items()}
 
     @property
     def length(self) -> int:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import comfy.model_base
+import comfy.model_sampling
 from torch import nn
 
+from ...erase_core.errors import EraseError
 from ...erase_core.models.base import TextEncoder
 from ...erase_core.models.family import Family
+from ...erase_core.tensors import read_tensors
 
 BASE = "eraseanything_base"  # a MODEL's attachment: its file
 
@@ -34,6 +38,8 @@ class Host:
         A CLIP as the core's encoder for these sizes; EraseError when it is of another kind.
     shift
         The shift of the MODEL's noise schedule, None for none.
+    clip_type
+        The type that Load CLIP is to be told; none: the family's name.
     fills
         To how many text tokens the host fills shorter prompts up, on their left.
     """
@@ -44,12 +50,34 @@ class Host:
     tree: Callable[[Any, Any], nn.Module]
     text: Callable[[Any, Any], TextEncoder]
     shift: Callable[[Any], float | None]
+    clip_type: str = ""
     fills: int = 0
 
     @property
     def name(self) -> str:
         """The family's."""
         return self.family.name
+
+
+def refuse_unknown(path: Path, family: Family, known: bool) -> None:
+    """EraseError for a file of a family in a host that does not know it, and so no such file."""
+    if not known and family.owns(_shapes(path)):
+        raise EraseError(
+            f"{path.name} is {family.label}, which this ComfyUI is too old for; update ComfyUI."
+        )
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in read_tensors(path)[0].items()}
+
+
+def flow_shift(model: Any) -> float | None:
+    """The shift of a MODEL's noise schedule: its own mu, or that of ModelSamplingAuraFlow or
+    ModelSamplingSD3, which is its exponential; None for a shift of 1."""
+    sampling = model.get_model_object("model_sampling")
+    if isinstance(sampling, comfy.model_sampling.ModelSamplingFlux):
+        return float(sampling.shift)
+    return math.log(getattr(sampling, "shift", 1.0)) or None
 
 
 def kind_of(model: Any) -> type | None:

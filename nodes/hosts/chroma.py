@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import comfy.model_base
-import comfy.model_sampling
 import torch
 from torch import Tensor
 
@@ -20,7 +18,7 @@ from ...erase_core.models.chroma.names import skeleton
 from ...erase_core.models.chroma.text import NEGATIVE
 from ...erase_core.models.chroma.tree import Chroma
 from ...erase_core.models.tokens import token_mask
-from .base import Host, kind_of
+from .base import Host, flow_shift, kind_of
 from .layers import check_blocks, filled, t5_tokens
 
 ADVICE = "connect a Chroma1-HD or Chroma1-Base text-to-image model"
@@ -42,15 +40,6 @@ def tree(model: Any, config: ChromaConfig) -> Chroma:
     """A Chroma with the core's names that computes with the MODEL's own layers and can be trained
     on; EraseError when it computes in float16."""
     return filled(skeleton(config), model)
-
-
-def shift(model: Any) -> float | None:
-    """The shift of the MODEL's noise schedule: its own mu, or that of ModelSamplingAuraFlow or
-    ModelSamplingSD3, which is its exponential; None for a shift of 1."""
-    sampling = model.get_model_object("model_sampling")
-    if isinstance(sampling, comfy.model_sampling.ModelSamplingFlux):
-        return float(sampling.shift)
-    return math.log(getattr(sampling, "shift", 1.0)) or None
 
 
 class Text:
@@ -105,5 +94,5 @@ class Text:
         return token_mask(self.tokenizer, prompt, word, self.length)
 
 
-HOST = Host(FAMILY, owns, sizes, tree, Text, shift)
+HOST = Host(FAMILY, owns, sizes, tree, Text, flow_shift)
 HOSTS = (HOST,)

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import comfy.model_base
-import torch
-from torch import Tensor
 
-from ...erase_core.errors import EraseError
-from ...erase_core.models.base import Conditioning, linear_flop
 from ...erase_core.models.flux2 import FAMILY
 from ...erase_core.models.flux2.config import Flux2Config
 from ...erase_core.models.flux2.load import check_klein
-from ...erase_core.models.flux2.load import owns as core_owns
 from ...erase_core.models.flux2.names import skeleton
 from ...erase_core.models.flux2.text import LENGTH, NEGATIVE, TEMPLATE
 from ...erase_core.models.flux2.tree import Flux2
-from ...erase_core.models.tokens import read_tokenizer, token_mask
-from ...erase_core.tensors import read_tensors
-from .base import Host, kind_of
+from .base import Host, kind_of, refuse_unknown
 from .layers import check_blocks, filled
+from .qwen import QwenText
 
 ADVICE = "connect a FLUX.2-klein text-to-image model"
 
@@ -34,15 +26,8 @@ def owns(model: Any) -> bool:
 
 
 def refuse_in_old_hosts(path: Path) -> None:
-    """EraseError for a file of FLUX.2 in a host that has none, whose loader knows no such file."""
-    if not hasattr(comfy.model_base, "Flux2") and core_owns(_shapes(path)):
-        raise EraseError(
-            f"{path.name} is FLUX.2, which this ComfyUI is too old for; update ComfyUI."
-        )
-
-
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in read_tensors(path)[0].items()}
+    """EraseError for a file of FLUX.2 in a host that has none."""
+    refuse_unknown(path, FAMILY, hasattr(comfy.model_base, "Flux2"))
 
 
 def sizes(model: Any) -> Flux2Config:
@@ -65,59 +50,18 @@ def shift(model: Any) -> float | None:
     return None if found is None else float(found)
 
 
-class Text:
+class Text(QwenText):
     """Encodes prompts with a CLIP of the host's and finds words in them, for the core.
 
     EraseError when the CLIP is not klein's Qwen3.
     """
 
-    def __init__(self, clip: Any, config: Flux2Config) -> None:
-        name = next(iter(clip.tokenize("")), "")
-        own = getattr(clip.tokenizer, "llama_template", "") == "{}".join(TEMPLATE)
-        if not own or not name.startswith("qwen3"):
-            raise EraseError(
-                "This CLIP is not FLUX.2 klein's Qwen3; load qwen_3_4b or qwen_3_8b with "
-                "CLIPLoader (Load CLIP), type flux2."
-            )
-        self.clip, self.config, self.name = clip, config, name
-        found = getattr(clip.tokenizer, name).tokenizer
-        if not found.is_fast:  # which tells no places: transformers before 5
-            found = read_tokenizer(Path(found.name_or_path))
-        self.tokenizer = found
-        self.length = LENGTH
-        self._negative: Conditioning | None = None
-
-    @property
-    def flop(self) -> float:
-        """Of Qwen3 on one prompt."""
-        return linear_flop(getattr(self.clip.cond_stage_model, self.name), self.length)
-
-    def encode(self, prompts: Sequence[str]) -> Conditioning:
-        """Context (B, length, context_in_dim) float32 on the CPU."""
-        if self._negative is None:
-            self._negative = self._encode(NEGATIVE)
-        cond = Conditioning.cat([self._encode(prompt) for prompt in prompts])
-        if cond.context.shape[-1] != self.config.context_in_dim:
-            raise EraseError(
-                "This CLIP belongs to another MODEL; klein-4B needs qwen_3_4b, klein-9B qwen_3_8b."
-            )
-        return replace(cond, negative=self._negative)
-
-    def release(self) -> None:
-        """Nothing: the host lets its text encoders go by itself."""
-
-    def _encode(self, prompt: str) -> Conditioning:
-        tokens = self.clip.tokenize(prompt)
-        if len(tokens[self.name][0]) > self.length:
-            raise EraseError(
-                f'The prompt "{prompt[:60]}..." is longer than {self.length} tokens; shorten it.'
-            )
-        with torch.inference_mode():
-            return Conditioning(self.clip.encode_from_tokens(tokens).float().cpu().clone())
-
-    def token_mask(self, prompt: str, word: str) -> Tensor:
-        """(length,) of 0 and 1: the tokens of ``word``; EraseError when it is not there."""
-        return token_mask(self.tokenizer, prompt, word, self.length, TEMPLATE)
+    template, negative, length = TEMPLATE, NEGATIVE, LENGTH
+    not_ours = (
+        "This CLIP is not FLUX.2 klein's Qwen3; load qwen_3_4b or qwen_3_8b with CLIPLoader (Load "
+        "CLIP), type flux2."
+    )
+    wrong_size = "This CLIP belongs to another MODEL; klein-4B needs qwen_3_4b, klein-9B qwen_3_8b."
 
 
 HOST = Host(FAMILY, owns, sizes, tree, Text, shift, fills=LENGTH)

@@ -19,12 +19,15 @@ _OFFLOADABLE = "offloadable" in inspect.signature(comfy.ops.cast_bias_weight).pa
 Tree = TypeVar("Tree", bound=nn.Module)
 
 
-def check_blocks(model: Any, advice: str) -> None:
-    """Refuse a MODEL with double blocks that are not to be seen, or integers for weights."""
-    blocks = getattr(model.model.diffusion_model, "double_blocks", None)
-    if blocks is None:
-        raise EraseError(f"This MODEL hides its blocks (Nunchaku or the like); {advice}.")
-    weight = blocks[0].img_attn.qkv.weight  # img_in stays as it was in such files
+def check_blocks(model: Any, advice: str, first: str = "double_blocks.0.img_attn.qkv") -> None:
+    """Refuse a MODEL whose blocks are not to be seen, or with integers for weights, by its Linear
+    ``first``."""
+    try:
+        weight: Any = model.model.diffusion_model.get_submodule(first).weight
+    except AttributeError as error:
+        raise EraseError(
+            f"This MODEL hides its blocks (Nunchaku or the like); {advice}."
+        ) from error
     if weight is None or not weight.is_floating_point():
         raise EraseError(f"This MODEL has integer weights (GGUF or the like); {advice}.")
 
@@ -33,13 +36,13 @@ def filled(frame: Tree, model: Any) -> Tree:
     """A tree without storage that now computes with the MODEL's own layers of the same names, and
     can be trained through.
 
-    EraseError when it computes in float16: Flux's residuals are beyond its range, which the host's
-    own forward clips, and gradients of the losses below it.
+    EraseError when it computes in float16: residuals are beyond its range, which the host's own
+    forward clips, and gradients of the losses below it.
     """
     dtype = model.model.manual_cast_dtype or model.model.get_dtype()
     if dtype == torch.float16:
         raise EraseError(
-            "On this card ComfyUI computes in float16, in which a Flux model cannot be trained; "
+            "On this card ComfyUI computes in float16, in which this MODEL cannot be trained; "
             "start ComfyUI with --bf16-unet, or with --fp32-unet."
         )
     inner = model.model.diffusion_model

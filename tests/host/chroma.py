@@ -193,7 +193,7 @@ def chroma_shift() -> list[Any]:
     method = getattr(patch, patch.FUNCTION)
     sigmas = []
     for other in (model, method(model, 1.0)[0], method(model, 3.0)[0]):
-        shift = chroma.shift(other)
+        shift = chroma.HOST.shift(other)
         opened = replace(standalone(), shift_mu=shift)
         theirs = comfy.samplers.calculate_sigmas(
             other.get_model_object("model_sampling"), "simple", 5

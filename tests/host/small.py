@@ -51,7 +51,8 @@ class Small:
     """A family's transformer in a ``file``, and in the core as ``model()`` gives it.
 
     ``name`` is that of its erasers, whose random weights are as large as ``strength``. ``sampled``
-    gives the velocity that the host itself computes.
+    gives the velocity that the host itself computes, of a MODEL that ``unet`` makes of the file;
+    ``edited`` are Linears to be edited.
     """
 
     name: str
@@ -61,6 +62,8 @@ class Small:
     model: Callable[[], Model]
     latents: Callable[[], Any]
     sampled: Callable[[Any, Any, Any], Any]
+    unet: Callable[[str], Any] = unet
+    edited: tuple[str, ...] = ("txt_in", "double_blocks.1.txt_attn.qkv")
 
     def lora(self) -> Any:
         """Random weights in every role."""
@@ -72,7 +75,7 @@ class Small:
         return lora
 
     def edit(self) -> WeightEdit:
-        edit = WeightEdit.zeros(self.model().tree, ["txt_in", "double_blocks.1.txt_attn.qkv"])
+        edit = WeightEdit.zeros(self.model().tree, self.edited)
         for parameter in edit.parameters():
             parameter.data += 0.02 * torch.randn(parameter.shape)
         return edit
@@ -80,7 +83,7 @@ class Small:
     def velocity(self) -> dict[str, Any]:
         """Host + our LoRA file in the host's loader, against our forward; our forward over its
         layers; what is not loaded."""
-        model, core, lora, edit = unet(self.file), self.model(), self.lora(), self.edit()
+        model, core, lora, edit = self.unet(self.file), self.model(), self.lora(), self.edit()
         x, cond = self.latents(), core.text.encode(PROMPTS)
         with torch.no_grad():
             plain, changed, edited = (
@@ -117,7 +120,7 @@ class Small:
 
     def gradients(self) -> float:
         """Through UNETLoader's inference tensors, both passes."""
-        core, model = self.model(), unet(self.file)
+        core, model = self.model(), self.unet(self.file)
         cond = core.text.encode(PROMPTS)
         wanted = self.gradient(core, cond)
         hosts.load(model)
@@ -133,6 +136,7 @@ class Small:
     def graph(self, kind: str, **inputs: Any) -> Any:
         """A graph that trains with the MODEL, CLIP and VAE of ``HELD``, or one of another node."""
         made = json.loads((OUT.parent / "train.json").read_text())
+        made["settings"]["inputs"]["targets"] = ""  # as the preset has it
         made["load"] = {"class_type": "Given", "inputs": {"name": self.name}}
         if kind != "EraseAnythingTrain":
             made = {"load": made["load"], "concept": made["concept"]}
@@ -148,7 +152,7 @@ class Small:
         """Every node that opens a MODEL, run by the host's executor; the MODEL's weights before and
         after. ``more`` gives graphs of its own."""
         inside.know_our_nodes()
-        model = unet(self.file)
+        model = self.unet(self.file)
         HELD[self.name] = (model, self.clip(), vae)
         before = digest(model)
         saved = {"filename_prefix": f"{self.name}_%concept%", "concepts": ["concept", 0]}

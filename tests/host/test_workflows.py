@@ -16,7 +16,9 @@ from tests.host.graphs import SMALL, node
 FOLDER = Path(__file__).parents[2] / "workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 MINIFLUX = [name for name in NAMES if name.startswith("MiniFlux")]
-KLEIN = [f"FLUX.2-klein-4B {what}" for what in ("attention maps", "erase and compare")]
+BOTH = ("attention maps", "erase and compare")
+KLEIN = [f"FLUX.2-klein-4B {what}" for what in BOTH]
+Z_IMAGE = [f"Z-Image {what}" for what in BOTH]
 SAVED = "MiniFlux use a saved eraser"
 NEWER = ("bypass",)  # inputs of core's nodes that ComfyUI 0.3.64 has not and does without
 QUICK: dict[str, dict[str, Any]] = {
@@ -59,7 +61,7 @@ def test_all_that_was_promised_is_there() -> None:
         "eraser, instant eraser, guard or NAG",
     )
     wanted = {f"{base} {what}" for base in ("MiniFlux", "Flux.1-dev") for what in first}
-    others = {"MiniFlux style erasure", SAVED, "Z-Image-Turbo guard any model", *KLEIN}
+    others = {"MiniFlux style erasure", SAVED, "Z-Image-Turbo guard any model", *KLEIN, *Z_IMAGE}
     others |= {"Chroma1-HD erase in a second"}
     assert wanted | others == set(NAMES)
     assert {path.stem for path in (FOLDER / "api").glob("*.json")} == set(NAMES)
@@ -120,10 +122,10 @@ def test_a_workflow_runs(name: str, server: Client, info: dict[str, Any]) -> Non
     assert shown and all(run.ui(key)["images"] for key in shown)
 
 
-@pytest.mark.parametrize("name", KLEIN)
-def test_a_klein_workflow_runs_with_a_toy(name: str, toys: Client) -> None:
+@pytest.mark.parametrize("name", [*KLEIN, *Z_IMAGE])
+def test_a_workflow_of_a_newer_family_runs_with_a_toy(name: str, toys: Client) -> None:
     if "EmptyFlux2LatentImage" not in toys.get("/object_info"):
-        pytest.skip("this ComfyUI has no FLUX.2")
+        pytest.skip("this ComfyUI has neither FLUX.2 nor Z-Image")
     graph = quick(twin(name))
     loaders = ["UNETLoader", "CLIPLoader", "VAELoader"]
     outputs = {key: loaders.index(item["class_type"]) for key, item in graph.items()
@@ -134,14 +136,14 @@ def test_a_klein_workflow_runs_with_a_toy(name: str, toys: Client) -> None:
             if isinstance(value, list) and value[0] in outputs:
                 item["inputs"][given] = ["toy", outputs[value[0]]]
         item["inputs"] |= {side: 64 for side in ("width", "height") if side in item["inputs"]}
-    run = toys.run(graph | {"toy": node("ToyKlein")})
+    run = toys.run(graph | {"toy": node("ToyKlein" if name in KLEIN else "ToyZImage")})
     assert run.ok, run.history["status"]
     shown = [key for key, item in graph.items() if item["class_type"] == "PreviewImage"]
     assert shown and all(run.ui(key)["images"] for key in shown)
 
 
-def test_klein_names_the_files_to_fetch() -> None:
-    for name in KLEIN:
+def test_newer_families_name_the_files_to_fetch() -> None:
+    for name in [*KLEIN, *Z_IMAGE]:
         told = {
             item["type"]: (item["properties"]["models"], item["widgets_values"])
             for item in saved(name)["nodes"]
@@ -150,7 +152,8 @@ def test_klein_names_the_files_to_fetch() -> None:
         folders = {}
         for kind, ([file], widgets) in told.items():
             assert file["name"] == widgets[0] == file["url"].rpartition("/")[2]
-            assert file["url"].startswith("https://huggingface.co/Comfy-Org/flux2-")
+            whose = "flux2-" if name in KLEIN else "z_image"
+            assert file["url"].startswith(f"https://huggingface.co/Comfy-Org/{whose}")
             folders[kind] = file["directory"]
         assert folders == {
             "UNETLoader": "diffusion_models", "CLIPLoader": "text_encoders", "VAELoader": "vae",

@@ -22,6 +22,7 @@ from erase_core.models.files import Files, family_of, filled
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.names import NAMING, file_keys, skeleton
 from erase_core.models.flux2 import FAMILY as FLUX2
+from erase_core.models.zimage import FAMILY as ZIMAGE
 
 
 def stranger(**changes: object) -> Family:
@@ -32,7 +33,7 @@ def stranger(**changes: object) -> Family:
 
 
 def test_every_folder_is_found() -> None:
-    assert families() == (CHROMA, FAMILY, FLUX2)
+    assert families() == (CHROMA, FAMILY, FLUX2, ZIMAGE)
     assert published([FAMILY]) == "FLUX.1-dev or FLUX.1-schnell"
     assert published([FAMILY, stranger()]) == "FLUX.1-dev, FLUX.1-schnell, Strange-1 or Strange-2"
 
@@ -61,6 +62,8 @@ DIFFUSERS = {
     "FluxTransformer2DModel": [FAMILY],
     "ChromaTransformer2DModel": [CHROMA],
     "Flux2Transformer2DModel": [FLUX2],
+    "ZImageTransformer2DModel": [ZIMAGE],
+    "Lumina2Transformer2DModel": [],
     "LongCatImageTransformer2DModel": [],
     "SD3Transformer2DModel": [],
     "QwenImageTransformer2DModel": [],
@@ -74,7 +77,7 @@ def test_diffusers_models_are_told_apart(name: str) -> None:
     kind = getattr(pytest.importorskip("diffusers"), name, None)
     if kind is None:
         pytest.skip(f"this diffusers has no {name}")
-    counts = {"num_layers": 2, "num_single_layers": 2, "num_refiner_layers": 1}
+    counts = {"num_layers": 2, "num_single_layers": 2, "num_refiner_layers": 1, "n_layers": 2}
     known = kind.__init__.__wrapped__.__code__.co_varnames
     with torch.device("meta"):
         model = kind(**{what: count for what, count in counts.items() if what in known})

@@ -25,7 +25,7 @@ from erase_core.models.flux2.autoencoder import Flux2Autoencoder
 from erase_core.models.flux2.config import Flux2Config
 from erase_core.models.flux2.names import NAMING, skeleton
 from erase_core.models.flux2.parity import diffusers_velocity
-from erase_core.models.flux2.text import QwenText, load_qwen, templated
+from erase_core.models.flux2.text import QwenText, load_qwen
 from erase_core.models.load import load
 
 PROMPTS = ["a photo of a tiger", "", "a user and an assistant think of a tiger, a car"]
@@ -115,18 +115,19 @@ def test_the_template_is_the_tokenizers_own() -> None:
             add_generation_prompt=True,
             enable_thinking=False,
         )
-        assert templated(prompt) == wanted
+        assert QwenText(None, make_tokenizer()).templated([prompt]) == [wanted]
 
 
 @pytest.mark.parametrize("word", ["tiger", "user", "assistant", "think", "car"])
 def test_words_are_the_prompts_and_not_the_templates(word: str) -> None:
     prompt, tokenizer = PROMPTS[2], make_tokenizer()
     mask = QwenText(None, tokenizer).token_mask(prompt, word)
-    ids = tokenizer(templated(prompt))["input_ids"]
+    (text,) = QwenText(None, tokenizer).templated([prompt])
+    ids = tokenizer(text)["input_ids"]
     picked = [int(row) for row in mask.nonzero()]
     assert mask.shape == (512,) and tokenizer.decode([ids[row] for row in picked]).strip() == word
     ((start, _),) = word_spans(prompt, word)
-    before = tokenizer(templated(prompt)[: templated(prompt).index(prompt) + start])
+    before = tokenizer(text[: text.index(prompt) + start])
     assert picked[0] in (len(before["input_ids"]) - 1, len(before["input_ids"]))
 
 

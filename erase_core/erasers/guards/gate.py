@@ -130,7 +130,7 @@ def _gate(text: TextEncoder, concept: Concept, erased: Iterable[str]) -> WordGat
     states = text.encode([prompt for prompt, _ in placed]).context
     names = []
     for row, (prompt, name) in zip(states, placed, strict=True):
-        names.append(row[text.token_mask(prompt, name).bool()])
+        names.append(row[text.token_mask(prompt, name).bool()[: len(row)]])
     return WordGate(names, text.encode(kept).rows())
 
 

@@ -153,7 +153,7 @@ def _space(text: TextEncoder, concept: Concept, erased: tuple[str, ...]) -> Spac
     kept = text.encode([frame + word for word in kept_words(concept, erased) for frame in FRAMES])
     named = text.encode([prompt for prompt, _ in placed])
     names = [
-        row[text.token_mask(prompt, name).bool()]
+        row[text.token_mask(prompt, name).bool()[: len(row)]]
         for row, (prompt, name) in zip(named.context, placed, strict=True)
     ]
     return Space(names, kept.rows(), named.pooled, kept.pooled)

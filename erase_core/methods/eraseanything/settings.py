@@ -142,7 +142,11 @@ class TrainSettings(Settings):
     )
     k: int = setting(3, "irrelevant words a sentence in L_rsc", low=1, high=100, widest=32)
     guidance_rollout: float = setting(
-        3.5, "guidance while drawing states (dev, Chroma, FLUX.2 klein)", low=0, high=100, step=0.1
+        3.5,
+        "guidance while drawing states (dev, Chroma, FLUX.2 klein, Z-Image)",
+        low=0,
+        high=100,
+        step=0.1,
     )
     guidance_train: float = setting(
         3.5, "guidance while training (dev only)", low=0, high=100, step=0.1

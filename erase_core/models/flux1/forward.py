@@ -145,13 +145,13 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
     return torch.view_as_real(turned).flatten(-2).to(x.dtype)
 
 
-def compute_dtype(tree: nn.Module, latents: Tensor) -> torch.dtype:
+def compute_dtype(tree: nn.Module, latents: Tensor, norms: str = "query_norm") -> torch.dtype:
     """The dtype activations run in: the tree's ``compute_dtype`` if it has one, else that of the
-    norms, which no quantisation touches."""
+    ``norms``, by a part of their names, which no quantisation touches."""
     told = getattr(tree, "compute_dtype", None)
     if told is not None:
         return told
-    norm = next(p for n, p in tree.named_parameters() if "query_norm" in n)
+    norm = next(p for n, p in tree.named_parameters() if norms in n)
     return norm.dtype if norm.is_floating_point() and norm.itemsize > 1 else latents.dtype
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -55,14 +56,22 @@ def under_our_keys(
     state, scales = unscale(name, state, advice())
     stacked = "x_embedder.weight" in state
     if dtype is not None or stacked:  # rows of one matrix of ours had scales of their own
-        for module in scales:
-            weight = state[f"{module}.weight"].float() * scales[module]
-            state[f"{module}.weight"] = weight.to(dtype or torch.bfloat16)
-        scales = {}
+        state, scales = multiplied(state, scales, dtype), {}
     try:
         return tree_keys(naming.to_bfl(state) if stacked else state), scales
     except (RuntimeError, IndexError) as error:  # of torch.cat, and of halves of a scalar
         raise EraseError(f"{name} has matrices that do not go together; {advice()}.") from error
+
+
+def multiplied(
+    state: State, scales: Mapping[str, float], dtype: torch.dtype | None = None
+) -> State:
+    """A state whose scaled matrices are plain ones of ``dtype`` (bfloat16)."""
+    wide = {
+        f"{module}.weight": (state[f"{module}.weight"].float() * scale).to(dtype or torch.bfloat16)
+        for module, scale in scales.items()
+    }
+    return state | wide
 
 
 def sizes(shapes: Shapes) -> FluxConfig:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +30,6 @@ _TABLE = "embed_tokens.weight"
 _FIRST = "layers.0."
 
 
-def templated(prompt: str) -> str:
-    """A prompt as Qwen3 gets it."""
-    return prompt.join(TEMPLATE)
-
-
 @dataclass(eq=False)
 class QwenText:
     """Qwen3 with its tokenizer, until :meth:`release`; ``length`` is that of every prompt."""
@@ -42,6 +37,7 @@ class QwenText:
     qwen: Any
     tokenizer: PreTrainedTokenizerFast
     length: int = LENGTH
+    template: ClassVar[tuple[str, str]] = TEMPLATE
     _negative: Conditioning | None = field(default=None, init=False)
 
     @property
@@ -75,10 +71,14 @@ class QwenText:
         EraseError
             When the word is not in the prompt, or lies past the truncation length.
         """
-        return token_mask(self.tokenizer, prompt, word, self.length, TEMPLATE)
+        return token_mask(self.tokenizer, prompt, word, self.length, self.template)
+
+    def templated(self, prompts: Sequence[str]) -> list[str]:
+        """Prompts as Qwen3 gets them."""
+        return [prompt.join(self.template) for prompt in prompts]
 
     def _embed(self, prompts: Sequence[str]) -> Conditioning:
-        ids = tokenize(self.tokenizer, [templated(prompt) for prompt in prompts], self.length)
+        ids = tokenize(self.tokenizer, self.templated(prompts), self.length)
         ids = ids.to(self.qwen.device)
         own = ids != self.tokenizer.pad_token_id
         found = self.qwen(
@@ -87,8 +87,8 @@ class QwenText:
         return Conditioning(torch.cat([found[layer] for layer in LAYERS], dim=-1))
 
 
-def load_qwen(path: Path) -> Any:
-    """Qwen3 of any size, up to the last layer that is used.
+def load_qwen(path: Path, layers: int = LAYERS[-1]) -> Any:
+    """Qwen3 of any size, its first ``layers``, or all but so many if that is negative.
 
     It comes from a safetensors file with ``model.layers`` names, or from the ``text_encoder``
     folder of a pipeline, sharded or not. Weights have 32, 16 or 8 bits, the last perhaps with a
@@ -104,10 +104,10 @@ def load_qwen(path: Path) -> Any:
         from transformers import Qwen3Config, Qwen3Model
     except ImportError as error:
         raise EraseError(
-            "FLUX.2 klein's text encoder needs a newer transformers; pip install -U transformers."
+            "The text encoder Qwen3 needs a newer transformers; pip install -U transformers."
         ) from error
     tensors = {name.removeprefix("model."): t for name, t in read_weights(path).items()}
-    config = Qwen3Config(**_sizes(tensors, path))
+    config = Qwen3Config(**_sizes(tensors, path, layers))
     with torch.device("meta"):
         model: Any = Qwen3Model(config)
     model.norm = nn.Identity()  # of the last layer's states, which are taken without
@@ -118,7 +118,7 @@ def load_qwen(path: Path) -> Any:
     return model
 
 
-def _sizes(tensors: dict[str, Tensor], path: Path) -> dict[str, Any]:
+def _sizes(tensors: dict[str, Tensor], path: Path, layers: int) -> dict[str, Any]:
     """Qwen3Config's arguments, as the shapes of tensors tell."""
     otherwise = f"{path} is not a Qwen3 text encoder; choose qwen_3_4b.safetensors or qwen_3_8b."
     try:
@@ -130,13 +130,15 @@ def _sizes(tensors: dict[str, Tensor], path: Path) -> dict[str, Any]:
         )
     except (KeyError, ValueError, TypeError) as error:
         raise EraseError(otherwise) from error
-    if count_layers(tensors, "layers.") < LAYERS[-1] or not head or queries % head or keys % head:
+    count = count_layers(tensors, "layers.")
+    used = count + layers if layers < 0 else layers
+    if not 0 < used <= count or not head or queries % head or keys % head:
         raise EraseError(otherwise)
     return {
         "vocab_size": rows,
         "hidden_size": width,
         "intermediate_size": inner,
-        "num_hidden_layers": LAYERS[-1],
+        "num_hidden_layers": used,
         "num_attention_heads": queries // head,
         "num_key_value_heads": keys // head,
         "head_dim": head,

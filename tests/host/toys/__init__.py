@@ -180,20 +180,39 @@ class ToyKlein:
     def make(self) -> tuple[Any, Any, Any]:
         from comfy.text_encoders.flux import KleinTokenizer, klein_te
 
-        sizes = {name: 32 for name in ("hidden_size", "intermediate_size")}
-        sizes |= {"num_hidden_layers": 28, "num_attention_heads": 1, "num_key_value_heads": 1}
-        options = {"qwen3_4b_model_config": sizes, "dtype": torch.float32}
-        clip = comfy.sd.CLIP(ClipTarget(KleinTokenizer, klein_te()), model_options=options)
-        fill(clip.cond_stage_model.qwen3_4b.transformer)
-        return build("flux2", context_in_dim=96), clip, ToyVae()
+        clip = qwen(ClipTarget(KleinTokenizer, klein_te()))
+        return build("flux2", context_in_dim=96), clip, ToyVae(128, 16)
+
+
+class ToyZImage(ToyKlein):
+    """The same of Z-Image."""
+
+    def make(self) -> tuple[Any, Any, Any]:
+        from comfy.text_encoders.z_image import ZImageTokenizer, te
+
+        return build("z_image"), qwen(ClipTarget(ZImageTokenizer, te())), ToyVae(16, 8)
+
+
+def qwen(target: ClipTarget) -> Any:
+    """A CLIP with a small Qwen3 of random weights."""
+    sizes = {name: 32 for name in ("hidden_size", "intermediate_size")}
+    sizes |= {"num_hidden_layers": 28, "num_attention_heads": 1, "num_key_value_heads": 1}
+    options = {"qwen3_4b_model_config": sizes, "dtype": torch.float32}
+    clip = comfy.sd.CLIP(target, model_options=options)
+    fill(clip.cond_stage_model.qwen3_4b.transformer)
+    return clip
 
 
 class ToyVae:
-    """Pictures of 16 px a latent, by one random matrix."""
+    """Pictures of ``scale`` px a latent, by one random matrix."""
+
+    def __init__(self, channels: int, scale: int) -> None:
+        self.scale = scale
+        self.matrix = normal(3, 3 * scale**2, channels) / channels**0.5
 
     def decode(self, latents: Tensor) -> Tensor:
-        wide = torch.einsum("oc,nchw->nohw", normal(3, 3 * 256, 128) / 128**0.5, latents)
-        return torch.nn.functional.pixel_shuffle(wide, 16).sigmoid().movedim(1, -1)
+        wide = torch.einsum("oc,nchw->nohw", self.matrix, latents)
+        return torch.nn.functional.pixel_shuffle(wide, self.scale).sigmoid().movedim(1, -1)
 
 
 class ToyPrompts:
@@ -352,5 +371,15 @@ def predictor(model: Any, clip: Any, text: str, x: Tensor) -> Callable[[Tensor, 
 
 NODE_CLASS_MAPPINGS = {
     made.__name__: made
-    for made in (ToyModel, ToyKlein, ToyClip, ToyPrompts, ToyLatent, ToyControl, ToySave, ToyEuler)
+    for made in (
+        ToyModel,
+        ToyKlein,
+        ToyZImage,
+        ToyClip,
+        ToyPrompts,
+        ToyLatent,
+        ToyControl,
+        ToySave,
+        ToyEuler,
+    )
 }

@@ -1,0 +1,71 @@
+"""Qwen3 of the host's, for the families that read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...erase_core.errors import EraseError
+from ...erase_core.models.base import Conditioning, linear_flop
+from ...erase_core.models.tokens import read_tokenizer, token_mask
+
+
+class QwenText:
+    """Encodes prompts with a CLIP of the host's and finds words in them, for the core.
+
+    A family says between which texts a prompt stands, what pictures are drawn away from, how many
+    tokens a prompt may have, and what to tell of another CLIP and of one of another size.
+    """
+
+    template: tuple[str, str]
+    negative: str
+    length: int
+    not_ours: str
+    wrong_size: str
+
+    def __init__(self, clip: Any, config: Any) -> None:
+        name = next(iter(clip.tokenize("")), "")
+        own = getattr(clip.tokenizer, "llama_template", "") == "{}".join(self.template)
+        if not own or not name.startswith("qwen3"):
+            raise EraseError(self.not_ours)
+        self.clip, self.config, self.name = clip, config, name
+        found = getattr(clip.tokenizer, name).tokenizer
+        if not found.is_fast:  # which tells no places: transformers before 5
+            found = read_tokenizer(Path(found.name_or_path))
+        self.tokenizer = found
+        self._negative: Conditioning | None = None
+
+    @property
+    def flop(self) -> float:
+        """Of Qwen3 on one prompt."""
+        return linear_flop(getattr(self.clip.cond_stage_model, self.name), self.length)
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Context (B, L, context_in_dim) float32 on the CPU."""
+        if self._negative is None:
+            self._negative = self._encode(self.negative)
+        cond = Conditioning.cat([self._encode(prompt) for prompt in prompts])
+        if cond.context.shape[-1] != self.config.context_in_dim:
+            raise EraseError(self.wrong_size)
+        return replace(cond, negative=self._negative)
+
+    def release(self) -> None:
+        """Nothing: the host lets its text encoders go by itself."""
+
+    def _encode(self, prompt: str) -> Conditioning:
+        tokens = self.clip.tokenize(prompt)
+        if len(tokens[self.name][0]) > self.length:
+            raise EraseError(
+                f'The prompt "{prompt[:60]}..." is longer than {self.length} tokens; shorten it.'
+            )
+        with torch.inference_mode():
+            return Conditioning(self.clip.encode_from_tokens(tokens).float().cpu().clone())
+
+    def token_mask(self, prompt: str, word: str) -> Tensor:
+        """(length,) of 0 and 1: the tokens of ``word``; EraseError when it is not there."""
+        return token_mask(self.tokenizer, prompt, word, self.length, self.template)

@@ -1,0 +1,123 @@
+"""Every command on a toy Z-Image with random weights, from a pipeline's folder to file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from cli.test_flux2 import SHORT, draw, near
+from klein import WIDTH
+from tiny import TIGER
+from z_image import make_transformer, save_pipeline
+
+from erase_core.cli.main import main
+from erase_core.concepts.sets import ConceptSet
+from erase_core.models.zimage.names import from_diffusers
+from erase_core.tensors import read_tensors, save_tensors
+
+DRAW = ["--size", "32x48", "--steps", "2", "--seed", "3"]
+TEXT = [f"attention.{part}" for part in ("to_q", "to_k", "to_v", "to_out.0")]
+TEXT += [f"feed_forward.w{part}" for part in (1, 2, 3)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline's folder, single files of the same, and a concept set."""
+    made = tmp_path_factory.mktemp("zimage")
+    save_pipeline(made / "z")
+    state = from_diffusers(make_transformer().state_dict())
+    for name in ("z_image_bf16", "z_image_turbo_bf16"):
+        save_tensors(made / f"{name}.safetensors", state)
+    ConceptSet((TIGER,)).save(made / "tiger.json")
+    return made
+
+
+@pytest.fixture
+def base(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The options that name the model."""
+    monkeypatch.setenv("ERASEANYTHING_CACHE", str(folder / "cache"))
+    return ["--model", str(folder / "z")]
+
+
+def files(folder: Path, name: str) -> list[str]:
+    """The same from single files."""
+    parts = folder / "z"
+    named = {"qwen": parts / "text_encoder", "vae": parts / "vae", "tokenizers": parts}
+    argv = [str(word) for flag, path in named.items() for word in (f"--{flag}", path)]
+    return ["--model", str(folder / f"{name}.safetensors"), *argv]
+
+
+def train(folder: Path, base: list[str], name: str, *more: str) -> dict[str, torch.Tensor]:
+    out = folder / f"{name}.safetensors"
+    argv = ["train", *base, "--concepts", str(folder / "tiger.json"), "--out", str(out), *more]
+    assert main(argv) == 0
+    tensors, metadata = read_tensors(out)
+    assert metadata["ss_base_model_version"] == "zimage"
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+    return tensors
+
+
+def test_a_trained_eraser_changes_pictures(
+    folder: Path, base: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By default what reads the text alone."""
+    tensors = train(folder, base, "tiger", *SHORT)
+    names = {key.removesuffix(".lora_A.weight").removesuffix(".lora_B.weight") for key in tensors}
+    wanted = {f"transformer.context_refiner.0.{part}" for part in TEXT}
+    assert names == wanted | {"transformer.cap_embedder.1"}
+    assert "distilled" not in capsys.readouterr().err
+    plain = draw(folder, base)
+    assert draw(folder, base) == plain
+    assert near(draw(folder, files(folder, "z_image_bf16")), plain)
+    lora = ["--lora", str(folder / "tiger.safetensors"), "--strength", "100"]
+    others = [lora, ["--negative", "a red house"], ["--guidance", "1"]]
+    drawn = [draw(folder, base, *more) for more in others]
+    assert len({plain, *drawn}) == 4
+    assert main(["inspect", str(folder / "tiger.safetensors"), *base]) == 0
+
+
+def test_training_on_the_turbo_model_is_advised_against(
+    folder: Path, base: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = [flag for flag in SHORT if "rollout-steps" not in flag]
+    argv = files(folder, "z_image_turbo_bf16")
+    train(folder, argv, "turbo_eraser", *short)
+    assert "train on the base model" in capsys.readouterr().err
+    _, metadata = read_tensors(folder / "turbo_eraser.safetensors")
+    settings = json.loads(metadata["erase.settings"])
+    assert (settings["guidance_rollout"], settings["rollout_steps"]) == (1.0, 8)
+    unguided = draw(folder, argv)
+    assert near(unguided, draw(folder, base, "--guidance", "1"))
+    assert not near(unguided, draw(folder, base))
+
+
+@pytest.mark.parametrize("method", ["uce", "leace"])
+def test_instant_erasers_edit_what_reads_the_tokens(
+    method: str, folder: Path, base: list[str]
+) -> None:
+    few = ["--method", method, "--set", "prompts=3", "kept=1"]
+    tensors = train(folder, base, method, *few)
+    name = "diffusion_model.cap_embedder.1"
+    assert {f"{name}.diff"} <= set(tensors) <= {f"{name}.diff", f"{name}.diff_b"}
+    assert tensors[f"{name}.diff"].any()
+    small = train(folder, base, f"{method}-rank", *few, "rank=4")
+    assert small["transformer.cap_embedder.1.lora_A.weight"].shape == (4, WIDTH)
+
+
+def test_maps_guards_and_acceptance(folder: Path, base: list[str]) -> None:
+    out = folder / "map.png"
+    words = ["--prompt", "a tiger and a car", "--words", "tiger", "car", *DRAW]
+    assert main(["attention", *base, *words, "--out", str(out)]) == 0 and out.is_file()
+    guard = folder / "guard.json"
+    argv = ["guard", "--concepts", str(folder / "tiger.json"), "--out", str(guard)]
+    argv += ["--set", "words=false"]  # a toy's states tell no words apart
+    assert main(argv) == 0
+    assert draw(folder, base, "--guard", str(guard)) != draw(folder, base)
+    accepted = folder / "accepted"
+    argv = ["accept", *base, "--steps", "2", "--draw-steps", "2", "--size", "32x48"]
+    assert main([*argv, "--out", str(accepted)]) == 0
+    report = json.loads((accepted / "report.json").read_text())
+    assert report["velocity"]["agrees"] and report["velocity"]["relative_difference"] < 0.001
+    assert report["files"]["model"]["family"] == "zimage"
