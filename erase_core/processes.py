@@ -15,15 +15,15 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal, NamedTuple, Protocol
 
-TRIES = 5  # of a task whose processes die; the machine, or the task, is no better at the sixth
+TRIES = 5  # of a task that gets no further before its process dies
 
 
 class Job(Protocol):
     """What the processes do. It is sent to each of them by pickle."""
 
-    def open(self, number: int) -> Callable[[Any, Callable[[Any], None]], Any]:
+    def open(self, number: int) -> Callable[[Any, Callable[[float], None]], Any]:
         """Called once in process ``number``: gives what does a task. That hears the task and a
-        function that tells news of it, and returns the task's result."""
+        function that tells how far it is, by a number that grows, and returns its result."""
         ...
 
     def explain(self, error: Exception) -> str:
@@ -34,8 +34,8 @@ class Job(Protocol):
 class Event(NamedTuple):
     """What happened to the ``task``-th task.
 
-    ``value`` is the news, the result, or the sentence of what failed. Of a task that was "lost"
-    with its process it says how that ended; the task is begun again.
+    ``value`` is how far it is, the result, or the sentence of what failed. Of a "lost" task it says
+    how its process ended; the task is begun again.
     """
 
     task: int
@@ -50,6 +50,7 @@ def share(job: Job, tasks: Sequence[Any], processes: int = 1, threads: int = 1) 
     it, all processes are killed.
     """
     left, deaths = deque(range(len(tasks))), Counter[int]()
+    furthest, reached = dict[int, float](), dict[int, float]()
     workers = [_Worker(job, number, threads) for number in range(min(processes, len(tasks)))]
     try:
         while True:
@@ -62,8 +63,12 @@ def share(job: Job, tasks: Sequence[Any], processes: int = 1, threads: int = 1) 
             ready = wait([worker.pipe for worker in busy])
             for worker in [worker for worker in busy if worker.pipe in ready]:
                 event = worker.hear()
+                if event.kind == "news":
+                    reached[event.task] = event.value
                 if event.kind == "lost":
-                    deaths[event.task] += 1
+                    here, before = (found.get(event.task, 0.0) for found in (reached, furthest))
+                    deaths[event.task] = 1 if here > before else deaths[event.task] + 1
+                    furthest[event.task] = max(here, before)
                     event = _again(event, deaths[event.task], left)
                     workers[worker.number] = _Worker(job, worker.number, threads)
                 yield event
@@ -77,7 +82,7 @@ def _again(event: Event, deaths: int, left: deque[int]) -> Event:
     if deaths < TRIES:
         left.appendleft(event.task)
         return event
-    sentence = f"Its process died {deaths} times ({event.value}); is there enough memory?"
+    sentence = f"Its process died {deaths} times in a row ({event.value}); is there enough memory?"
     return Event(event.task, "failed", sentence)
 
 
@@ -128,7 +133,7 @@ def _serve(job: Job, number: int, threads: int, pipe: Connection) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    do: Callable[[Any, Callable[[Any], None]], Any] | None = None
+    do: Callable[[Any, Callable[[float], None]], Any] | None = None
     while True:
         try:
             task = pipe.recv()

@@ -26,7 +26,7 @@ def test_every_task_ends_once_whatever_its_process_does(tmp_path: Path) -> None:
     lost = [e for e in events if e.kind == "lost"]
     assert {e.task for e in lost} == {1, 3} and {e.value for e in lost} == {"exit code -9"}
     assert Counter(e.kind for e in events)["begun"] == len(tasks) + 2
-    assert Event(0, "news", "double 1") in events
+    assert Event(0, "news", 1.0) in events
     opened = len(list(tmp_path.glob("opened *")))
     assert opened <= 2 + 2  # once a process, not once a task
 
@@ -36,7 +36,13 @@ def test_a_task_that_kills_every_process_fails_alone(tmp_path: Path) -> None:
     ends = {e.task: e for e in events if e.kind in ("done", "failed")}
     assert ends[1].value == 4
     assert ends[0].kind == "failed"
-    assert ends[0].value.startswith(f"Its process died {TRIES} times (exit code -9)")
+    assert ends[0].value.startswith(f"Its process died {TRIES} times in a row (exit code -9)")
+
+
+def test_a_task_that_gets_further_each_time_may_die_more_often(tmp_path: Path) -> None:
+    events = list(share(Toy(tmp_path), [("get further", 1)], processes=1))
+    assert events[-1] == Event(0, "done", 2)
+    assert sum(event.kind == "lost" for event in events) > TRIES
 
 
 def test_processes_end_with_the_iterator(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ class Cells:
     args: argparse.Namespace
     count: int
 
-    def open(self, number: int) -> Callable[[Any, Callable[[Any], None]], None]:
+    def open(self, number: int) -> Callable[[Any, Callable[[float], None]], None]:
         do = self.doing(own_card(self.args, number), lambda label, total: lambda done: None)
         return lambda task, tell: do(task)
 

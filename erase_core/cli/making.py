@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ..training.progress import Progress
 
 
+PHASES = ("text", "rollouts", "training")
+
+
 class Task(NamedTuple):
     """An eraser to be made; ``name`` is that of its files."""
 
@@ -35,7 +38,7 @@ class Erasers:
     args: argparse.Namespace
     changes: Mapping[str, Any]
 
-    def open(self, number: int) -> Callable[[Task, Callable[[Any], None]], dict[str, Any]]:
+    def open(self, number: int) -> Callable[[Task, Callable[[float], None]], dict[str, Any]]:
         return Maker(own_card(self.args, number), self.changes).make
 
     def explain(self, error: Exception) -> str:
@@ -50,7 +53,7 @@ class Maker:
     changes: Mapping[str, Any]
     _model: Model | None = field(default=None, init=False)
 
-    def make(self, task: Task, tell: Callable[[Any], None]) -> dict[str, Any]:
+    def make(self, task: Task, tell: Callable[[float], None]) -> dict[str, Any]:
         """Erase, examine, and write the report, which is there once all is done."""
         from ..files import write_json
 
@@ -74,13 +77,13 @@ class Maker:
             self._model = open_model(self.args, placed=placed or self.args.model == MINIFLUX)
         return self._model
 
-    def _erase(self, task: Task, path: Path, tell: Callable[[Any], None]) -> float:
+    def _erase(self, task: Task, path: Path, tell: Callable[[float], None]) -> float:
         """Seconds that the eraser took, those of an earlier process among them."""
         from .. import api
         from ..training.run_folder import checkpoints, own_run_folder, remove_checkpoints
 
         def on_step(progress: Progress) -> None:
-            tell((progress.phase, progress.step, progress.steps))
+            tell(PHASES.index(progress.phase) + progress.step / progress.steps)
 
         with own_run_folder(path.with_suffix(".checkpoints")) as folder:
             found = order(self.args, task, self.changes, folder, bool(checkpoints(folder)))

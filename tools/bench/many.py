@@ -21,7 +21,9 @@ from typing import NamedTuple
 
 import psutil
 
+from erase_core.cli.main import build_parser
 from erase_core.cli.making import Erasers, Task
+from erase_core.cli.sharing import plain
 from erase_core.concepts.sets import ConceptSet
 from erase_core.evaluate.report.plots import figure
 from erase_core.evaluate.suites.suite import SEVERAL
@@ -29,7 +31,7 @@ from erase_core.miniatures.miniflux.concepts import concept
 from erase_core.processes import share
 
 PICTURE = Path(__file__).parents[2] / "docs" / "many.png"
-SETTINGS = {"steps": 40, "erase_rollouts": 16, "keep_rollouts": 16, "checkpoint_every": 10}
+SETTINGS = {"steps": 16, "erase_rollouts": 8, "keep_rollouts": 8, "checkpoint_every": 4}
 
 
 class Span(NamedTuple):
@@ -54,10 +56,8 @@ def one_by_one(folder: Path, *more: str) -> float:
 
 def side_by_side(folder: Path, workers: int, kills: int) -> Iterator[Span]:
     """``many``, with so many kills, each at a random iteration of whatever runs."""
-    args = argparse.Namespace(
-        model="miniflux", device="cpu", deterministic=False, memory="auto", out=folder,
-        method="eraseanything", preset="", seed=0, exam=0,
-    )  # fmt: skip
+    argv = ["many", "names.txt", "--device", "cpu", "--exam", "0", "--out", str(folder)]
+    args = plain(build_parser().parse_args(argv))
     folder.mkdir(parents=True)
     tasks = [Task(name, ConceptSet((concept(name),))) for name in SEVERAL]
     rng, start = random.Random(0), perf_counter()
@@ -67,6 +67,8 @@ def side_by_side(folder: Path, workers: int, kills: int) -> Iterator[Span]:
         now = perf_counter() - start
         if event.kind == "begun":
             begun[event.task] = (event.value, now)
+        elif event.kind == "failed":
+            raise SystemExit(f"{tasks[event.task].name}: {event.value}")
         elif event.kind != "news":
             yield Span(
                 begun[event.task][0], tasks[event.task].name, begun[event.task][1], now, event.kind
