@@ -100,7 +100,7 @@ def locked(file: Path, what: Path) -> Iterator[None]:
         raise EraseError(
             f"Another run is writing to {what}; wait for its end or choose another place."
         ) from None
-    except (OSError, NotImplementedError) as error:
+    except (OSError, NotImplementedError) as error:  # the latter where there are no locks
         if isinstance(error, OSError) and error.errno not in _NOT_THERE:
             raise EraseError(
                 f"Cannot write {what} ({reason(error)}); choose another place."

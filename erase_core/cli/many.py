@@ -93,7 +93,8 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _dry_run(args, method, changes, tasks, workers, refused)
     args.held.enter_context(locked(folder / ".eraseanything.lock", folder))
-    _same_order(folder, {"method": method.name, "preset": args.preset, "changes": changes}, args)
+    order = {"method": method.name, "preset": args.preset, "changes": changes}
+    _same_order(args, order, [task.name for task in tasks])
     made = {task.name: found for task in tasks if (found := _made(folder, task))}
     left = [task for task in tasks if task.name not in made]
     failed = dict(refused)
@@ -166,16 +167,24 @@ def _file_name(names: Sequence[str]) -> str:
     return f"{first}-and-{len(names) - 1}-more" if len(names) > 1 else first
 
 
-def _same_order(folder: Path, order: dict[str, Any], args: argparse.Namespace) -> None:
-    """Write down what the folder's erasers have in common; EraseError where it holds others."""
+def _same_order(args: argparse.Namespace, order: dict[str, Any], names: Iterable[str]) -> None:
+    """Write down what the folder's erasers have in common; EraseError where it holds others, or
+    files of the person's that would be replaced."""
     from ..files import read_json, write_json
 
+    folder = args.out
     order |= {"model": str(args.model), "seed": args.seed}
     order = json.loads(json.dumps(order))
     path = folder / "order.json"
+    told = read_json(path) if path.exists() else None
+    ours = isinstance(told, dict) and told.keys() == order.keys()
+    if not ours:
+        for name in ("order", "report", *names):
+            if (found := folder / f"{name}.json").exists():
+                raise EraseError(f"{found} is none of this command's; choose another folder.")
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.checkpoints/step-*")):
         write_json(path, order)
-    elif not path.exists() or read_json(path) != order:
+    elif told != order:
         raise EraseError(
             f"{folder} holds erasers with another model, method, seed or settings; choose another "
             "folder."

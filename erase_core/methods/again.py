@@ -44,17 +44,25 @@ def day_made(
 
 def is_part(partial: Mapping[str, str], whole: Mapping[str, str]) -> bool:
     """Whether one file's metadata is of a run that, going on, would have made the other's: the same
-    order but for its steps. Never where something went in that no file tells."""
+    order but for its steps, and no more iterations. Never where something went in that no file
+    tells."""
     names = ("base_sha256", "base_weights", "concepts", "method", "pictures")
     wanted = {name: whole.get(f"erase.{name}", "") for name in names}
     told = wanted["pictures"] == "0" and wanted["base_weights"] != PATCHED
     steps = {"steps": 0}
     same = _json(partial, "settings") | steps == _json(whole, "settings") | steps
+    same = same and _iterations(partial) <= _iterations(whole)
     return told and same and bool(wanted["base_sha256"]) and _same(partial, wanted)
 
 
 def _same(told: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     return all(told.get(f"erase.{name}") == value for name, value in wanted.items())
+
+
+def _iterations(told: Mapping[str, str]) -> int:
+    """How many iterations the history tells of."""
+    columns = _json(told, "history").values()
+    return max((len(column) for column in columns if isinstance(column, list)), default=0)
 
 
 def _json(told: Mapping[str, str], name: str) -> dict[str, Any]:

@@ -116,6 +116,20 @@ def test_erasers_are_examined_combined_and_not_made_twice(
     assert "was made for other words" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["order.json", "report.json", "tiger.json"])
+def test_files_of_the_person_are_not_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    out = tmp_path / "many"
+    argv = ["many", str(names(tmp_path, "tiger")), "--out", str(out), "--method", "uce"]
+    out.mkdir()
+    (out / name).write_text('{"mine": 1}')
+    assert main(argv) == 1
+    assert f"{name} is none of this command's" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == [name]
+    assert (out / name).read_text() == '{"mine": 1}'
+
+
 def asked(path: Path, together: int = 1) -> Namespace:
     return Namespace(list=path, model="miniflux", together=together, kind=None)
 

@@ -89,6 +89,8 @@ def test_a_part_of_a_run_is_known(made: Path) -> None:
 
     assert is_part(partial(), whole)
     assert not is_part(partial(lr_low=0.5), whole) and not is_part({}, whole)
+    longer = {name: [*column, 0.1] for name, column in json.loads(whole["erase.history"]).items()}
+    assert not is_part(partial() | {"erase.history": json.dumps(longer)}, whole)
     for name, value in (("concepts", "{}"), ("method", "uce"), ("base_sha256", "cd" * 32)):
         assert not is_part(partial() | {f"erase.{name}": value}, whole)
     for name, value in (("pictures", "1"), ("base_weights", "patched"), ("base_sha256", "")):
