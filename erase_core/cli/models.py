@@ -193,7 +193,8 @@ def open_model(args: argparse.Namespace, *, placed: bool = True) -> Model:
         source, args.device or "", deterministic=args.deterministic, placed=placed
     )
     known = {"tokenizers", *model.family.parts} if source else set()
-    idle = [name for name, needs in FILES.items() if getattr(args, name) and needs not in known]
+    told = {name: getattr(args, name, None) for name in FILES}  # demo has no such options
+    idle = [name for name, value in told.items() if value and FILES[name] not in known]
     if idle:
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in idle)
         warn(f"{model.name} does not look at {flags}; leave that out.")

@@ -16,6 +16,7 @@ from PIL import Image
 
 import erase_core.miniatures.miniflux as miniflux
 from erase_core import __version__
+from erase_core.cli import demo
 from erase_core.cli.main import COMMANDS, main
 from erase_core.cli.progress import Bar, clock
 from erase_core.concepts.sets import ConceptSet
@@ -397,6 +398,14 @@ def test_the_bar_writes_few_lines_into_a_file(tmp_path: Path) -> None:
     assert len(lines) == 11 + 3
     assert lines[1].startswith("training") and "esd=1" in lines[1]
     assert "200/200" in lines[10] and "exam" in lines[-1]
+
+
+def test_the_demo_leaves_all_that_it_tells_of(tmp_path: Path, small: None) -> None:
+    """The README's first command, but for the iterations."""
+    assert main(["demo", "--out", str(tmp_path), "--exam", "1"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == set(demo.FILES)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["concept"] == "tiger" and "acc_e" in report
 
 
 @pytest.mark.slow
