@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from cli import toys
+from cli.toys import DRAW, SHORT, draw
 from tiny import CHROMA, TIGER
 
 from erase_core.cli.main import main
@@ -16,10 +18,7 @@ from erase_core.concepts.sets import ConceptSet
 from erase_core.miniatures.miniflux import FOLDER
 from erase_core.models.chroma.tree import Chroma
 from erase_core.models.flux1.names import file_keys
-from erase_core.tensors import read_tensors, save_tensors
-
-SHORT = ["--steps=2", "--batch=2", "--rank=2", "--rollout-steps=2", "--erase-rollouts=2"]
-SHORT += ["--keep-rollouts=2", "--width=32", "--height=48"]
+from erase_core.tensors import save_tensors
 
 
 @pytest.fixture(scope="module")
@@ -44,24 +43,9 @@ def base(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 VAE = ["--vae", str(FOLDER / "vae.safetensors")]
-DRAW = ["--size", "32x48", "--steps", "2", "--seed", "3"]
 
 
-def train(folder: Path, base: list[str], name: str, *more: str) -> dict[str, torch.Tensor]:
-    out = folder / f"{name}.safetensors"
-    argv = ["train", *base, "--concepts", str(folder / "tiger.json"), "--out", str(out), *more]
-    assert main(argv) == 0
-    tensors, metadata = read_tensors(out)
-    assert metadata["ss_base_model_version"] == "chroma"
-    assert all(tensor.isfinite().all() for tensor in tensors.values())
-    return tensors
-
-
-def draw(folder: Path, base: list[str], *more: str) -> bytes:
-    out = folder / "drawn.png"
-    argv = ["generate", *base, *VAE, "--prompt", "a tiger", *DRAW, "--out", str(out)]
-    assert main([*argv, "--overwrite", *more]) == 0
-    return Image.open(out).tobytes()
+train = partial(toys.train, "chroma")
 
 
 def test_a_trained_eraser_changes_pictures(folder: Path, base: list[str]) -> None:
@@ -72,11 +56,11 @@ def test_a_trained_eraser_changes_pictures(folder: Path, base: list[str]) -> Non
         for n in range(CHROMA.depth)
         for part in ("add_q_proj", "add_k_proj")
     }
-    plain = draw(folder, base)
-    assert draw(folder, base) == plain
+    plain = draw(folder, [*base, *VAE])
+    assert draw(folder, [*base, *VAE]) == plain
     lora = ["--lora", str(folder / "tiger.safetensors"), "--strength", "30"]
     others = [lora, ["--negative", "a red house"], ["--guidance", "1"]]
-    drawn = [draw(folder, base, *more) for more in others]
+    drawn = [draw(folder, [*base, *VAE], *more) for more in others]
     assert len({plain, *drawn}) == 4
     assert main(["inspect", str(folder / "tiger.safetensors"), *base[:2]]) == 0
 
@@ -109,7 +93,7 @@ def test_maps_guards_and_acceptance(folder: Path, base: list[str]) -> None:
     guard = folder / "guard.json"
     argv = ["guard", "--concepts", str(folder / "tiger.json"), "--out", str(guard)]
     assert main(argv) == 0
-    assert draw(folder, base, "--guard", str(guard)) != draw(folder, base)
+    assert draw(folder, [*base, *VAE], "--guard", str(guard)) != draw(folder, [*base, *VAE])
     accepted = folder / "accepted"
     argv = ["accept", *base, *VAE, "--steps", "2", "--draw-steps", "2", "--size", "32x48"]
     assert main([*argv, "--out", str(accepted)]) == 0

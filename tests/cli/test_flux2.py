@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
+from cli import toys
+from cli.toys import DRAW, SHORT, draw, near
 from klein import WIDTH, make_transformer, save_pipeline
-from PIL import Image
 from tiny import TIGER
 
 from erase_core.cli.main import main
@@ -16,10 +17,6 @@ from erase_core.concepts.sets import ConceptSet
 from erase_core.models.flux1.names import file_keys
 from erase_core.models.flux2.names import NAMING
 from erase_core.tensors import read_tensors, save_tensors
-
-SHORT = ["--steps=2", "--batch=2", "--rank=2", "--rollout-steps=2", "--erase-rollouts=2"]
-SHORT += ["--keep-rollouts=2", "--width=32", "--height=48"]
-DRAW = ["--size", "32x48", "--steps", "2", "--seed", "3"]
 
 
 @pytest.fixture(scope="module")
@@ -49,26 +46,7 @@ def files(folder: Path, name: str) -> list[str]:
     return ["--model", str(folder / f"{name}.safetensors"), *argv]
 
 
-def train(folder: Path, base: list[str], name: str, *more: str) -> dict[str, torch.Tensor]:
-    out = folder / f"{name}.safetensors"
-    argv = ["train", *base, "--concepts", str(folder / "tiger.json"), "--out", str(out), *more]
-    assert main(argv) == 0
-    tensors, metadata = read_tensors(out)
-    assert metadata["ss_base_model_version"] == "flux2"
-    assert all(tensor.isfinite().all() for tensor in tensors.values())
-    return tensors
-
-
-def draw(folder: Path, base: list[str], *more: str) -> bytes:
-    out = folder / "drawn.png"
-    argv = ["generate", *base, "--prompt", "a tiger", *DRAW, "--out", str(out)]
-    assert main([*argv, "--overwrite", *more]) == 0
-    return Image.open(out).tobytes()
-
-
-def near(a: bytes, b: bytes) -> bool:
-    """The same picture, but for rounding: weights in other places of memory."""
-    return max(abs(x - y) for x, y in zip(a, b, strict=True)) <= 1
+train = partial(toys.train, "flux2")
 
 
 def test_a_trained_eraser_changes_pictures(

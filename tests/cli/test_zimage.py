@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
-from cli.test_flux2 import SHORT, draw, near
+from cli import toys
+from cli.toys import DRAW, SHORT, draw, near
 from klein import WIDTH
 from tiny import TIGER
 from z_image import make_transformer, save_pipeline
@@ -17,7 +18,6 @@ from erase_core.concepts.sets import ConceptSet
 from erase_core.models.zimage.names import from_diffusers
 from erase_core.tensors import read_tensors, save_tensors
 
-DRAW = ["--size", "32x48", "--steps", "2", "--seed", "3"]
 TEXT = [f"attention.{part}" for part in ("to_q", "to_k", "to_v", "to_out.0")]
 TEXT += [f"feed_forward.w{part}" for part in (1, 2, 3)]
 
@@ -49,14 +49,7 @@ def files(folder: Path, name: str) -> list[str]:
     return ["--model", str(folder / f"{name}.safetensors"), *argv]
 
 
-def train(folder: Path, base: list[str], name: str, *more: str) -> dict[str, torch.Tensor]:
-    out = folder / f"{name}.safetensors"
-    argv = ["train", *base, "--concepts", str(folder / "tiger.json"), "--out", str(out), *more]
-    assert main(argv) == 0
-    tensors, metadata = read_tensors(out)
-    assert metadata["ss_base_model_version"] == "zimage"
-    assert all(tensor.isfinite().all() for tensor in tensors.values())
-    return tensors
+train = partial(toys.train, "zimage")
 
 
 def test_a_trained_eraser_changes_pictures(

@@ -24,7 +24,6 @@ from erase_core.models.flux1.names import file_keys, tree_keys
 from erase_core.models.flux2.autoencoder import Flux2Autoencoder
 from erase_core.models.flux2.config import Flux2Config
 from erase_core.models.flux2.names import NAMING, skeleton
-from erase_core.models.flux2.parity import diffusers_velocity
 from erase_core.models.flux2.text import QwenText, load_qwen
 from erase_core.models.load import load
 
@@ -182,46 +181,7 @@ def test_another_autoencoder_is_refused(tmp_path: Path) -> None:
         Flux2Autoencoder.load(tmp_path / "vae.safetensors")
 
 
-# --- guidance -------------------------------------------------------------------------------------
-
-
-def test_sampling_is_guided_eulers() -> None:
-    model = make_flux2()
-    cond, x = model.text.encode(PROMPTS[:1]), model.noise([5])
-    drawn = model.sample(cond, x, steps=3)
-    assert cond.negative is not None
-    for high, low in zip(model.sigmas(3), model.sigmas(3)[1:], strict=False):
-        v, v_n = (
-            diffusers_velocity(model.tree, FLUX2, x, high, c, None) for c in (cond, cond.negative)
-        )
-        x = x + (low - high) * (v_n + FLUX2_FAMILY.guidance * (v - v_n))
-    torch.testing.assert_close(drawn, x, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("by", ["index", "name"])
-def test_the_distilled_model_draws_in_four_steps_without_guidance(by: str, tmp_path: Path) -> None:
-    if by == "index":
-        path = save_pipeline(tmp_path / "folder", distilled=True)
-    else:
-        path = tmp_path / "flux-2-klein-4b.safetensors"
-    family = FLUX2_FAMILY.of(path)
-    assert (family.steps, family.guidance, family.name) == (4, 1.0, "flux2")
-    assert "train on the base model" in family.notice
-    model, calls = make_flux2(family=family), list[int]()
-    cond, x = model.text.encode(PROMPTS[:1]), model.noise([5])
-
-    def note(name: str, x: Tensor, y: Tensor) -> Tensor:
-        calls.extend([1] if name == "txt_in" else [])
-        return y
-
-    model.sample(cond, x, note)
-    assert len(calls) == 4
-
-
-@pytest.mark.parametrize("name", ["flux-2-klein-base-4b.safetensors", "mine.safetensors"])
-def test_other_names_are_the_base_model(name: str, tmp_path: Path) -> None:
-    assert FLUX2_FAMILY.of(tmp_path / name) is FLUX2_FAMILY
-    assert FLUX2_FAMILY.of(None) is FLUX2_FAMILY and not FLUX2_FAMILY.notice
+# --- drawing --------------------------------------------------------------------------------------
 
 
 def test_a_pipelines_folder_draws(folder: Path) -> None:

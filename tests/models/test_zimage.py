@@ -24,7 +24,6 @@ from erase_core.models.flux2.text import load_qwen
 from erase_core.models.load import load
 from erase_core.models.zimage.config import ZImageConfig
 from erase_core.models.zimage.names import from_diffusers, skeleton, to_diffusers
-from erase_core.models.zimage.parity import diffusers_velocity
 from erase_core.models.zimage.presets import TEXT
 from erase_core.models.zimage.text import UNUSED, ChatText
 
@@ -169,47 +168,6 @@ def test_another_encoder_is_refused(tmp_path: Path, folder: Path) -> None:
 
 
 # --- drawing --------------------------------------------------------------------------------------
-
-
-def test_sampling_is_guided_eulers() -> None:
-    model = make_zimage()
-    cond, x = model.text.encode(PROMPTS[:1]), model.noise([5])
-    drawn = model.sample(cond, x, steps=3)
-    assert cond.negative is not None
-    for high, low in zip(model.sigmas(3), model.sigmas(3)[1:], strict=False):
-        v, v_n = (
-            diffusers_velocity(model.tree, ZIMAGE, x, high, c, None) for c in (cond, cond.negative)
-        )
-        x = x + (low - high) * (v_n + ZIMAGE_FAMILY.guidance * (v - v_n))
-    torch.testing.assert_close(drawn, x, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["z_image_turbo_bf16.safetensors", "Z-Image-Turbo", "models--Z-Image-Turbo/snapshots/0123"],
-)
-def test_the_turbo_model_draws_in_eight_steps_without_guidance(name: str, tmp_path: Path) -> None:
-    path = tmp_path / name
-    if not path.suffix:
-        path.mkdir(parents=True)
-    family = ZIMAGE_FAMILY.of(path)
-    assert (family.steps, family.guidance, family.name) == (8, 1.0, "zimage")
-    assert "train on the base model" in family.notice
-    model, calls = make_zimage(family=family), list[int]()
-    cond, x = model.text.encode(PROMPTS[:1]), model.noise([5])
-
-    def note(name: str, x: Tensor, y: Tensor) -> Tensor:
-        calls.extend([1] if name == "cap_embedder.1" else [])
-        return y
-
-    model.sample(cond, x, note)
-    assert len(calls) == 8
-
-
-@pytest.mark.parametrize("name", ["z_image_bf16.safetensors", "mine.safetensors"])
-def test_other_names_are_the_base_model(name: str, tmp_path: Path) -> None:
-    assert ZIMAGE_FAMILY.of(tmp_path / name) is ZIMAGE_FAMILY
-    assert ZIMAGE_FAMILY.of(None) is ZIMAGE_FAMILY and not ZIMAGE_FAMILY.notice
 
 
 def test_a_pipelines_folder_draws(folder: Path) -> None:
