@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EraseError
 from .models import add_memory, add_model, open_model, require_vae, settle_to_draw
 from .numbers import HIGHEST_SEED, STEPS, real, whole
-from .output import add_overwrite, check_out, say, sentence, warn
+from .output import add_overwrite, check_out, note, say, sentence, warn
 from .progress import Bar
 from .sharing import add_workers, own_card, places, plain
 
@@ -255,6 +255,7 @@ def _run_prompts(args: argparse.Namespace) -> int:
     path = args.out / f"{args.suite}.json"
     check_out(args, [path])
     prompts = read_prompts(args.prompts, args.column)
+    note(f"{len(prompts)} prompts; the first is “{prompts[0].text}”.")  # a head may read as one
     clip = Clip(args.clip) if args.clip else None
     model = open_model(args, placed=False)
     require_vae(model)
