@@ -15,8 +15,8 @@ and a tiger" little lies along that. So by default the prompt's words decide whe
     v' = v - strength max(a, least) d   in prompts that name the concept, as the word gate tells,
 
 and the anchor is a relative of the concept, so that a part of 1 swaps the one for the other. From
-the empty prompt a tiger goes only at a part of 4, and the rest of the picture with it. Other prompts stay bit for bit and cost nothing; and one d serves ``every`` steps, since it changes
-slowly.
+the empty prompt a tiger goes only at a part of 4, and the rest of the picture with it. Other
+prompts stay bit for bit and cost nothing. One d serves ``every`` steps, since it changes slowly.
 
 Ours differs from the paper in these points:
 
