@@ -20,7 +20,7 @@ import comfy.text_encoders.flux
 import comfy.text_encoders.z_image
 import torch
 from comfy.supported_models_base import ClipTarget
-from eraseanything.erase_core.models.base import Model, Probe
+from eraseanything.erase_core.models.base import Model
 from eraseanything.erase_core.models.flux1.names import file_keys
 from eraseanything.erase_core.models.flux2 import FAMILY
 from eraseanything.erase_core.models.flux2.config import Flux2Config
@@ -28,7 +28,7 @@ from eraseanything.erase_core.models.flux2.text import QwenText, load_qwen
 from eraseanything.erase_core.models.flux2.tree import Flux2
 from eraseanything.erase_core.models.tokens import read_tokenizer
 from eraseanything.erase_core.tensors import save_tensors
-from eraseanything.nodes import drawing, hosts, load
+from eraseanything.nodes import hosts, load
 from eraseanything.nodes.hosts import flux2
 from inside import (
     BASE,
@@ -135,42 +135,11 @@ def flux2_text() -> dict[str, Any]:
 
 SMALL = Small("flux2", PATH.name, 0.04, make_clip, standalone, latents, sampled)
 flux2_velocity, flux2_gradients = SMALL.velocity, SMALL.gradients
-
-
-def flux2_attention() -> float:
-    """What image queries pay to words: through the host's layers, against the standalone tree's."""
-    bundle, model = standalone(), unet(PATH.name)
-    cond = bundle.text.encode(PROMPTS[:1])
-    words = bundle.text.token_mask(PROMPTS[0], "tiger")[None, None]
-    probe = Probe((0, 1), words)
-    hosts.load(model)
-    with torch.no_grad():
-        wanted, found = (
-            m.attention(latents()[:1], SIGMA[0], cond, None, probe)
-            for m in (bundle, hosts.open_model(model, make_clip()))
-        )
-    return relative(found, wanted)
+flux2_attention = SMALL.attention
 
 
 def flux2_pictures() -> dict[str, Any]:
-    """The host's KSampler with true CFG against our own sampler."""
-    bundle = standalone()
-    cond = bundle.text.encode([PROMPTS[0], PROMPTS[1]])
-    told: list[int] = []
-    vae = ToyVae()
-    with torch.inference_mode():
-        images = drawing.draw(
-            unet(PATH.name), vae, cond, [5, 6], (64, 96), 3, 4.0, on_step=told.append
-        )
-    options: dict[str, Any] = {"size": (64, 96), "steps": 3}
-    ours = vae.decode(bundle.draw(cond, [5, 6], guidance=4.0, **options))
-    once = vae.decode(bundle.draw(cond, [5, 6], guidance=1.0, **options))
-    return {
-        "mean": float((images - ours).abs().mean()),
-        "unguided": float((once - ours).abs().mean()),
-        "contrast": float(ours.std()),
-        "steps": [told[0], told[-1]],
-    }
+    return SMALL.pictures(ToyVae(), 3)
 
 
 def flux2_nodes() -> dict[str, Any]:

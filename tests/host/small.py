@@ -12,9 +12,9 @@ import inside  # the host's process
 import torch
 from eraseanything.erase_core.erasers.edit import WeightEdit
 from eraseanything.erase_core.erasers.lora import EraserLora
-from eraseanything.erase_core.models.base import Model
+from eraseanything.erase_core.models.base import Model, Probe
 from eraseanything.erase_core.tensors import read_tensors
-from eraseanything.nodes import hosts
+from eraseanything.nodes import drawing, hosts
 from inside import (
     BASE,
     HELD,
@@ -132,6 +132,42 @@ class Small:
         out = model.velocity(self.latents(), SIGMA, cond, 4.0, lora)
         out.square().mean().backward(inputs=lora.parameters())
         return torch.cat([p.grad.flatten() for p in lora.parameters()])
+
+    def attention(self) -> float:
+        """What image queries pay to words: through the host's layers, against the standalone
+        tree's."""
+        core, model = self.model(), self.unet(self.file)
+        cond = core.text.encode(PROMPTS[:1])
+        probe = Probe((0, 1), core.text.token_mask(PROMPTS[0], "tiger")[None, None])
+        hosts.load(model)
+        with torch.no_grad():
+            wanted, found = (
+                m.attention(self.latents()[:1], SIGMA[0], cond, None, probe)
+                for m in (core, hosts.open_model(model, self.clip()))
+            )
+        return relative(found, wanted)
+
+    def pictures(self, vae: Any, steps: int) -> dict[str, Any]:
+        """The host's KSampler with true CFG against our own sampler."""
+        core, model = self.model(), self.unet(self.file)
+        cond, told = core.text.encode(PROMPTS[:2]), list[int]()
+        with torch.inference_mode():
+            images = drawing.draw(
+                model, vae, cond, [5, 6], (64, 96), steps, 4.0, on_step=told.append
+            )
+        ours, once = (
+            vae.decode(model.model.latent_format.process_out(drawn))
+            for drawn in (
+                core.draw(cond, [5, 6], guidance=guidance, size=(64, 96), steps=steps)
+                for guidance in (4.0, 1.0)
+            )
+        )
+        return {
+            "mean": float((images - ours).abs().mean()),
+            "unguided": float((once - ours).abs().mean()),
+            "contrast": float(ours.std()),
+            "steps": [told[0], told[-1]],
+        }
 
     def graph(self, kind: str, **inputs: Any) -> Any:
         """A graph that trains with the MODEL, CLIP and VAE of ``HELD``, or one of another node."""

@@ -24,7 +24,7 @@ import comfy.text_encoders.z_image
 import comfy.utils
 import torch
 from comfy.supported_models_base import ClipTarget
-from eraseanything.erase_core.models.base import Model, Probe
+from eraseanything.erase_core.models.base import Model
 from eraseanything.erase_core.models.flux2.text import load_qwen
 from eraseanything.erase_core.models.tokens import read_tokenizer
 from eraseanything.erase_core.models.zimage import FAMILY
@@ -32,7 +32,7 @@ from eraseanything.erase_core.models.zimage.config import ZImageConfig
 from eraseanything.erase_core.models.zimage.text import UNUSED, ChatText
 from eraseanything.erase_core.models.zimage.tree import ZImage
 from eraseanything.erase_core.tensors import save_tensors
-from eraseanything.nodes import drawing, hosts, load
+from eraseanything.nodes import hosts, load
 from eraseanything.nodes.hosts import BASE as ATTACHED
 from eraseanything.nodes.hosts import zimage
 from inside import BASE, HOST, PROMPTS, SIGMA, relative, said
@@ -173,42 +173,11 @@ SMALL = Small(
     ("cap_embedder.1", "context_refiner.0.attention.qkv"),
 )
 zimage_velocity, zimage_gradients = SMALL.velocity, SMALL.gradients
-
-
-def zimage_attention() -> float:
-    """What image queries pay to words: through the host's layers, against the standalone tree's."""
-    bundle, model = standalone(), unet(PATH.name)
-    cond = bundle.text.encode(PROMPTS[:1])
-    words = bundle.text.token_mask(PROMPTS[0], "tiger")[None, None]
-    probe = Probe((0, 1), words)
-    hosts.load(model)
-    with torch.no_grad():
-        wanted, found = (
-            m.attention(latents()[:1], SIGMA[0], cond, None, probe)
-            for m in (bundle, hosts.open_model(model, make_clip()))
-        )
-    return relative(found, wanted)
+zimage_attention = SMALL.attention
 
 
 def zimage_pictures() -> dict[str, Any]:
-    """The host's KSampler with true CFG against our own sampler."""
-    bundle = standalone()
-    cond = bundle.text.encode([PROMPTS[0], PROMPTS[1]])
-    told: list[int] = []
-    vae, steps = ToyVae(), 4
-    with torch.inference_mode():
-        images = drawing.draw(
-            unet(PATH.name), vae, cond, [5, 6], (64, 96), steps, 4.0, on_step=told.append
-        )
-    form = unet(PATH.name).model.latent_format
-    drawn = [bundle.draw(cond, [5, 6], guidance=g, size=(64, 96), steps=steps) for g in (4.0, 1.0)]
-    ours, once = (vae.decode(form.process_out(x)) for x in drawn)
-    return {
-        "mean": float((images - ours).abs().mean()),
-        "unguided": float((once - ours).abs().mean()),
-        "contrast": float(ours.std()),
-        "steps": [told[0], told[-1]],
-    }
+    return SMALL.pictures(ToyVae(), 4)
 
 
 def zimage_nodes() -> dict[str, Any]:
