@@ -134,7 +134,7 @@ def _sheet(
         rows.append(Row(prompt, [pictures[part] for pictures in drawn]))
     headings = [f"strength {level:g}" if level else "without" for level in levels]
     cell = min(256, drawn[0][0].height)
-    return grid(rows, headings, cell=cell)
+    return grid(rows, headings, cell=cell, theme=drawing.theme())
 
 
 def _blurred(images: Tensor) -> Tensor:
