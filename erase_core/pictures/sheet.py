@@ -64,7 +64,9 @@ def write(
 def drawable(text: str) -> tuple[str, bool]:
     """What can be drawn of a text, and whether in the wide font: no boxes for emoji."""
     wide = any(not has(letter, False) and has(letter, True) for letter in text)
-    return "".join(letter for letter in text if has(letter, wide)).strip(), wide
+    if all(has(letter, wide) for letter in text):
+        return text, wide
+    return " ".join("".join(letter for letter in text if has(letter, wide)).split()), wide
 
 
 @cache
