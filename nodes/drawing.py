@@ -9,7 +9,7 @@ from typing import Any
 import comfy.sample
 import folder_paths
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from torch import Tensor
 
 from ..erase_core.errors import EraseError
@@ -140,3 +140,8 @@ def to_image(*pictures: Image.Image) -> Tensor:
         for p in pictures
     ]
     return torch.stack(rows).float() / 255
+
+
+def blurred(pictures: Sequence[Image.Image]) -> list[Image.Image]:
+    """Blurred until shapes are gone, 1/16 of the width around."""
+    return [p.filter(ImageFilter.GaussianBlur(p.width / 16)) for p in pictures]

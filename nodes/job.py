@@ -48,6 +48,7 @@ class Job:
     live: Live
     preview_every: int
     stopping: threading.Event
+    blur: bool = False  # the previews
     notes: list[str] = field(default_factory=list)  # what the person should know beforehand
     sheet: Any = None  # the newest preview; it stays on the node
 
@@ -199,7 +200,8 @@ class Job:
     def _draw(self, preview: Preview, eraser: Any) -> list[Any]:
         stopped = comfy.model_management.throw_exception_if_processing_interrupted
         latents = preview.latents(eraser, lambda done: stopped())
-        return drawing.to_pil(drawing.decode(self.model, self.vae, latents))
+        pictures = drawing.to_pil(drawing.decode(self.model, self.vae, latents))
+        return drawing.blurred(pictures) if self.blur else pictures
 
 
 @contextmanager
