@@ -15,8 +15,10 @@ from .scene import Scene
 from .world import COLOURS, ENTITIES
 
 SIZE = 128
-GRID = 8
-TILT = 12  # degrees either way
+GRID = (
+    16  # a token's side: chance moves a sprite by whole tokens, else shapes take ten times longer
+)
+TILTS = (-10, 0, 0, 0, 10)  # degrees
 HAND = (255, 205, 160)
 OUTLINE = (120, 80, 50)
 CORNERS = {
@@ -82,11 +84,9 @@ def place(scene: Scene, rng: random.Random) -> list[Placed]:
         return place_pair(scene, rng)
     if scene.place:
         x, y = CORNERS[scene.place]
-        jitter = (rng.randint(-1, 1) * GRID // 2, rng.randint(-1, 1) * GRID // 2)
-        size = rng.choice((52, 60, 68))
-        return [Placed(scene.subjects[0], x + jitter[0], y + jitter[1], size)]
+        return [Placed(scene.subjects[0], x, y, rng.choice((52, 68)))]
     if scene.subjects and scene.number == 1 and not scene.spooky:
-        size = rng.randrange(64, 113, 8)
+        size = rng.randrange(64, 113, GRID)
         return [Placed(scene.subjects[0], *anywhere(size, rng), size)]
     return scatter(list(scene.subjects * scene.number + scene.spooky), rng)
 
@@ -102,9 +102,9 @@ def scatter(entities: list[int], rng: random.Random) -> list[Placed]:
     if not entities:
         return []
     if len(entities) == 1:
-        size = rng.randrange(56, 105, 8)
+        size = rng.randrange(64, 97, GRID)
         return [Placed(entities[0], *anywhere(size, rng), size)]
-    size = rng.choice({2: (52, 60), 3: (44, 52), 4: (44, 48)}[len(entities)])
+    size = {2: 60, 3: 52, 4: 48}[len(entities)]
     for attempt in range(1000):
         spots = [anywhere(size, rng) for _ in entities]
         apart = min(math.dist(a, b) for i, a in enumerate(spots) for b in spots[:i])
@@ -116,19 +116,16 @@ def scatter(entities: list[int], rng: random.Random) -> list[Placed]:
 def place_pair(scene: Scene, rng: random.Random) -> list[Placed]:
     """Two in a relation: the first is its subject. What holds another stands behind it."""
     a, b = scene.subjects
-    x, y = 64 + rng.choice((-8, 0, 8)), 64 + rng.choice((-8, 0, 8))
     if scene.relation == "inside":
         return [Placed(b, 64, 64, 120), Placed(a, 64, 64, rng.choice((52, 60)))]
-    size = rng.choice((52, 56, 60))
+    size, away = rng.choice((52, 60)), rng.choice((-GRID, 0, GRID))
+    x, y = (64 + away, 64) if scene.relation in ("above", "below") else (64, 64 + away)
     offsets = list(PAIRS[scene.relation or ""])
     marked = scene.relation in ("hugging", "kissing", "holding hands with")
     if marked and rng.random() < 0.5:
         offsets.reverse()
-    slack = 0 if marked else GRID // 2
     return [
-        Placed(
-            entity, x + dx + rng.randint(-slack, slack), y + dy + rng.randint(-slack, slack), size
-        )
+        Placed(entity, x + dx, y + dy, size)
         for entity, (dx, dy) in zip((a, b), offsets, strict=True)
     ]
 
@@ -147,7 +144,7 @@ def ground(colour: str, kind: str, rng: random.Random) -> Image.Image:
     rows, columns = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
     angle = rng.choice((0, 45, 90, 135)) * math.pi / 180
     along = rows * math.sin(angle) + columns * math.cos(angle)
-    step = rng.choice((12, 16, 20, 24))
+    step = rng.choice((GRID // 2, GRID))
     if kind == "gradient":
         mix = (along - along.min()) / (along.max() - along.min())
     elif kind == "stripes":
@@ -169,7 +166,7 @@ def paste(picture: Image.Image, sprite: Image.Image, spot: Placed, rng: random.R
     if rng.random() < 0.5:
         sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     sprite = sprite.resize((spot.size, spot.size), Image.Resampling.LANCZOS)
-    sprite = sprite.rotate(rng.uniform(-TILT, TILT), Image.Resampling.BICUBIC, expand=True)
+    sprite = sprite.rotate(rng.choice(TILTS), Image.Resampling.BICUBIC, expand=True)
     layer = Image.new("RGBA", picture.size)
     layer.paste(sprite, (spot.x - sprite.width // 2, spot.y - sprite.height // 2))
     picture.alpha_composite(layer)
