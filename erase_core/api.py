@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .concepts.sets import ConceptSet
+from .erasers.earlier import Earlier
 from .erasers.metadata import Base
 from .errors import EraseError
 from .evaluate.exam import Exam, Judge
@@ -65,7 +66,8 @@ class Order:
     """What is to be erased, and how.
 
     ``concepts`` may be left out of a run that is resumed. ``changes`` are settings of the method
-    that differ from the preset's. ``pictures`` stand for the words that must stay.
+    that differ from the preset's. ``pictures`` stand for the words that must stay. ``earlier`` is
+    an eraser to start from; ``concepts`` begin with its own (:meth:`.Earlier.growing_by`).
     """
 
     concepts: ConceptSet | None = None
@@ -75,6 +77,7 @@ class Order:
     seed: int = 0
     pictures: KeepPictures | None = None
     folders: Folders = Folders()
+    earlier: Earlier | None = None
 
 
 class Ready(NamedTuple):
@@ -136,7 +139,7 @@ def erase(
         kept = place(run)
         on_ready(Ready(run, estimate(run, kept.weights), kept.how))
 
-    given = (order.pictures, order.folders)
+    given = (order.pictures, order.folders, order.earlier)
     task = Task(model, concepts, order.seed, on_step, ready, on_encode, *given)
     with using_threads(model.device, threads):
         try:

@@ -45,6 +45,7 @@ def train(task: Task, settings: TrainSettings) -> Result:
             pictures=task.pictures,
             checkpoint_dir=folders.checkpoints,
             replaces=folders.replaces,
+            earlier=task.earlier,
             on_step=task.on_step,
         )
     return trainer.run(task.on_ready)
@@ -59,6 +60,7 @@ OURS = Method(
     product=True,
     preset="robust",
     several=TrainSettings.for_concepts,
+    growing=TrainSettings.for_growing,
     cost=Cost(397, 0.94),
     is_run=True,
 )
@@ -70,6 +72,7 @@ METHODS = (
         label="ours, single erasers added",
         presets_of=OURS.name,
         added=True,
+        growing=None,
         product=False,
         cost=None,
         is_run=False,

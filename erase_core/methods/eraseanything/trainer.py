@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from ...concepts.sets import ConceptSet
+from ...erasers.earlier import Earlier
 from ...erasers.lora import EraserLora
 from ...errors import EraseError
 from ...models.base import Conditioning, Model, Sizes, kept_dtype
@@ -29,6 +30,7 @@ from .levels import Levels, LossTensors
 from .settings import TrainSettings
 from .workload import workload
 
+NEW = 0.5  # share of the iterations that look at concepts that an earlier eraser lacks
 SAME_BASE = 0.05  # relative difference of velocities below which two bases count as one
 
 
@@ -59,6 +61,8 @@ class Trainer:
     replaces
         The run takes the place of another whose checkpoints are there. They stay until this one
         has its first.
+    earlier
+        An eraser to start from; ``concepts`` begin with its own, which stay erased.
     on_step
         Called after every step of every phase. What it raises ends the run: KeyboardInterrupt is a
         cancel, anything else reaches the caller, and ``lora`` still holds the work done.
@@ -66,7 +70,8 @@ class Trainer:
     Raises
     ------
     EraseError
-        When ``checkpoint_dir`` holds another run's checkpoints, and it is not to be replaced.
+        When ``checkpoint_dir`` holds another run's checkpoints, and it is not to be replaced. When
+        the earlier eraser is no start for these settings.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class Trainer:
         plan: PromptPlan | None = None,
         checkpoint_dir: Path | None = None,
         replaces: bool = False,
+        earlier: Earlier | None = None,
         on_step: Callable[[Progress], None] | None = None,
     ) -> None:
         older = checkpoints(checkpoint_dir) if checkpoint_dir is not None else []
@@ -105,6 +111,10 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(settings.seed)
         slots = model.slots(settings.targets)
         self.lora = EraserLora.create(slots, settings.rank, settings.alpha, settings.seed)
+        if earlier is not None:
+            self.lora.begin_with(earlier.tensors, earlier.told())
+        self.known = len(earlier.concepts.concepts) if earlier else 0
+        self.extends = earlier.sha256 if earlier else ""
         self.lora.to(self.device)
         self.lower = torch.optim.AdamW(self.lora.parameters(), lr=settings.lr_low)
         self.upper = torch.optim.AdamW(self.lora.parameters(), lr=settings.lr_up)
@@ -224,7 +234,7 @@ class Trainer:
         keep = self.states.keep if self.states is not None else self.pictures
         own = len(keep.latents) if isinstance(keep, Pictures | KeepPictures) else 0
         told = settings, self.history, seconds, stopped, "eraseanything"
-        return Result(self.lora, *told, pictures=own)
+        return Result(self.lora, *told, pictures=own, extends=self.extends)
 
     def workload(self) -> Workload:
         """What the run asks of the machine; its prompts must be encoded."""
@@ -264,6 +274,8 @@ class Trainer:
             "prompts": self.plan.to_json(),
             "guard": {"idle": self.guard.idle, "means": whole.means},
             "fp8": self.fp8,
+            "known": self.known,
+            "extends": self.extends,
             "text_tokens": self.encode().length,
             "history": self.history[: whole.step],
         }
@@ -335,13 +347,21 @@ class Trainer:
     def _iterate(self, states: Buffer, levels: Levels) -> Losses:
         """One iteration of Algorithm 1, for a concept drawn from the set."""
         size = self.settings.batch
-        concept = int(torch.randint(len(self.concepts.concepts), (), generator=self.generator))
+        concept = self._concept()
         erase = states.erase.draw(self.generator, size, self.plan.rows(concept))
         losses = self._descend(self.lower, chain(levels.erase(erase), levels.adversarial(erase)))
         above = [levels.contrast(erase)]
         if states.keep is not None:
             above.insert(0, levels.preserve(states.keep.draw(self.generator, size)))
         return losses | self._descend(self.upper, chain(*above))
+
+    def _concept(self) -> int:
+        """The concept of an iteration: any, or one that is new with the chance NEW."""
+        first, end = 0, len(self.concepts.concepts)
+        if self.known:
+            new = torch.rand((), generator=self.generator) < NEW
+            first, end = (self.known, end) if new else (0, self.known)
+        return int(torch.randint(first, end, (), generator=self.generator))
 
     def _descend(self, optimiser: torch.optim.Optimizer, graphs: Iterable[LossTensors]) -> Losses:
         """One optimiser step down the weighted losses; returns them unweighted."""
@@ -408,6 +428,7 @@ class Trainer:
         self.step, self.history = snapshot.step, list(run["history"])
         self._saved = snapshot.step
         self.fp8, self._text_tokens = run.get("fp8"), run.get("text_tokens")
+        self.known, self.extends = run.get("known", 0), run.get("extends", "")
         self.states = Buffer.from_tensors(snapshot.states)
         try:
             self.lora.load_state({name: training[name] for name in self.lora.state()})
