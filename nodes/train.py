@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..erase_core import api
 from ..erase_core.concepts.sets import ConceptSet
+from ..erase_core.erasers.earlier import Earlier
 from ..erase_core.errors import EraseError
 from ..erase_core.methods.again import day_made
 from ..erase_core.methods.base import Folders, Method, find_method, methods
@@ -22,7 +23,7 @@ from ..erase_core.models.base import Model
 from ..erase_core.training.run_folder import checkpoints, own_run_folder, run_concepts
 from ..erase_core.training.states import KeepPictures
 from ..erase_core.writing import claim
-from . import drawing, hosts, inputs, places
+from . import drawing, eraser, hosts, inputs, places
 from .job import Job, outlasted
 from .live import Live
 from .settings import changes
@@ -71,6 +72,8 @@ class Train(io.ComfyNode):
         images: Tensor | None = None,
         image_prompts: str = "",
         method: str = DEFAULT,
+        extend: Mapping[str, Tensor] | None = None,
+        extend_file: str = eraser.NONE,
     ) -> io.NodeOutput:
         prefix = filename_prefix.replace("%concept%", places.named_after(concepts))
         path = places.free_name(places.lora_folder(folder), prefix)
@@ -86,13 +89,15 @@ class Train(io.ComfyNode):
             hosts.training(),
         ):
             opened = hosts.open_model(model, clip)
-            order = _order(opened, chosen, concepts, given, settings or {}, seed)
+            earlier = _earlier(eraser.choose(extend, extend_file), opened, method)
+            concepts = earlier.growing_by(concepts) if earlier else concepts
+            order = _order(opened, chosen, concepts, given, settings or {}, seed, earlier)
             job = Job(model, opened, vae, live, preview_every, stopping)
             files = places.made(places.lora_folder(folder), prefix) if run == NEEDED else []
             if images is None and (made := _made(opened, chosen, order, files)):
                 return job.use_again(concepts, *made)
             if chosen.is_run:  # a training run; a closed form has neither
-                plan = chosen.suited(opened, concepts, order.preset, order.changes)
+                plan = chosen.suited(opened, concepts, order.preset, order.changes, earlier)
                 size = (plan.height, plan.width)
                 pictures = _keep_pictures(model, vae, images, image_prompts, size)
                 order = replace(order, pictures=pictures, folders=Folders(kept, replaces=True))
@@ -107,8 +112,8 @@ def _made(
 ) -> tuple[Path, str] | None:
     """The first of the files that was made from this very order, and on which day."""
     assert order.concepts is not None
-    settings = method.suited(model, order.concepts, order.preset, order.changes)
-    wanted = method, order.concepts, settings, order.seed
+    settings = method.suited(model, order.concepts, order.preset, order.changes, order.earlier)
+    wanted = method, order.concepts, settings, order.seed, order.earlier
     days = ((file, day_made(file, model, *wanted)) for file in files)
     return next((found for found in days if found[1]), None)
 
@@ -124,6 +129,13 @@ def _notes(model: Any, opened: Model, concepts: ConceptSet) -> list[str]:
     return [told] if first else []
 
 
+def _earlier(found: eraser.Eraser | None, model: Model, method: str) -> Earlier | None:
+    """The eraser that is to grow. EraseError for one that cannot."""
+    if found is None:
+        return None
+    return Earlier.read(found, found.metadata, "The eraser to extend", model, method)
+
+
 def _order(
     model: Model,
     method: Method,
@@ -131,6 +143,7 @@ def _order(
     given: Mapping[str, int],
     settings: Mapping[str, Any],
     seed: int,
+    earlier: Earlier | None = None,
 ) -> api.Order:
     """What the node's own inputs (0: unsaid) and Erase Settings ask for.
 
@@ -143,8 +156,8 @@ def _order(
             f"Erase Settings are those of {DEFAULT}; disconnect them for {method.name}."
         )
     preset = settings.get("preset", "")
-    method.suited(model, concepts, preset, said | own)
-    return api.Order(concepts, method.name, preset, said | own, seed)
+    method.suited(model, concepts, preset, said | own, earlier)
+    return api.Order(concepts, method.name, preset, said | own, seed, earlier=earlier)
 
 
 def _resumed(order: api.Order, job: Job) -> api.Order:
@@ -160,7 +173,7 @@ def _resumed(order: api.Order, job: Job) -> api.Order:
             f"now; set run to {NEW}, or connect the set it was started with."
         )
     steps = {n: value for n, value in order.changes.items() if n == "steps"}
-    return replace(order, changes=steps, folders=Folders(resume=folder))
+    return replace(order, changes=steps, folders=Folders(resume=folder), earlier=None)
 
 
 def _inputs() -> list[Any]:
@@ -226,6 +239,7 @@ def _optional() -> list[Any]:
             optional=True,
             tooltip=" ".join(["How to erase.", *map(_told, _products())]),
         ),
+        *eraser.older(),
     ]
 
 

@@ -34,7 +34,7 @@ ROOMS = ARROWS.keys() | {"cli"}
 DOORS: dict[str, set[str]] = {
     "erase_core/cli": {
         "api", "concepts", "evaluate", "pictures",
-        "erasers.base", "erasers.combine", "erasers.guards", "erasers.load",
+        "erasers.base", "erasers.combine", "erasers.earlier", "erasers.guards", "erasers.load",
         "methods.again", "methods.base", "methods.eraseanything.settings",
         "models.attention", "models.base", "models.files",
         "training.encoding", "training.estimate", "training.memory",
@@ -43,7 +43,8 @@ DOORS: dict[str, set[str]] = {
     },
     "nodes": {
         "api", "concepts", "evaluate", "miniatures", "pictures",
-        "erasers.combine", "erasers.guards", "erasers.load", "erasers.lora", "erasers.metadata",
+        "erasers.combine", "erasers.earlier", "erasers.guards", "erasers.load", "erasers.lora",
+        "erasers.metadata",
         "methods.again", "methods.base", "methods.eraseanything.settings",
         "models.attention", "models.base", "models.offload",
         "training.encoding", "training.estimate", "training.memory",

@@ -2,9 +2,9 @@
 
     PYTHONPATH=. python tools/bench/extend.py [--things 10] [--count 48] [--out out/extend]
 
-Every row is an eraser of MiniFlux: what it erases, its iterations, Acc_e of all that it erases,
-Acc_e of the first and of the newest of them, and Acc_ir with the untouched model's in brackets.
-What the folder holds is used again.
+Every row is an eraser of MiniFlux: its iterations, Acc_e of all that it erases, Acc_g of their
+synonyms, Acc_ir of all else, with the untouched model's in brackets. What the folder holds is used
+again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from erase_core.tensors import read_metadata, read_tensors
 from erase_core.training.memory import in_place
 
 METHOD = find_method("eraseanything")
-HEADINGS = ("Erased", "Iterations", "Acc_e, all", "first", "newest", "Acc_ir")
+HEADINGS = ("Erased", "Iterations", "Acc_e", "Acc_g", "Acc_ir")
 
 
 def train(model: Model, concepts: ConceptSet, path: Path, args: argparse.Namespace) -> Path:
@@ -42,22 +42,20 @@ def train(model: Model, concepts: ConceptSet, path: Path, args: argparse.Namespa
     return path
 
 
-def examine(model: Model, names: tuple[str, ...], path: Path, count: int) -> tuple[Marks, Marks]:
-    """The untouched model's marks, and the eraser's."""
+def row(model: Model, names: tuple[str, ...], path: Path, title: str, count: int) -> str:
+    """A line of the table."""
     judge = RecogniserJudge()
     concepts = ConceptSet.together(map(judge.concept, names))
     _, before, after = api.examine(model, concepts, load(path, model), judge, count)
-    return before, after
+    told = zip(rates(after), rates(before), strict=True)
+    cells = [title, read_metadata(path)["erase.steps"], *(f"{a} ({b})" for a, b in told)]
+    return f"| {' | '.join(cells)} |"
 
 
-def row(model: Model, names: tuple[str, ...], path: Path, title: str, count: int) -> str:
-    """A line of the table."""
-    untouched, marks = examine(model, names, path, count)
-    alone = [examine(model, (name,), path, count)[1] for name in (names[0], names[-1])]
-    erased = [f"{100 * found.rates['erased'].value:.0f}" for found in (marks, *alone)]
-    kept = f"{100 * marks.acc_ir.value:.0f} ({100 * untouched.acc_ir.value:.0f})"
-    steps = read_metadata(path)["erase.steps"]
-    return f"| {title} | {steps} | {' | '.join(erased)} | {kept} |"
+def rates(marks: Marks) -> list[str]:
+    """In percent: of the erased, of their synonyms, of all else."""
+    found = (marks.rates["erased"], marks.acc_g, marks.acc_ir)
+    return [f"{100 * rate.value:.0f}" if rate else "–" for rate in found]
 
 
 def main() -> None:
