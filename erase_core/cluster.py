@@ -83,6 +83,9 @@ class Cluster:
                 f"There is no Ray cluster at {self.address} ({str(error).splitlines()[0]}); start "
                 "one with: ray start --head"
             ) from error
+        # Ray would print what became of its processes on stdout, among a command's own lines; the
+        # events tell it.
+        self.ray._private.worker.print_to_stdstream = lambda *told, **more: None
         return self
 
     def __exit__(self, *why: object) -> None:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from host.client import free_port
@@ -69,10 +69,8 @@ class Machines:
 def kill(machine: subprocess.Popen[bytes]) -> None:
     """As if its power went."""
     for pid in sorted(_of(machine.pid), reverse=True):
-        try:
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     machine.wait()
 
 
