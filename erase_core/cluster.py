@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from .errors import EraseError
 from .processes import TRIES, Event, Job, Row
 
 USED = 0.9  # of a card's memory; the rest is for the allocator's gaps
+PATIENCE = 10  # seconds for a cluster to answer
 ROOM = 2e9  # bytes that all processes share at most
 TOLD = ("SOURCE_DATE_EPOCH", "ERASEANYTHING_CACHE")  # of the environment, to every process
 
@@ -77,8 +79,9 @@ class Cluster:
 
     def __enter__(self) -> Cluster:
         try:
+            _knock(self.address)
             self.ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise EraseError(
                 f"There is no Ray cluster at {self.address} ({str(error).splitlines()[0]}); start "
                 "one with: ray start --head"
@@ -100,17 +103,23 @@ class Cluster:
     def places(self, need: Need) -> int:
         """How many tasks find room at once."""
         found = self.ray.cluster_resources()
-        cores = int(found.get("CPU", 0)) // need.cpus
-        cards = int(found.get("GPU", 0))
+        cores, cards = int(found.get("CPU", 0)), int(found.get("GPU", 0))
         # A card serves whole shares: of 0.4 of a card two go on each.
         each = int(1 / need.gpus) if 0 < need.gpus < 1 else 1
-        count = min(cores, cards * each // max(1, int(need.gpus))) if need.gpus else cores
+        count = min(cores // need.cpus, cards * each if need.gpus else cores)
         if not count:
             raise EraseError(
                 f"No machine of the cluster has room for a task ({need.cpus} cores, "
                 f"{need.gpus:g} cards); it has {cores} cores and {cards} cards."
             )
         return count
+
+
+def _knock(address: str) -> None:
+    """OSError where nobody answers, for which Ray would wait without end."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "://" not in address:
+        socket.create_connection((host, int(port)), PATIENCE).close()
 
 
 def share_of(needed: float, total: float) -> float:

@@ -19,6 +19,7 @@ from ..erase_core.errors import EraseError
 from ..erase_core.evaluate.judges.recogniser import RecogniserJudge
 from ..erase_core.evaluate.marks import verdict
 from ..erase_core.methods.base import Folders, find_method
+from ..erase_core.settings import Settings
 from ..erase_core.training.run_folder import (
     checkpoints,
     own_run_folder,
@@ -158,7 +159,7 @@ class _Each:
                 output = job.use_again(concepts, *made)
             else:
                 plan = method.suited(opened, concepts, order.preset, order.changes)
-                begun = _begun(kept, concepts, plan.to_dict() | {"seed": self.seed})
+                begun = _begun(kept, concepts, plan.changed({"seed": self.seed}))
                 folders = Folders(resume=kept) if begun else Folders(kept, replaces=True)
                 output = job.run(replace(order, folders=folders), path)
             (told,) = output.ui["eraseanything_train"]
@@ -206,12 +207,16 @@ def _asked(names: str, concepts: ConceptSet | None) -> Iterator[tuple[str, Conce
             yield name, None
 
 
-def _begun(folder: Path, concepts: ConceptSet, settings: Mapping[str, Any]) -> bool:
+def _begun(folder: Path, concepts: ConceptSet, settings: Settings) -> bool:
     """Whether a run of this very order was broken off there."""
     if not checkpoints(folder):
         return False
+    plain = settings.to_dict()
+    matter = [name for name, about in settings.about().items() if about.matters]
     try:
-        return run_concepts(folder) == concepts and run_settings(folder) == settings
+        old = run_settings(folder)
+        same = all(old.get(name) == plain[name] for name in matter)
+        return same and run_concepts(folder) == concepts
     except EraseError:
         return False
 
