@@ -23,7 +23,7 @@ from .processes import TRIES, Event, Job, Row
 
 USED = 0.9  # of a card's memory; the rest is for the allocator's gaps
 PATIENCE = 10  # seconds for a cluster to answer
-ROOM = 2e9  # bytes that all processes share at most
+ROOM = 0.5  # of the object store's memory, for what all processes share
 TOLD = ("SOURCE_DATE_EPOCH", "ERASEANYTHING_CACHE")  # of the environment, to every process
 
 
@@ -140,7 +140,8 @@ class _Pool:
     def __init__(self, ray: Any, job: Job, tasks: Sequence[Any], need: Need) -> None:
         self.ray, self.tasks = ray, tasks
         self.row = Row(len(tasks))
-        self.shared = ray.remote(num_cpus=0)(Memory).remote()
+        store = ray.cluster_resources().get("object_store_memory", 0.0)
+        self.shared = ray.remote(num_cpus=0)(Memory).remote(ROOM * store)
         told = {name: os.environ[name] for name in TOLD if name in os.environ}
         environment = {"env_vars": told | {"OMP_NUM_THREADS": str(need.cpus)}}
         kind = ray.remote(num_cpus=need.cpus, num_gpus=need.gpus, runtime_env=environment)(_Worker)
@@ -248,10 +249,11 @@ class _Worker:
 
 
 class Memory:
-    """What all processes share, the newest ROOM bytes of it; an actor. The values themselves lie in
-    the cluster's object store."""
+    """What all processes share, the newest ``room`` bytes of it; an actor. The values themselves lie
+    in the cluster's object store."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: float) -> None:
+        self.room = room
         self.known: OrderedDict[str, tuple[Any, int]] = OrderedDict()
 
     def get(self, name: str) -> Any:
@@ -260,7 +262,7 @@ class Memory:
 
     def put(self, name: str, reference: list[Any], size: int) -> None:
         self.known[name] = (reference[0], size)
-        while sum(size for _, size in self.known.values()) > ROOM:
+        while sum(size for _, size in self.known.values()) > self.room:
             self.known.popitem(last=False)
 
 
