@@ -249,8 +249,8 @@ class _Worker:
 
 
 class Memory:
-    """What all processes share, the newest ``room`` bytes of it; an actor. The values themselves lie
-    in the cluster's object store."""
+    """What all processes share, the newest ``room`` bytes of it; an actor. The values themselves
+    lie in the cluster's object store."""
 
     def __init__(self, room: float) -> None:
         self.room = room

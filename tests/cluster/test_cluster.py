@@ -19,7 +19,7 @@ import pytest
 from cluster.machines import ENVIRONMENT, Machines, kill, machines
 from toy_job import Toy
 
-from erase_core.cluster import share, share_of
+from erase_core.cluster import share
 from erase_core.errors import EraseError
 from erase_core.processes import TRIES, Event
 
@@ -79,8 +79,6 @@ def test_cards_are_shared_by_memory() -> None:
         with Cluster(cluster.address) as found:
             assert found.places(Need(1, 0.4)) == 4 and found.places(Need(1, 1.0)) == 2
             assert found.places(Need(4, 0.4)) == 2 and found.places(Need(1)) == 8
-    assert share_of(0, 80e9) == 1.0 and share_of(100e9, 80e9) == 1.0
-    assert share_of(36e9, 80e9) == 0.5 and share_of(1e6, 80e9) == 0.01
 
 
 def test_twelve_erasers_outlive_a_machine(tmp_path: Path) -> None:
