@@ -89,17 +89,17 @@ def test_an_eraser_grows(server: Client) -> None:
     """One node's eraser is what another starts from; a file does as well as the socket."""
     first = server.run(train("tiger", filename_prefix="grow/one"))
     (made,) = first.ui("train")["eraseanything_train"]
-    graph = train("oak", filename_prefix="grow/two", extend_file=made["file"])
+    graph = train("car", filename_prefix="grow/two", extend_file=made["file"])
     second = server.run(graph)
     assert second.ok, second.history["status"]
     (told,) = second.ui("train")["eraseanything_train"]
     about = read_metadata(told["path"])
     names = [c["name"] for c in json.loads(about["erase.concepts"])["concepts"]]
-    assert names == ["tiger", "oak"] and about["erase.extends"]
+    assert names == ["tiger", "car"] and about["erase.extends"]
 
     graph = train("tiger", filename_prefix="grow/one") | {
-        "concept2": concept("oak")["concept"],
-        "second": train("oak", filename_prefix="grow/two")["train"],
+        "concept2": concept("car")["concept"],
+        "second": train("car", filename_prefix="grow/two")["train"],
     }
     graph["second"]["inputs"] |= {"concepts": ["concept2", 0], "extend": ["train", 1]}
     both = server.run(graph)

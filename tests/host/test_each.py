@@ -41,20 +41,20 @@ def rows(run: Any) -> list[dict[str, Any]]:
 
 
 def test_a_list_is_made_and_what_fails_fails_alone(server: Client) -> None:
-    run = server.run(each("tiger\n# no\n\na winged xylophone\noak", filename_prefix="a/%concept%"))
+    run = server.run(each("tiger\n# no\n\na winged xylophone\ncar", filename_prefix="a/%concept%"))
     assert run.ok, run.history["status"]
-    tiger, none, oak = rows(run)
+    tiger, none, car = rows(run)
     assert tiger["file"] == "a/tiger_00001.safetensors" and tiger["said"] == "done"
     assert none["failed"] and "MiniFlux does not know" in none["said"] and not none["file"]
-    assert oak["file"] == "a/oak_00001.safetensors" and not oak["failed"]
+    assert car["file"] == "a/car_00001.safetensors" and not car["failed"]
     told = run.events("eraseanything.each")
-    assert [event["now"] for event in told] == ["tiger", "a winged xylophone", "oak", ""]
+    assert [event["now"] for event in told] == ["tiger", "a winged xylophone", "car", ""]
 
     again = server.run(
-        each("oak\ntiger\nfox", vae=["load", 2], count=2, filename_prefix="a/%concept%")
+        each("car\ntiger\nfox", vae=["load", 2], count=2, filename_prefix="a/%concept%")
     )
     files = [row["file"] for row in rows(again)]
-    assert files == [oak["file"], tiger["file"], "a/fox_00001.safetensors"]
+    assert files == [car["file"], tiger["file"], "a/fox_00001.safetensors"]
     assert all("everything else" in row["said"] for row in rows(again))
     assert len(list((loras(server) / "a").glob("*.safetensors"))) == 3
 
@@ -68,8 +68,8 @@ def test_a_list_that_was_cancelled_goes_on(server: Client) -> None:
     assert cut.events("execution_interrupted")
     assert list((loras(server) / "cut").glob("fox_00001.partial-*"))
     again = server.run(each("tiger\nfox", 12, **named))
-    first = min(e["step"] for e in again.events("eraseanything.progress") if e["losses"])
-    assert first > 3
+    told = [e for e in again.events("eraseanything.progress") if e["phase"] == "training"]
+    assert min(event["step"] for event in told) > 3
     tiger, fox = rows(again)
     assert tiger["said"].startswith("made on") and fox["said"] == "done"
     assert not list((loras(server) / "cut").glob("*partial*"))
@@ -82,7 +82,7 @@ def test_memory_stays_flat(server: Client) -> None:
         assert server.run(each(names, filename_prefix=f"flat/{len(names)}%concept%")).ok
         return psutil.Process(server.pid).memory_info().rss
 
-    before = grown("tiger\noak")
+    before = grown("tiger\ncar")
     assert grown("fox\ndog\nrose\nbus\nowl") - before < MOST
 
 
