@@ -65,6 +65,7 @@ class Train(io.ComfyNode):
         images: Tensor | None = None,
         image_prompts: str = "",
         method: str = DEFAULT,
+        blur: bool = False,
         extend: Mapping[str, Tensor] | None = None,
         extend_file: str = eraser.NONE,
     ) -> io.NodeOutput:
@@ -85,7 +86,7 @@ class Train(io.ComfyNode):
             earlier = orders.earlier(eraser.choose(extend, extend_file), opened, method)
             concepts = earlier.growing_by(concepts) if earlier else concepts
             order = orders.order(opened, chosen, concepts, given, settings or {}, seed, earlier)
-            job = Job(model, opened, vae, live, preview_every, stopping)
+            job = Job(model, opened, vae, live, preview_every, stopping, blur)
             files = places.made(places.lora_folder(folder), prefix) if run == NEEDED else []
             if images is None and (made := orders.made(opened, chosen, order, files)):
                 return job.use_again(concepts, *made)
@@ -178,6 +179,12 @@ def _optional() -> list[Any]:
             default=DEFAULT,
             optional=True,
             tooltip=" ".join(["How to erase.", *map(_told, _products())]),
+        ),
+        io.Boolean.Input(
+            "blur",
+            default=False,
+            optional=True,
+            tooltip="Blur the previews, for explicit concepts.",
         ),
         *eraser.older(),
     ]
