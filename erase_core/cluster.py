@@ -207,6 +207,7 @@ class _Pool:
             kind, value = self.ray.get(next(events))
         except self.ray.exceptions.RayError as error:
             del self.busy[events]
+            self.ray.kill(actor)  # one that cannot be reached may be at work
             self._start(number)
             return Event(task, "lost", type(error).__name__)
         if kind != "news":

@@ -26,6 +26,7 @@ from ..training.estimate import Run
 from ..training.progress import Progress
 from ..training.result import Result
 from ..training.states import KeepPictures
+from ..training.team import Team
 from .presets import DEFAULT, Kinds, preset_values, presets_of
 
 Made = Literal["as it is", "closed form", "trained", "guard"]
@@ -61,6 +62,8 @@ class Task:
         Where a run's checkpoints go, and come from; where encoded prompts are kept.
     earlier
         An eraser that the work starts from; ``concepts`` begin with its own.
+    team
+        The processes that a run shares its work with.
     """
 
     model: Model
@@ -72,6 +75,7 @@ class Task:
     pictures: KeepPictures | None = None
     folders: Folders = Folders()
     earlier: Earlier | None = None
+    team: Team = Team()
 
     @property
     def concept(self) -> Concept:

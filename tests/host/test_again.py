@@ -87,19 +87,20 @@ def test_a_partial_file_is_not_used_again(server: Client) -> None:
 
 def test_an_eraser_grows(server: Client) -> None:
     """One node's eraser is what another starts from; a file does as well as the socket."""
-    first = server.run(train("tiger", filename_prefix="grow/one"))
+    second = {"filename_prefix": "grow/two", "run": "as needed"}
+    first = server.run(train("tiger", filename_prefix="grow/one", run="as needed"))
     (made,) = first.ui("train")["eraseanything_train"]
-    graph = train("car", filename_prefix="grow/two", extend_file=made["file"])
-    second = server.run(graph)
-    assert second.ok, second.history["status"]
-    (told,) = second.ui("train")["eraseanything_train"]
+    graph = train("car", extend_file=made["file"], **second)
+    grown = server.run(graph)
+    assert grown.ok, grown.history["status"]
+    (told,) = grown.ui("train")["eraseanything_train"]
     about = read_metadata(told["path"])
     names = [c["name"] for c in json.loads(about["erase.concepts"])["concepts"]]
     assert names == ["tiger", "car"] and about["erase.extends"]
 
-    graph = train("tiger", filename_prefix="grow/one") | {
+    graph = train("tiger", filename_prefix="grow/one", run="as needed") | {
         "concept2": concept("car")["concept"],
-        "second": train("car", filename_prefix="grow/two")["train"],
+        "second": train("car", **second)["train"],
     }
     graph["second"]["inputs"] |= {"concepts": ["concept2", 0], "extend": ["train", 1]}
     both = server.run(graph)

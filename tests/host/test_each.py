@@ -61,8 +61,8 @@ def test_a_list_is_made_and_what_fails_fails_alone(server: Client) -> None:
 
 def test_a_list_that_was_cancelled_goes_on(server: Client) -> None:
     """The one that was cut short ends with the bytes of one that was not."""
-    whole = server.run(each("fox", 12, filename_prefix="whole/%concept%"))
     named = {"filename_prefix": "cut/%concept%", "checkpoint_every": 100}
+    whole = server.run(each("fox", 12, **named | {"filename_prefix": "whole/%concept%"}))
     assert server.run(each("tiger", 12, **named)).ok
     cut = server.run(each("tiger\nfox", 12, **named), cancel_at=4)
     assert cut.events("execution_interrupted")

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from ...models.base import Adapter, Conditioning, Model, Output, Probe
+from ...errors import EraseError
+from ...models.base import Adapter, Conditioning, Model, Output, Probe, Sizes
 from ...training.prompts import EncodedPrompts
 from ...training.states import Batch
 from .adversary import Adversaries
@@ -117,3 +118,13 @@ class Levels:
             probe=None if words is None else Probe(self.blocks, words.to(self.device), stop),
             checkpoint=self.settings.activation_checkpointing,
         )
+
+
+def probed_blocks(settings: TrainSettings, config: Sizes) -> tuple[int, ...]:
+    """The double blocks that Eq. 3 and 5 look at, the last one by default."""
+    blocks = settings.attention_blocks
+    if blocks is None:
+        return (config.depth - 1,)
+    if not blocks or not all(0 <= block < config.depth for block in blocks):
+        raise EraseError(f"attention_blocks must be among 0 to {config.depth - 1} for this model.")
+    return blocks

@@ -36,7 +36,9 @@ def train(task: Task, settings: TrainSettings) -> Result:
     folders = task.folders
     if folders.resume:
         steps = settings.steps
-        trainer = Trainer.resume(folders.resume, task.model, steps=steps, on_step=task.on_step)
+        trainer = Trainer.resume(
+            folders.resume, task.model, steps=steps, team=task.team, on_step=task.on_step
+        )
     else:
         trainer = Trainer(
             task.model,
@@ -46,6 +48,7 @@ def train(task: Task, settings: TrainSettings) -> Result:
             checkpoint_dir=folders.checkpoints,
             replaces=folders.replaces,
             earlier=task.earlier,
+            team=task.team,
             on_step=task.on_step,
         )
     return trainer.run(task.on_ready)

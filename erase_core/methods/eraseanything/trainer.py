@@ -16,7 +16,7 @@ from ...concepts.sets import ConceptSet
 from ...erasers.earlier import Earlier
 from ...erasers.lora import EraserLora
 from ...errors import EraseError
-from ...models.base import Conditioning, Model, Sizes, kept_dtype
+from ...models.base import Conditioning, Model, kept_dtype
 from ...training.checkpoint import Snapshot, pack_optimiser, unpack_optimiser
 from ...training.estimate import Run, Workload
 from ...training.preview import Preview
@@ -25,8 +25,9 @@ from ...training.prompts import CHUNK, EncodedPrompts, PromptPlan, RowPrompts, W
 from ...training.result import BrokenError, Result, Stopped
 from ...training.run_folder import checkpoints, load_checkpoint, save_checkpoint, step_of
 from ...training.states import Buffer, KeepPictures, Pictures, Rollouts, Sampler
+from ...training.team import ALONE, Team
 from .guard import Guard, idle_loss
-from .levels import Levels, LossTensors
+from .levels import Levels, LossTensors, probed_blocks
 from .settings import TrainSettings
 from .workload import workload
 
@@ -63,6 +64,8 @@ class Trainer:
         has its first.
     earlier
         An eraser to start from; ``concepts`` begin with its own, which stay erased.
+    team
+        The processes that train together.
     on_step
         Called after every step of every phase. What it raises ends the run: KeyboardInterrupt is a
         cancel, anything else reaches the caller, and ``lora`` still holds the work done.
@@ -85,6 +88,7 @@ class Trainer:
         checkpoint_dir: Path | None = None,
         replaces: bool = False,
         earlier: Earlier | None = None,
+        team: Team = ALONE,
         on_step: Callable[[Progress], None] | None = None,
     ) -> None:
         older = checkpoints(checkpoint_dir) if checkpoint_dir is not None else []
@@ -93,6 +97,9 @@ class Trainer:
                 f"{checkpoint_dir} holds the checkpoints of another run; resume it or choose "
                 "another folder."
             )
+        if team.size > 1 and settings.l_adv:
+            raise EraseError("Adversaries learn on one card; set l_adv to 0, or cards to 1.")
+        self.team = team
         self.model = replace(model, shift_mu=settings.shift_mu)
         self.concepts, self.settings = concepts, settings
         self.checkpoint_dir = checkpoint_dir
@@ -104,7 +111,7 @@ class Trainer:
         self._live: dict[str, Tensor] = {}  # the LoRA's own parameters, by name
         self.reporter = Reporter(on_step)
         self.device = model.device
-        self.blocks = _probed_blocks(settings, model.config)
+        self.blocks = probed_blocks(settings, model.config)
         self.guidance = model.guidance(settings.guidance_train)
         rollout = model.drawing(settings.guidance_rollout)
         self.sampler = Sampler(model, rollout, self.guidance, self.blocks)
@@ -137,6 +144,7 @@ class Trainer:
         model: Model,
         *,
         steps: int | None = None,
+        team: Team = ALONE,
         on_step: Callable[[Progress], None] | None = None,
     ) -> Trainer:
         """A trainer that goes on from a checkpoint, or from the newest one in a folder of them.
@@ -161,7 +169,7 @@ class Trainer:
             )
         concepts = ConceptSet.from_json(snapshot.run["concepts"])
         plan = PromptPlan.from_json(snapshot.run["prompts"])
-        trainer = cls(model, concepts, settings, plan=plan, on_step=on_step)
+        trainer = cls(model, concepts, settings, plan=plan, team=team, on_step=on_step)
         trainer.checkpoint_dir, trainer._resumes = path.parent, True
         trainer._superseded = [p for p in checkpoints(path.parent) if step_of(p) > snapshot.step]
         trainer.notices += [
@@ -309,11 +317,18 @@ class Trainer:
         if isinstance(keep, Rollouts):
             jobs += [(keep, rows, prompts.keep) for rows in _batches(keep, settings.batch)]
         along_null = settings.rollout_prompt == "null"  # keep prompts have none
-        with self.reporter.phase("rollouts", len(jobs) * settings.rollout_steps) as tick:
-            for states, rows, encoded in jobs:
+        own = len(range(self.team.rank, len(jobs), self.team.size))
+        with self.reporter.phase("rollouts", own * settings.rollout_steps) as tick:
+            for number, (states, rows, encoded) in enumerate(jobs):
+                if number % self.team.size != self.team.rank:
+                    self.sampler.skip(states, rows, self.generator)
+                    continue
                 self.sampler.fill(
                     states, rows, encoded(rows), self.generator, along_null=along_null, on_step=tick
                 )
+        for rolled in (erase, keep):
+            if isinstance(rolled, Rollouts):
+                self.team.fill(rolled.filled())
         return Buffer(erase, keep)
 
     def _train(self, states: Buffer, prompts: EncodedPrompts) -> Stopped:
@@ -348,11 +363,13 @@ class Trainer:
         """One iteration of Algorithm 1, for a concept drawn from the set."""
         size = self.settings.batch
         concept = self._concept()
-        erase = states.erase.draw(self.generator, size, self.plan.rows(concept))
+        drawn = states.erase.draw(self.generator, size, self.plan.rows(concept))
+        erase = self.team.part(drawn)
         losses = self._descend(self.lower, chain(levels.erase(erase), levels.adversarial(erase)))
         above = [levels.contrast(erase)]
         if states.keep is not None:
-            above.insert(0, levels.preserve(states.keep.draw(self.generator, size)))
+            kept = self.team.part(states.keep.draw(self.generator, size))
+            above.insert(0, levels.preserve(kept))
         return losses | self._descend(self.upper, chain(*above))
 
     def _concept(self) -> int:
@@ -373,6 +390,9 @@ class Trainer:
             torch.stack(weighted).sum().backward(inputs=parameters)  # none for the tree's own
             values |= {name: loss.item() for name, loss in losses.items()}
         if values:
+            told = torch.tensor([*values.values()], dtype=torch.float64)
+            self.team.mean([told, *(p.grad for p in parameters if p.grad is not None)])
+            values = dict(zip(values, told.tolist(), strict=True))
             clip_grad_norm_(parameters, self.settings.max_grad_norm)
             optimiser.step()
         return values
@@ -476,13 +496,3 @@ def _wanted(settings: TrainSettings) -> Wanted:
 
 def _batches(states: Rollouts, size: int) -> tuple[Tensor, ...]:
     return torch.arange(len(states)).split(size)
-
-
-def _probed_blocks(settings: TrainSettings, config: Sizes) -> tuple[int, ...]:
-    """The double blocks that Eq. 3 and 5 look at, the last one by default."""
-    blocks = settings.attention_blocks
-    if blocks is None:
-        return (config.depth - 1,)
-    if not blocks or not all(0 <= block < config.depth for block in blocks):
-        raise EraseError(f"attention_blocks must be among 0 to {config.depth - 1} for this model.")
-    return blocks
