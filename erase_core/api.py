@@ -146,7 +146,8 @@ def erase(
         try:
             result = method.erase(task, order.preset, changes)
         except BrokenError as broken:
-            known = Base.of(model) if broken.result.history else None
+            lost = order.team.rank or not broken.result.history
+            known = None if lost else Base.of(model)
             path = rescue(broken.result, concepts, known, out) if known else None
             raise UnfinishedError(broken.cause, path) from broken.cause
         if (
@@ -189,10 +190,7 @@ def examine(
     seed: int = 0,
     bar: NewBar = lambda label, total: lambda done: None,
 ) -> Examined:
-    """Ask about ``count`` questions a role of the model, without and with the eraser.
-
-    ``bar`` starts a progress bar.
-    """
+    """Ask about ``count`` questions a role, without and with the eraser; ``bar`` starts a bar."""
     exam = judge.exam(concepts, count, seed)
     total = len(exam.questions())
     before = exam.draw(model, None, on_batch=bar("exam before", total))

@@ -162,7 +162,7 @@ def _serve(job: Job, number: int, threads: int, pipe: Connection) -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; who shares out ends us
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
@@ -181,7 +181,7 @@ def _serve(job: Job, number: int, threads: int, pipe: Connection) -> None:
         pipe.send(told)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])

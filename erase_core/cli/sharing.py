@@ -52,9 +52,9 @@ def share(
 
 def places(args: argparse.Namespace, tasks: int) -> tuple[int, int]:
     """How many processes work, and on how many threads each."""
-    cores, cards = _cores(), _cards(args)
-    workers = max(1, min(args.workers or cards or cores, tasks))
-    return workers, max(1, cores // workers)
+    there = cores()
+    workers = max(1, min(args.workers or cards(args) or there, tasks))
+    return workers, max(1, there // workers)
 
 
 def plain(args: argparse.Namespace) -> argparse.Namespace:
@@ -73,18 +73,19 @@ def _whole(value: Any) -> Any:
 
 def own_card(args: argparse.Namespace, number: int) -> argparse.Namespace:
     """What process ``number`` computes with: its own card, where there are any."""
-    cards = _cards(args)
-    device = f"cuda:{number % cards}" if cards else args.device
+    there = cards(args)
+    device = f"cuda:{number % there}" if there else args.device
     return argparse.Namespace(**{**vars(args), "device": device})
 
 
-def _cards(args: argparse.Namespace) -> int:
+def cards(args: argparse.Namespace) -> int:
+    """Cards that a command may use; 0 where it computes on a CPU."""
     import torch
 
     return torch.cuda.device_count() if args.device in (None, "cuda") else 0
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use."""
     known = getattr(os, "sched_getaffinity", None)
     return len(known(0)) if known else os.cpu_count() or 1

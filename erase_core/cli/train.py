@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EraseError
 from ..methods.eraseanything.settings import TrainSettings
 from ..settings import PRESETS, check
+from .cards import add_cards, together
 from .concepts import add_source, look_up
 from .keep import read_keep_pictures
 from .models import MINIFLUX, add_memory, add_model, budget, open_model, require_vae
@@ -89,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where checkpoints go and stay (default: beside the file, deleted when all is done)",
     )
     add_memory(parser)
+    add_cards(parser)
     parser.add_argument(
         "--threads",
         type=whole(1, 1024),
@@ -147,7 +149,8 @@ def run(args: argparse.Namespace) -> int:
     model = open_model(args, placed=method.forward and not method.is_run)
     if model.family.notice:
         warn(model.family.notice)
-    erased = erase_and_save(args, model, _order(args, model, method, folder), args.out)
+    with together(args, _order(args, model, method, folder)) as order:
+        erased = erase_and_save(args, model, order, args.out)
     if args.chart and erased.result.history:
         from ..pictures import loss_chart
 
@@ -182,7 +185,7 @@ def _refuse_options_of_runs(args: argparse.Namespace, method: Method) -> None:
     """Refuse what a method would not look at."""
     names = ("resume", "checkpoints", "chart", "pictures")
     told = [f"--{name}" for name in names if getattr(args, name)]
-    told += ["--memory"] * (args.memory != "auto")
+    told += ["--memory"] * (args.memory != "auto") + ["--cards"] * (args.cards > 1)
     if told:
         raise EraseError(f"{method.label} knows no {told[0]}; leave it out.")
 

@@ -51,12 +51,6 @@ class Group(Team):
             )
 
     def part(self, batch: Batch) -> Batch:
-        """EraseError where not all get equally many."""
-        if len(batch.rows) % self.size:
-            raise EraseError(
-                f"A batch of {len(batch.rows)} cannot be shared out among {self.size} cards; set "
-                f"batch to a multiple of {self.size}."
-            )
         return Batch(*(None if x is None else x[self.rank :: self.size] for x in batch))  # type: ignore[arg-type]
 
     def mean(self, tensors: Iterable[Tensor]) -> None:

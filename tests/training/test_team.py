@@ -30,8 +30,8 @@ def one_of(rank: int, address: str, settings: Any, stop_after: int, pipe: Connec
         if rank and stop_after and (progress.phase, progress.step) == ("training", stop_after):
             os._exit(1)
 
-    trainer = make_trainer(settings, concepts=CONCEPTS, team=team, on_step=on_step)
     try:
+        trainer = make_trainer(settings, concepts=CONCEPTS, team=team, on_step=on_step)
         result = trainer.run()
     except Exception as error:
         pipe.send(str(error))

@@ -27,7 +27,7 @@ from ...training.run_folder import checkpoints, load_checkpoint, save_checkpoint
 from ...training.states import Buffer, KeepPictures, Pictures, Rollouts, Sampler
 from ...training.team import ALONE, Team
 from .guard import Guard, idle_loss
-from .levels import Levels, LossTensors, probed_blocks
+from .levels import Levels, LossTensors, check_team, probed_blocks
 from .settings import TrainSettings
 from .workload import workload
 
@@ -97,8 +97,7 @@ class Trainer:
                 f"{checkpoint_dir} holds the checkpoints of another run; resume it or choose "
                 "another folder."
             )
-        if team.size > 1 and settings.l_adv:
-            raise EraseError("Adversaries learn on one card; set l_adv to 0, or cards to 1.")
+        check_team(team, settings)
         self.team = team
         self.model = replace(model, shift_mu=settings.shift_mu)
         self.concepts, self.settings = concepts, settings
@@ -271,9 +270,9 @@ class Trainer:
         EraseError when the file system refuses.
         """
         whole, folder = self._whole, self.checkpoint_dir
-        if whole is None or folder is None or not self.settings.checkpoint_every:
+        if whole is None or folder is None or self.team.rank:
             return
-        if self._saved == whole.step:
+        if self._saved == whole.step or not self.settings.checkpoint_every:
             return
         assert self.states is not None and self.guard is not None
         run = {
