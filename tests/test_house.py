@@ -39,7 +39,7 @@ DOORS: dict[str, set[str]] = {
         "models.attention", "models.base", "models.files",
         "training.encoding", "training.estimate", "training.memory",
         "training.progress", "training.result",
-        "training.run_folder", "training.states",
+        "training.run_folder", "training.states", "training.team",
     },
     "nodes": {
         "api", "concepts", "evaluate", "miniatures", "pictures",

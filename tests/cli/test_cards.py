@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 from cli.test_cli import one_line
 
 from erase_core.cli.main import main
@@ -37,8 +36,12 @@ def test_two_processes_train_one_eraser(tmp_path: Path) -> None:
         assert json.loads(done.stdout)["stopped"] == "done"
     (one, about), (two, other) = map(read_tensors, files)
     assert about["erase.settings"] == other["erase.settings"]
-    for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-5)
+    assert one.keys() == two.keys()
+    # MiniFlux computes in bfloat16, and Adam divides by the gradient's size: where that is rounding
+    # alone a weight goes anywhere. tests/training/test_team.py compares weights, in float32.
+    curves = [json.loads(told["erase.history"]) for told in (about, other)]
+    for name in ("esd", "attn"):
+        assert curves[1][name] == pytest.approx(curves[0][name], rel=0.02)
     assert sorted(tmp_path.iterdir()) == sorted(files)  # no other process wrote anything
     assert not [p for p in psutil.Process().children(recursive=True) if "spawn_main" in str(p)]
 
