@@ -58,8 +58,10 @@ def together(args: argparse.Namespace, order: Order) -> Iterator[Order]:
         for other in others:
             other.start()
         team = Group(0, args.cards, address)
-        yield replace(order, team=team)
-        team.leave()
+        try:
+            yield replace(order, team=team)
+        finally:
+            team.leave()
     finally:
         for other in others:
             other.kill()

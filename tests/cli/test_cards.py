@@ -49,7 +49,7 @@ def test_two_processes_train_one_eraser(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        (["--set", "batch=3"], "cannot be shared out among 2 cards"),
+        (["--set", "batch=3", "l_adv=0"], "cannot be shared out among 2 cards"),
         (["--set", "l_adv=1"], "set l_adv to 0, or cards to 1"),
         (["--method", "uce"], "UCE knows no --cards"),
     ],
