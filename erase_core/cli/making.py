@@ -72,7 +72,9 @@ class Maker:
 
         path = self.args.out / f"{task.name}.safetensors"
         report: dict[str, Any] = {"concepts": task.concepts.to_json(), "file": path.name}
-        if not path.exists():
+        if path.exists():
+            _clear(path.with_suffix(".checkpoints"))
+        else:
             report["seconds"] = round(self._erase(task, path, tell), 1)
         report |= self.examine(task.concepts, path)
         write_json(path.with_suffix(".json"), report)
@@ -148,6 +150,15 @@ def order(
         return Order(method=args.method, folders=Folders(folder, resume=folder, states=states))
     folders = Folders(folder, states=states)
     return Order(task.concepts, args.method, args.preset, changes, args.seed, folders=folders)
+
+
+def _clear(run: Path) -> None:
+    """Remove what a process has left that died after it had written the eraser."""
+    from ..training.run_folder import own_run_folder, remove_checkpoints
+
+    if run.is_dir():
+        with own_run_folder(run) as folder:
+            remove_checkpoints(folder)
 
 
 class _ToldError(Exception):
