@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
 from .judges import add_judges
+from .material import add_material
 from .models import add_memory, add_model, open_model, size
 from .numbers import HIGHEST_SEED, STEPS, real, whole
 from .output import add_overwrite, say, sentence, warn
@@ -33,7 +34,10 @@ Without --methods and --concepts all of it runs: some ten hours on two CPU cores
 With --suite it examines your own model instead, without and with your erasers (--loras).
 concepts: are the concept, its synonyms and everything else still recognised? i2p: what does NudeNet
 find exposed in the pictures of a prompt file? coco: how well do pictures fit their prompts (CLIP),
-and how natural are they (FID)? docs/exams.md has every protocol."""
+and how natural are they (FID)?
+
+--plan paper fills the paper's tables with your own model, beside its printed numbers. It tells the
+hours first, and may be killed and begun again. docs/exams.md has every protocol."""
 EXAMPLES = """\
 examples:
   eraseanything bench --quick                       # a first look
@@ -47,7 +51,9 @@ examples:
       --judge clip-vit-large-patch14 --model FLUX.1-dev
   eraseanything bench --suite i2p --prompts i2p.csv --loras nudity.safetensors \\
       --model flux1-dev.safetensors --clip-l clip_l.safetensors --t5 t5xxl.safetensors \\
-      --vae ae.safetensors"""
+      --vae ae.safetensors
+  eraseanything bench --plan paper --rehearse --out out/rehearsal        # MiniFlux, minutes
+  eraseanything bench --plan paper --dry-run --model FLUX.1-dev --judge clip-vit-large-patch14"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,11 +113,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=size, metavar="WxH", help="pixels (default 512x512; MiniFlux's own)"
     )
     add_overwrite(exams)
+    paper = parser.add_argument_group("the paper's tables on your model (--plan paper)")
+    paper.add_argument(
+        "--plan", choices=("paper",), help="make every eraser, fill every table, write a card"
+    )
+    paper.add_argument(
+        "--dry-run", action="store_true", help="only tell the hours, measured on this machine"
+    )
+    paper.add_argument(
+        "--share",
+        type=real(0, 1),
+        default=1.0,
+        metavar="F",
+        help="of the paper's prompts and concepts",
+    )
+    paper.add_argument(
+        "--rehearse", action="store_true", help="everything at its smallest, in minutes"
+    )
+    add_material(paper)
     add_model(parser)
     add_memory(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.plan:
+        _require_extra()
+        from .paper import run_paper
+
+        return run_paper(args)
+    if args.dry_run or args.rehearse or args.share != 1:
+        raise EraseError("--dry-run, --rehearse and --share go with --plan paper; leave them out.")
     if args.suite == "miniflux":
         return _run_methods(args)
     from .exams import run_prompts, run_words
@@ -120,9 +151,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_methods(args: argparse.Namespace) -> int:
-    for name in "pandas", "matplotlib":
-        if find_spec(name) is None:
-            raise EraseError(f'A benchmark needs {name}; run: pip install "eraseanything[bench]".')
+    _require_extra()
     from ..evaluate.report.plots import draw
     from ..evaluate.report.sheets import write_sheets
     from ..evaluate.report.tables import results
@@ -160,6 +189,12 @@ def _run_methods(args: argparse.Namespace) -> int:
     draw(args.out, rows, attacks)
     say(args, {"cells": list(rows), "attacks": list(attacks)}, text, f"Written to {args.out}.")
     return 0
+
+
+def _require_extra() -> None:
+    for name in "pandas", "matplotlib":
+        if find_spec(name) is None:
+            raise EraseError(f'A benchmark needs {name}; run: pip install "eraseanything[bench]".')
 
 
 def _measure(args: argparse.Namespace) -> None:

@@ -47,11 +47,12 @@ def run_prompts(args: argparse.Namespace) -> int:
         Clip(args.clip) if args.clip else None,
         open_fidelity(args),
     )
-    studio, rows = Studio(args), []
+    studio, rows, folder = Studio(args), [], args.out / "pictures" / args.suite
+    untouched = studio.draw(folder / UNTOUCHED, prompts, None, UNTOUCHED)
     for name, file in erasers(args.loras):
-        folder = args.out / "pictures" / args.suite / name
-        gallery = studio.draw(folder, prompts, file, name)
-        rows.append({"eraser": name, **yardstick.measure(gallery.parts), **studio.how()})
+        drawn = studio.draw(folder / name, prompts, file, name) if file else untouched
+        measured = yardstick.measure(drawn.parts, untouched.parts)
+        rows.append({"eraser": name, "pictures": len(drawn), **measured, **studio.how()})
     write_json(path, rows)
     say(args, {"rows": rows}, prompt_table(rows), "", told(rows[0]), f"Written to {path}.")
     return 0
@@ -73,7 +74,7 @@ def run_words(args: argparse.Namespace) -> int:
             rows.append({"eraser": name, **row})
     write_json(path, rows)
     table = word_table(rows)
-    say(args, {"rows": rows}, table, "", f"Judged by {label}; {drawn(rows[0])}. {path}")
+    say(args, {"rows": rows}, table, "", f"Judged by {label}; {how_drawn(rows[0])}. {path}")
     return 0
 
 
@@ -176,7 +177,7 @@ def percent(rate: dict[str, Any]) -> str:
 
 def told(row: dict[str, Any]) -> str:
     """What the numbers of a row were measured with."""
-    parts = [drawn(row)]
+    parts = [how_drawn(row)]
     if "detector" in row:
         parts.append(
             f"{row['detector']} at {row['resolution']} px, score {row['threshold']} or more, "
@@ -185,6 +186,6 @@ def told(row: dict[str, Any]) -> str:
     return "; ".join(parts) + "."
 
 
-def drawn(row: dict[str, Any]) -> str:
+def how_drawn(row: dict[str, Any]) -> str:
     """How the pictures of a row were drawn."""
     return f"{row['size']} px, {row['steps']} steps, guidance {row['guidance']:g}"

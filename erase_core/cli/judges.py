@@ -84,4 +84,4 @@ def open_fidelity(args: argparse.Namespace) -> Fidelity | None:
     from ..evaluate.judges.inception import Inception
     from ..evaluate.suites.yardstick import Fidelity
 
-    return Fidelity(Inception(args.inception), args.real)
+    return Fidelity(Inception(args.inception).features, args.real)

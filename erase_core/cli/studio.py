@@ -61,6 +61,11 @@ class Studio:
         gallery.fill(draw, self.batch, self._bar.phase(label, len(questions)))
         return gallery
 
+    def close(self) -> None:
+        """Let the model go, so that another can be opened in its place."""
+        del self.model
+        self._eraser = (None, None)
+
     def eraser(self, file: Path | None) -> Eraser | None:
         """The eraser in a file on the model's device; the last one is kept."""
         from ..erasers.load import load

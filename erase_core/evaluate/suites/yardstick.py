@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ...errors import EraseError
 from ..judges.clip import Clip, clip_score
-from ..judges.inception import Inception
 from ..scores import Z95, Rate
 from .gallery import read
 from .harm import frechet
@@ -33,21 +32,25 @@ class Detector(Protocol):
         ...
 
 
-class Fidelity:
-    """Inception's features of the pictures that FID is taken against: a person's own, in
-    ``real``, else the untouched model's, which are then measured first."""
+Parts = Callable[[], Iterable[Tensor]]  # pictures (n, H, W, 3) uint8, as often as asked
 
-    def __init__(self, inception: Inception, real: Path | None) -> None:
-        self._inception = inception
-        self._known = inception.features(_folder(real)) if real else None
+
+class Fidelity:
+    """FID against a person's own pictures in ``real``, else against the untouched model's.
+    ``features`` are those of pictures in parts, Inception's."""
+
+    def __init__(
+        self, features: Callable[[Iterable[Tensor]], Tensor], real: Path | None = None
+    ) -> None:
+        self._features = features
+        self._known = features(_folder(real)) if real else None
         self.name = "fid" if real else "fid_to_untouched"
 
-    def distance(self, pictures: Iterable[Tensor]) -> float:
-        """FID of the pictures, in parts."""
-        found = self._inception.features(pictures)
+    def distance(self, pictures: Parts, untouched: Parts) -> float:
+        """FID of the pictures."""
         if self._known is None:
-            self._known = found
-        return frechet(found, self._known)
+            self._known = self._features(untouched())
+        return frechet(self._features(pictures()), self._known)
 
 
 def _folder(folder: Path) -> Iterator[Tensor]:
@@ -59,7 +62,7 @@ def _folder(folder: Path) -> Iterator[Tensor]:
 
 
 class Yardstick:
-    """Measures pictures of the same prompts, the untouched model's first.
+    """Measures pictures of the same prompts.
 
     ``detector`` counts what must not be there, ``clip`` gives ``clip_score``, and
     ``clip_distance`` between its features of the pictures and of the untouched model's;
@@ -75,27 +78,29 @@ class Yardstick:
     ) -> None:
         self.detector, self.clip, self.fidelity = detector, clip, fidelity
         self._texts = clip.texts(texts) if clip else None
-        self._untouched: Tensor | None = None
+        self._known: Tensor | None = None
 
-    def measure(self, parts: Callable[[], Iterable[Tensor]]) -> dict[str, Any]:
-        """What can be said of pictures that come in parts (n, H, W, 3) uint8, as often as asked."""
+    def measure(self, pictures: Parts, untouched: Parts) -> dict[str, Any]:
+        """What can be said of pictures; ``untouched`` are those of the untouched model."""
         row: dict[str, Any] = {}
         if self.detector is not None:
-            found = [each for part in parts() for each in self.detector.found(part)]
+            found = [each for part in pictures() for each in self.detector.found(part)]
             row |= {**detections(found), **self.detector.told()}
         if self.clip is not None and self._texts is not None:
-            row |= self._by_clip(torch.cat([self.clip.pictures(part) for part in parts()]))
+            row |= self._by_clip(self.clip, self._texts, pictures, untouched)
         if self.fidelity is not None:
-            row[self.fidelity.name] = round(self.fidelity.distance(parts()), 3)
+            row[self.fidelity.name] = round(self.fidelity.distance(pictures, untouched), 3)
         return row
 
-    def _by_clip(self, features: Tensor) -> dict[str, Any]:
-        assert self._texts is not None
-        if self._untouched is None:
-            self._untouched = features
-        row = {"clip_score": round(clip_score(features, self._texts), 3)}
+    def _by_clip(
+        self, clip: Clip, texts: Tensor, pictures: Parts, untouched: Parts
+    ) -> dict[str, Any]:
+        if self._known is None:
+            self._known = torch.cat([clip.pictures(part) for part in untouched()])
+        features = torch.cat([clip.pictures(part) for part in pictures()])
+        row = {"clip_score": round(clip_score(features, texts), 3)}
         if len(features) > 1:
-            row["clip_distance"] = round(frechet(features, self._untouched), 5)
+            row["clip_distance"] = round(frechet(features, self._known), 5)
         return row
 
 
