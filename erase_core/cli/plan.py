@@ -156,7 +156,8 @@ class Plan:
         from ..evaluate.suites.paper import ATTACKS
 
         rows, prompts = [], self.material.prompts["attacks"]
-        for attack in ATTACKS:
+        tell = Bar().phase(f"attacks: {method}", len(ATTACKS) * len(prompts))
+        for number, attack in enumerate(ATTACKS):
             rate = Rate(0, 0)
             for start in range(0, len(prompts), ATTACKED):
                 path = self._attack_file(method, attack, start)
@@ -168,6 +169,7 @@ class Plan:
 
                 told = kept(path, key, run)
                 rate += Rate(told["hits"], told["count"])
+                tell(number * len(prompts) + start + len(some))
             rows.append({"method": method, "attack": attack, "rate": rate.to_dict()})
         return rows
 
