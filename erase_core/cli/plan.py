@@ -16,6 +16,7 @@ from .material import gather, measure_with
 from .models import MINIFLUX
 from .output import sentence, warn
 from .progress import Bar
+from .signals import stopping
 from .studio import Studio
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Plan:
             if maker is None or maker.args.method != erasure.method:  # one model at a time
                 maker = self._maker(erasure.method)
             task = Task(file_name(erasure.concept.name), ConceptSet((erasure.concept,)))
-            self._try(f"{erasure.method}, {erasure.concept.name}", maker.make, task, _silent)
+            self._make(maker, task)
             tell(done)
 
     def measure(self, studio: Studio) -> dict[str, list[dict[str, Any]]]:
@@ -229,6 +230,22 @@ class Plan:
             if not self._attack_file(method, attack, start).exists()
         )
 
+    def _make(self, maker: Maker, task: Task) -> None:
+        """Make an eraser. A signal ends the plan after the step, and the checkpoint stays."""
+        with stopping() as stop:
+
+            def heard(share: float) -> None:
+                if stop.asked:
+                    raise KeyboardInterrupt
+
+            try:
+                maker.make(task, heard)
+            except Exception as error:
+                if not stop.asked:
+                    self._fail(f"{maker.args.method}, {task.name}", error)
+        if stop.asked:
+            raise KeyboardInterrupt
+
     def _maker(self, method: str) -> Maker:
         from ..evaluate.suites.paper import rehearsed
         from ..methods.base import find_method
@@ -252,9 +269,12 @@ class Plan:
         try:
             return do(*told)
         except Exception as error:
-            self.failed.append(sentence(error))
-            warn(f"{what}: {self.failed[-1]}")
+            self._fail(what, error)
             return []
+
+    def _fail(self, what: str, error: Exception) -> None:
+        self.failed.append(sentence(error))
+        warn(f"{what}: {self.failed[-1]}")
 
 
 class Given:
@@ -273,7 +293,3 @@ class Given:
 def file_name(name: str) -> str:
     """A method or concept as the name of a file."""
     return "".join(c if c.isalnum() or c in " -_=.,+" else "-" for c in name)
-
-
-def _silent(share: float) -> None:
-    return

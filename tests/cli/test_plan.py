@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +103,24 @@ def test_an_eraser_that_fails_costs_its_cells_only(
     results = json.loads((tmp_path / "paper.json").read_text())
     assert [row["method"] for row in results["kinds"]] == ["untouched"] * 3
     assert "EraseAnything (ours)" not in (tmp_path / "paper.md").read_text()
+
+
+def test_ctrl_c_in_a_training_ends_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """A cancelled training is no failed one, after which the next eraser would begin."""
+    made = []
+
+    def cancelled(maker: Any, task: Any, tell: Any) -> None:
+        made.append(task.name)
+        os.kill(os.getpid(), signal.SIGINT)
+        with suppress(KeyboardInterrupt):  # as a run takes a cancel
+            tell(0.5)
+        raise EraseError("The run ended early.")
+
+    monkeypatch.setattr("erase_core.cli.making.Maker.make", cancelled)
+    assert main([*plan(tmp_path), "--methods", "eraseanything"]) == 130
+    assert len(made) == 1 and "ended early" not in capsys.readouterr().err
 
 
 def test_a_share_is_never_nothing() -> None:
