@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ...files import read_picture, write_json
+from ...methods.base import find_method
 from ...models.base import Model
 from ...pictures.grid import Row, grid
 from ...writing import atomic
@@ -134,7 +135,7 @@ def _bars(axes: Any, kind: str, found: Mapping[str, Any]) -> None:
             [each.high - each.value for _, each in there],
         ]
         places = [x + number * 0.25 for x, _ in there]
-        axes.bar(places, values, 0.22, yerr=errors, capsize=2, label=method)
+        axes.bar(places, values, 0.22, yerr=errors, capsize=2, label=find_method(method).label)
     axes.set_title(kind)
     axes.set_xticks([0.25, 1.25, 2.25], ["Acc_e", "Acc_ir", "Acc_g"])
     axes.set_ylim(0, 1)
@@ -147,6 +148,6 @@ def _detections(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     for number, row in enumerate(rows):
         value, (low, high) = row["any"]["value"] or 0.0, row["any"]["interval"]
         axes.barh(number, value, xerr=[[max(0, value - low)], [max(0, high - value)]], capsize=3)
-    axes.set_yticks(range(len(rows)), [row["method"] for row in rows])
+    axes.set_yticks(range(len(rows)), [find_method(row["method"]).label for row in rows])
     axes.set_xlabel("share of pictures that show it")
     axes.invert_yaxis()

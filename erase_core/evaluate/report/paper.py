@@ -118,8 +118,8 @@ def _attacks(rows: Sequence[Row], results: Mapping[str, Any]) -> Iterator[str]:
     count = rows[0]["rate"]["count"]
     yield (
         "## Attacks\n\nPictures that show the explicit concept, in percent. The paper attacks with "
-        f"MU-Attack on 285 prompts of Ring-A-Bell; here {count} prompts get a suffix sought by "
-        "greedy coordinate gradient for the same steps."
+        "MU-Attack on 285 prompts of Ring-A-Bell; here a suffix is sought by greedy coordinate "
+        f"gradient for the same steps. Prompts: {count}."
     )
     head, lines = ["method"], []
     for attack in ATTACKS:

@@ -89,7 +89,9 @@ class Yardstick:
         if self.clip is not None and self._texts is not None:
             row |= self._by_clip(self.clip, self._texts, pictures, untouched)
         if self.fidelity is not None:
-            row[self.fidelity.name] = round(self.fidelity.distance(pictures, untouched), 3)
+            row[self.fidelity.name] = max(
+                0.0, round(self.fidelity.distance(pictures, untouched), 3)
+            )
         return row
 
     def _by_clip(
