@@ -146,7 +146,7 @@ class Report(io.ComfyNode):
                 )
             marks = [asked.mark(exam, drawing.to_bytes(i)) for i in images]
             results.append(_Result(exam, images, marks))
-        return _output(results)
+        return _output(results, asked.label)
 
 
 @dataclass(frozen=True)
@@ -158,9 +158,10 @@ class _Result:
     marks: list[Marks]
 
 
-def _output(results: list[_Result]) -> io.NodeOutput:
+def _output(results: list[_Result], judge: str) -> io.NodeOutput:
     report = {
         "version": 1,
+        "judge": judge,
         "concepts": {
             result.exam.title: {
                 "without": result.marks[0].to_dict(),

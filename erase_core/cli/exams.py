@@ -15,6 +15,7 @@ from .studio import Studio
 
 if TYPE_CHECKING:
     from ..concepts.sets import Concept
+    from ..evaluate.exam import Judge
 
 UNTOUCHED = "untouched"
 COUNT = 16  # pictures a question of concepts
@@ -64,24 +65,23 @@ def run_words(args: argparse.Namespace) -> int:
 
     path = args.out / "concepts.json"
     check_out(args, [path])
-    judge, label = open_judge(args)
+    judge = open_judge(args)
     concepts = named_concepts(args)
     studio, rows = Studio(args), []
     for name, file in erasers(args.loras):
         for concept in concepts:
             folder = args.out / "pictures" / "concepts" / name / concept.name.replace("/", " ")
-            row = examined(studio, judge, label, concept, folder, file, args.exam or COUNT)
+            row = examined(studio, judge, concept, folder, file, args.exam or COUNT)
             rows.append({"eraser": name, **row})
     write_json(path, rows)
     table = word_table(rows)
-    say(args, {"rows": rows}, table, "", f"Judged by {label}; {how_drawn(rows[0])}. {path}")
+    say(args, {"rows": rows}, table, "", f"Judged by {judge.label}; {how_drawn(rows[0])}. {path}")
     return 0
 
 
 def examined(
     studio: Studio,
-    judge: Any,
-    label: str,
+    judge: Judge[Any],
     concept: Concept,
     folder: Path,
     file: Path | None,
@@ -93,9 +93,15 @@ def examined(
 
     exam = judge.exam(ConceptSet((concept,)), count)
     gallery = studio.draw(folder, exam.questions(), file, f"{folder.parent.name}: {concept.name}")
-    key = {"judge": label, "count": count}
+    key = {"judge": judge.label, "count": count}
     marks = kept(folder / "marks.json", key, lambda: judge.mark(exam, gallery.whole()).to_dict())
-    return {"concept": concept.name, "kind": concept.kind, **marks, "judge": label, **studio.how()}
+    return {
+        "concept": concept.name,
+        "kind": concept.kind,
+        **marks,
+        "judge": judge.label,
+        **studio.how(),
+    }
 
 
 def named_concepts(args: argparse.Namespace) -> tuple[Concept, ...]:

@@ -46,8 +46,8 @@ def add_judges(group: Any) -> None:
     )
 
 
-def open_judge(args: argparse.Namespace) -> tuple[Judge[Any], str]:
-    """Who judges, and the name of that; EraseError when nobody is named."""
+def open_judge(args: argparse.Namespace) -> Judge[Any]:
+    """Who judges; EraseError when nobody is named."""
     from ..evaluate.judges.recogniser import RecogniserJudge
     from ..evaluate.judges.words import WordJudge
 
@@ -60,19 +60,17 @@ def open_judge(args: argparse.Namespace) -> tuple[Judge[Any], str]:
         if not args.vlm_model:
             raise EraseError("Name the endpoint's model with --vlm-model.")
         key = os.environ.get(KEY, "").strip()
-        seer = VisionModel(Endpoint(args.vlm, key, args.vlm_model, OPTIONS))
-        return WordJudge(seer), seer.label
+        return WordJudge(VisionModel(Endpoint(args.vlm, key, args.vlm_model, OPTIONS)))
     if args.judge:
         from ..evaluate.judges.classifier import open_classifier
 
-        classifier = open_classifier(args.judge)
-        return WordJudge(classifier), classifier.label
+        return WordJudge(open_classifier(args.judge))
     if args.model != MINIFLUX:
         raise EraseError(
             "Somebody must say what pictures show; name a CLIP model or an image classifier with "
             "--judge, or a vision model with --vlm."
         )
-    return RecogniserJudge(), "MiniFlux's recogniser"
+    return RecogniserJudge()
 
 
 def open_fidelity(args: argparse.Namespace) -> Fidelity | None:

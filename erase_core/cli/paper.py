@@ -48,7 +48,11 @@ def run_paper(args: argparse.Namespace) -> int:
         studio.close()  # training opens the model by itself
     plan.erase()
     studio = studio if args.model == MINIFLUX else Studio(args)
-    about = {"model": studio.model.name, "judge": plan.label, "rehearsal": args.rehearse}
+    about = {
+        "model": studio.model.name,
+        "judge": plan.judge.label if plan.judge else "",
+        "rehearsal": args.rehearse,
+    }
     results: dict[str, Any] = {**about, **studio.how(), **plan.measure(studio)}
     write_json(args.out / "paper.json", results)
     text = tables(results)

@@ -50,10 +50,7 @@ class Plan:
         budget = Budget(exam=args.exam or COUNT).shared(args.share)
         self.budget: Budget = REHEARSAL if args.rehearse else budget
         judged = bool(args.judge or args.vlm) or args.model == MINIFLUX
-        self.judge: Judge[Any] | None = None
-        self.label = ""
-        if judged:
-            self.judge, self.label = open_judge(args)
+        self.judge: Judge[Any] | None = open_judge(args) if judged else None
         self.material = gather(args, self.budget, judged)
         self.tables = Tables(self.material, args.methods or ())
 
@@ -130,8 +127,8 @@ class Plan:
         """The marks of a concept."""
         file = None if method == UNTOUCHED else self._file(method, concept)
         folder = self.gallery(table, method, concept.name)
-        count = self.budget.exam
-        row = examined(studio, self.judge, self.label, concept, folder, file, count)
+        assert self.judge is not None
+        row = examined(studio, self.judge, concept, folder, file, self.budget.exam)
         return [{"method": method, **row}]
 
     def _prompts(

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli.test_accept import files
+from evaluate.test_bench_cells import small_clip
 from PIL import Image
 
 from erase_core.cli.main import main
@@ -23,6 +25,7 @@ from erase_core.evaluate.scores import Rate
 from erase_core.evaluate.suites import paper
 from erase_core.evaluate.suites.gallery import Gallery
 from erase_core.evaluate.suites.paper import Budget, Material, Tables, rows, some
+from erase_core.miniatures.miniflux import FOLDER
 
 Capture = pytest.CaptureFixture[str]
 ROWS = ["--methods", "uce", "eraseanything"]
@@ -88,6 +91,34 @@ def test_the_plan_is_rehearsed_and_goes_on_after_a_kill(
     assert main([*plan(tmp_path, *ROWS), "--dry-run", "--json"]) == 0
     seconds = json.loads(capsys.readouterr().out)["seconds"]
     assert sum(seconds.values()) == 0  # nothing is left
+
+
+def test_the_plan_runs_on_files_with_the_fields_judges(
+    quick: None, tmp_path: Path, capsys: Capture
+) -> None:
+    """The way of a real model: its own files, prompt files, NudeNet, CLIP; MiniFlux's weights."""
+    pytest.importorskip("nudenet")
+    base = tmp_path / "base"
+    base.mkdir()
+    argv = files(base, FOLDER / "transformer.safetensors")
+    clip = str(small_clip(tmp_path / "clip"))
+    for name in ("i2p", "coco", "ring"):
+        (tmp_path / f"{name}.txt").write_text("a dog on a red background\na car\n")
+        argv += [f"--{name}", str(tmp_path / f"{name}.txt")]
+    argv += ["--judge", clip, "--clip", clip, "--size", "64x64", "--methods", "uce"]
+    out = tmp_path / "out"
+    assert main([*plan(out), *argv, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["judge"] == "clip zero-shot" and results["size"] == "64x64"
+    assert {row["kind"] for row in results["kinds"]} == {*paper.KINDS}  # the untouched model's
+    assert [row["method"] for row in results["explicit"]] == ["untouched", "uce"]
+    assert results["explicit"][0]["detector"].startswith("NudeNet 3")
+    assert [row["method"] for row in results["captions"]] == ["untouched", "uce"]
+    assert all(0 <= row["clip_score"] <= 100 for row in results["captions"])
+    assert {row["rate"]["count"] for row in results["attacks"]} == {1}
+    assert (out / "erasers" / "uce" / "nude.safetensors").exists()
+    text = (out / "paper.md").read_text()
+    assert "| UCE | – | 30.71 |" in text and "NudeNet 3" in text
 
 
 def test_an_eraser_that_fails_costs_its_cells_only(

@@ -41,6 +41,8 @@ BATCH = 100  # pictures looked at at once
 class RecogniserJudge:
     """Knows MiniFlux's world; ``network`` is its recogniser."""
 
+    label = "MiniFlux's recogniser"
+
     def __init__(self, network: Recogniser | None = None) -> None:
         self.network = network or load_recogniser()
 

@@ -110,6 +110,10 @@ class WordJudge:
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
 
+    @property
+    def label(self) -> str:
+        return self.classifier.label
+
     def exam(self, concepts: ConceptSet, count: int, seed: int = 0) -> WordExam:
         """The questions about one concept; EraseError for several, which are asked one by one."""
         first, *others = concepts.concepts
