@@ -127,7 +127,7 @@ def the_card(args: argparse.Namespace, plan: Plan, studio: Studio, results: Any)
     mini = args.model == MINIFLUX
     return Card(
         plan.material.explicit.name,
-        studio.model,
+        studio.model.name,
         lora if lora and lora.exists() else None,
         {} if mini else {part: str(path) for part, path in told.items() if path},
         studio.how(),

@@ -12,7 +12,6 @@ from PIL import Image
 
 from ...files import read_picture, write_json
 from ...methods.base import find_method
-from ...models.base import Model
 from ...pictures.grid import Row, grid
 from ...writing import atomic
 from ..exam import Exam
@@ -45,7 +44,7 @@ class Card:
     """
 
     concept: str
-    model: Model
+    model: str
     lora: Path | None
     files: Mapping[str, str]
     how: Mapping[str, Any]
@@ -57,7 +56,7 @@ class Card:
 def write_card(folder: Path, card: Card, tables: str) -> None:
     """README.md, the LoRA, sheet.png, kinds.png, explicit.png and workflow.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    told = [FRONT + f"# An eraser of “{card.concept}” for {card.model.name}"]
+    told = [FRONT + f"# An eraser of “{card.concept}” for {card.model}"]
     told += [REHEARSAL] if card.results["rehearsal"] else []
     if card.lora is not None:
         with atomic(folder / card.lora.name) as temporary:
@@ -77,8 +76,7 @@ def write_card(folder: Path, card: Card, tables: str) -> None:
 
 def _use(card: Card, name: str, folder: Path) -> str:
     """How the LoRA is loaded; the workflow is written beside it."""
-    scaled = card.model.family.negative
-    made = workflow(card.model.family.name, card.files, name, card.prompt, card.how, scaled)
+    made = workflow(card.files, name, card.prompt, card.how)
     line = f"`{name}` goes into `ComfyUI/models/loras`; *Load LoRA* or diffusers load it."
     if made is not None:
         write_json(folder / "workflow.json", made)
