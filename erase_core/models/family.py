@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Shapes = Mapping[str, tuple[int, ...]]  # of tensors, by their names
 State = dict[str, Tensor]
+ABOVE = 3  # names at the end of a folder's path that may tell
 
 
 class Forward(Protocol):
@@ -231,6 +232,13 @@ class Family:
 def families() -> tuple[Family, ...]:
     """All families, folder after folder in alphabetical order."""
     return tuple(collect(__package__ or "", "FAMILIES", Family).values())
+
+
+def named_as(file: Path, word: str) -> bool:
+    """Whether the name of a file tells a ``word``, such as "turbo", or the end of a folder's path,
+    as in a download of the hub's: the tensors of a distilled model are those of its base."""
+    told = file.absolute().parts[-ABOVE:] if file.is_dir() else (file.stem,)
+    return any(word in name.lower() for name in told)
 
 
 def published(found: Iterable[Family]) -> str:
