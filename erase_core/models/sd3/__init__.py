@@ -62,7 +62,8 @@ TURBO = replace(
     steps=FEW,
     guidance=1.0,
     presets=FEW_STEPS,
-    notice="This Stable Diffusion 3.5 is the Turbo model, distilled to 4 steps; train on the large "
-    "model and use the eraser on either, for here training may leave grain or grey pictures.",
+    notice="This Stable Diffusion 3.5 is the Turbo model, distilled to 4 steps; train on the base "
+    "model, 3.5 large, and use the eraser on either, for here training may leave grain or grey "
+    "pictures.",
 )
 FAMILIES = (FAMILY,)

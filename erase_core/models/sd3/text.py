@@ -131,10 +131,10 @@ def both_masks(
 def load_clip_g(path: Path, tokenizer: PreTrainedTokenizerFast) -> tuple[CLIPTextModel, Tensor]:
     """CLIP-G of any size, as :func:`~erase_core.models.flux1.text.load_clip` reads it, and the
     projection of its pooled vector (P, D) in float32; EraseError when the file has none."""
-    tensors = read_weights(path)
+    clip, tensors = load_clip(path, tokenizer, "clip_g", "gelu"), read_weights(path)
     if _PROJECTION not in tensors:
         raise EraseError(f"{path} is not CLIP-G, which projects; choose clip_g.safetensors.")
-    return load_clip(path, tokenizer, "clip_g", "gelu"), tensors[_PROJECTION].float()
+    return clip, tensors[_PROJECTION].float()
 
 
 def _ended(ids: Tensor, end: int, pad: int | None) -> Tensor:
