@@ -219,8 +219,8 @@ def _tokens(
     states: Mapping[str, State],
     context: float,
 ) -> Inputs:
-    """The text's tokens: each of a concept goes to the mean of the anchor's in the same sentence, as
-    the same encoder has it. What stands around it goes to what stands around the anchor."""
+    """The text's tokens: each of a concept goes to the mean of the anchor's in the same sentence,
+    of the same encoder. What stands around it goes to what stands around the anchor."""
     words, around, owner = list[Pair](), list[Pair](), list[int]()
     for prompt in prompts:
         twin = Placed(prompt.null, task.concepts.concepts[prompt.concept].anchor)
