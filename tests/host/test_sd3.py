@@ -1,0 +1,107 @@
+"""Stable Diffusion 3.5 in the host: its own classes, samplers and forward beside ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from host.test_inside import inside
+
+
+@pytest.fixture(scope="module")
+def measured(base: Path, environment: dict[str, str], tmp_path_factory: Any) -> dict[str, Any]:
+    found = inside("sd3", base, environment, tmp_path_factory.mktemp("sd3"), "sd3.py")
+    told = [said for said in found.values() if isinstance(said, dict)]
+    broken = [said["raised"] for said in told if "raised" in said]
+    assert not broken, broken[0]
+    return found
+
+
+def test_the_encoders_say_in_the_host_what_they_say_in_transformers(
+    measured: dict[str, Any],
+) -> None:
+    text = measured["text"]
+    assert text["shape"] == [5, 154, 4096] and min(text["spread"]) > 0.02, text
+    assert max(text["clip"], text["t5"], text["pooled"]) < 1e-4 and text["negative"] == 0, text
+    assert [word.strip("\u2581 ") for word in text["words"]] == ["tiger"] * 3, text
+    assert text["same_mask"]
+
+
+def test_our_forward_and_our_files_are_the_hosts(measured: dict[str, Any]) -> None:
+    """A LoRA of every role, of which the host knows all keys."""
+    velocity = measured["velocity"]
+    assert velocity["change"] > 0.02 and velocity["edit_change"] > 0.02, velocity
+    assert max(velocity[name] for name in ("plain", "lora", "edit", "carried")) < 1e-4, velocity
+    assert velocity["not_loaded"] == []
+    assert (velocity["family"], velocity["name"]) == ("sd3", "sd3.5_toy")
+
+
+def test_attention_through_the_hosts_layers_is_the_standalone_trees(
+    measured: dict[str, Any],
+) -> None:
+    assert measured["attention"] < 1e-4
+
+
+def test_gradients_through_inference_tensors_are_the_standalone_trees(
+    measured: dict[str, Any],
+) -> None:
+    assert measured["gradients"] < 1e-4
+
+
+def test_fp8_computes_as_the_host_does(measured: dict[str, Any]) -> None:
+    assert measured["narrow"] < 1e-4
+
+
+def test_the_hosts_sampler_draws_what_ours_draws(measured: dict[str, Any]) -> None:
+    pictures = measured["pictures"]
+    assert pictures["contrast"] > 0.05 and pictures["unguided"] > 0.02, pictures
+    assert pictures["mean"] < 1e-3, pictures
+    assert pictures["steps"] == [1, 8]
+
+
+def test_nodes_run_and_leave_the_model_alone(measured: dict[str, Any]) -> None:
+    nodes = measured["nodes"]
+    assert nodes["outcomes"] == dict.fromkeys(("train", "instant", "attention", "preview"), True)
+    assert nodes["untouched"]
+    changed = [f"diffusion_model.{name}" for name in ("context_embedder", "y_embedder.mlp.0")]
+    assert [name for name in nodes["edited"] if name.endswith(".diff")] == [
+        f"{name}.diff" for name in changed
+    ]
+    assert nodes["trained"] == {
+        "keys": 2 * 2 * 2,
+        "first": "transformer.transformer_blocks.0.attn.add_k_proj.lora_A.weight",
+        "base": "sd3",
+        "finite": True,
+    }
+
+
+def test_the_schedule_is_the_models_own(measured: dict[str, Any]) -> None:
+    shift, difference = measured["shift"]
+    assert shift == pytest.approx(1.0986, abs=1e-4) and difference < 1e-6
+
+
+def test_the_turbo_model_is_told_by_its_name(measured: dict[str, Any]) -> None:
+    assert measured["distilled"]["steps"] == 4
+    assert "train on the base model" in measured["distilled"]["notice"]
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("flux", "or load them with TripleCLIPLoader"),
+        ("two", "or load them with TripleCLIPLoader"),
+        ("wide", "belongs to another MODEL"),
+        ("clip", "longer than 77 CLIP tokens"),
+        ("t5", "longer than 77 T5 tokens"),
+        ("half", "--bf16-unet"),
+        ("hidden", "hides its blocks"),
+        ("large", "at most 256 px a side"),
+        ("loader", "take Load Diffusion Model, TripleCLIPLoader and Load VAE"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_a_sentence(
+    measured: dict[str, Any], what: str, words: str
+) -> None:
+    said = measured["refusals"][what]
+    assert words in said and said.endswith(".") and "\n" not in said
