@@ -89,6 +89,8 @@ class Activations:
         So many fewer while an fp8 matrix is widened, which is not at the peak of the rest.
     probes
         Of a probed block's attention, in float32: saved, its gradient, that of the logits.
+    second
+        What autograd keeps more of a block whose image has a second attention to itself alone.
     """
 
     drawn: float
@@ -105,6 +107,7 @@ class Activations:
     attacked_checkpointed: float
     freed: float
     probes: int
+    second: float = 0.0
 
 
 @dataclass(frozen=True)

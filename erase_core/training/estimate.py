@@ -176,6 +176,7 @@ def _activations(model: Model, load: Workload, widened: int) -> int:
         single = kept.single + kept.attacked_single * load.attacked
         above = kept.above + kept.above_attacked * load.attacked
         top = row * (double * doubles + single * singles + above)
+        top += row * kept.second * len(getattr(config, "dual", ()))
         top += probe * load.probed if whole else 0
         top += load.adapted
         probed = 0.0

@@ -208,7 +208,7 @@ def sd3_refusals() -> dict[str, str]:
         "flux": said(lambda: hosts.open_model(model, load.load_miniflux_clip())),
         "two": said(lambda: hosts.open_model(model, fresh_clip(t5=False))),
         "wide": said(lambda: sd3.Text(make_clip(), replace(CONFIG, vec_in_dim=64)).encode(["a"])),
-        "clip": said(lambda: make_text().encode(["a tiger, " * 40])),
+        "clip": said(lambda: make_text().encode(["\u864e" * 60])),
         "t5": said(lambda: make_text().encode(["a tiger in the snow " * 19])),
         "half": said(lambda: hosts.open_model(half, make_clip())),
         "hidden": said(lambda: hosts.sizes(hidden)),
