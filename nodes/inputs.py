@@ -71,8 +71,8 @@ def erased_inputs() -> list[Any]:
     return [
         io.Model.Input(
             "model",
-            tooltip="The FLUX.1, FLUX.2 klein, Z-Image, SD3.5 or Chroma model that is to forget. It "
-            "may carry LoRAs, and comes back exactly as it was.",
+            tooltip="The FLUX.1, FLUX.2 klein, Z-Image, SD3.5 or Chroma model that is to forget. "
+            "It may carry LoRAs, and comes back exactly as it was.",
         ),
         io.Clip.Input("clip", tooltip=ENCODERS),
         io.Custom("ERASE_CONCEPTS").Input(
