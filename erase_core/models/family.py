@@ -89,6 +89,9 @@ class Activations:
         So many fewer while an fp8 matrix is widened, which is not at the peak of the rest.
     probes
         Of a probed block's attention, in float32: saved, its gradient, that of the logits.
+    before_probed
+        Of a probed block, before its attention is looked at. Where the last block is probed, and
+        tokens have many heads, the peak is there.
     second
         What autograd keeps more of a block whose image has a second attention to itself alone.
     """
@@ -107,6 +110,7 @@ class Activations:
     attacked_checkpointed: float
     freed: float
     probes: int
+    before_probed: float = 0.0
     second: float = 0.0
 
 

@@ -175,11 +175,12 @@ def _activations(model: Model, load: Workload, widened: int) -> int:
         double = kept.double + kept.attacked_double * load.attacked
         single = kept.single + kept.attacked_single * load.attacked
         above = kept.above + kept.above_attacked * load.attacked
-        top = row * (double * doubles + single * singles + above)
-        top += row * kept.second * len(getattr(config, "dual", ()))
+        seconds = kept.second * len(getattr(config, "dual", ()))
+        top = row * (double * doubles + seconds + single * singles + above)
         top += probe * load.probed if whole else 0
         top += load.adapted
-        probed = 0.0
+        before = double * (doubles - 1) + seconds + kept.before_probed
+        probed = row * before + kept.probes * probe + load.adapted
     return round(max(top, top - kept.freed * row + widened, probed))
 
 

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from ...erase_core.errors import EraseError
 from ...erase_core.models.base import Conditioning, linear_flop
-from ...erase_core.models.flux1.text import CLIP_LENGTH
 from ...erase_core.models.sd3 import FAMILY
 from ...erase_core.models.sd3.config import SD3Config
 from ...erase_core.models.sd3.names import skeleton
-from ...erase_core.models.sd3.text import NEGATIVE, both_masks
+from ...erase_core.models.sd3.text import CLIP_LENGTH, NEGATIVE, both_masks
 from ...erase_core.models.sd3.tree import SD3
 from .base import Host, flow_shift, kind_of
 from .layers import check_blocks, fast, filled, t5_tokens

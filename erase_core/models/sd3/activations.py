@@ -7,7 +7,7 @@ from ..family import Activations
 # The last block is probed by default, so that its attention is held at the peak.
 ACTIVATIONS = Activations(
     drawn=22.0,
-    double=13.35,
+    double=13.9,
     single=0.0,
     above=10.1,
     checkpointed=1.03,
@@ -20,5 +20,6 @@ ACTIVATIONS = Activations(
     attacked_checkpointed=4.0,
     freed=3.0,
     probes=3,
+    before_probed=7.0,
     second=3.64,
 )

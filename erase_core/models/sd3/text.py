@@ -24,6 +24,7 @@ from ..base import Conditioning, linear_flop
 from ..flux1.text import CLIP_LENGTH, encode_with, load_clip, tokenize
 from ..tokens import token_mask
 
+__all__ = ["CLIP_LENGTH"]  # for hosts
 NEGATIVE = ""  # what pictures are drawn away from, unless told otherwise
 UNUSED = 2  # a state of CLIP's is so many from the end
 PAD_G = 0  # the token that CLIP-G's prompts are filled up with; CLIP-L's with their end
