@@ -6,16 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from host.test_inside import inside
+from host.family import InTheHost, measure
 
 
 @pytest.fixture(scope="module")
 def measured(base: Path, environment: dict[str, str], tmp_path_factory: Any) -> dict[str, Any]:
-    found = inside("sd3", base, environment, tmp_path_factory.mktemp("sd3"), "sd3.py")
-    told = [said for said in found.values() if isinstance(said, dict)]
-    broken = [said["raised"] for said in told if "raised" in said]
-    assert not broken, broken[0]
-    return found
+    return measure("sd3", base, environment, tmp_path_factory.mktemp("sd3"))
 
 
 def test_the_encoders_say_in_the_host_what_they_say_in_transformers(
@@ -28,36 +24,12 @@ def test_the_encoders_say_in_the_host_what_they_say_in_transformers(
     assert text["same_mask"]
 
 
-def test_our_forward_and_our_files_are_the_hosts(measured: dict[str, Any]) -> None:
-    """A LoRA of every role, of which the host knows all keys."""
-    velocity = measured["velocity"]
-    assert velocity["change"] > 0.02 and velocity["edit_change"] > 0.02, velocity
-    assert max(velocity[name] for name in ("plain", "lora", "edit", "carried")) < 1e-4, velocity
-    assert velocity["not_loaded"] == []
-    assert (velocity["family"], velocity["name"]) == ("sd3", "sd3.5_toy")
-
-
-def test_attention_through_the_hosts_layers_is_the_standalone_trees(
-    measured: dict[str, Any],
-) -> None:
-    assert measured["attention"] < 1e-4
-
-
-def test_gradients_through_inference_tensors_are_the_standalone_trees(
-    measured: dict[str, Any],
-) -> None:
-    assert measured["gradients"] < 1e-4
+class TestSD3(InTheHost):
+    name, file, steps = "sd3", "sd3.5_toy", [2, 8]  # both prompts at once
 
 
 def test_fp8_computes_as_the_host_does(measured: dict[str, Any]) -> None:
     assert measured["narrow"] < 1e-4
-
-
-def test_the_hosts_sampler_draws_what_ours_draws(measured: dict[str, Any]) -> None:
-    pictures = measured["pictures"]
-    assert pictures["contrast"] > 0.05 and pictures["unguided"] > 0.02, pictures
-    assert pictures["mean"] < 1e-3, pictures
-    assert pictures["steps"] == [2, 8]  # both prompts at once
 
 
 def test_nodes_run_and_leave_the_model_alone(measured: dict[str, Any]) -> None:
