@@ -81,9 +81,9 @@ CARDS = [
     (MEDIUM, 24, Placement(), False),
     (MEDIUM, 16, Placement(), True),
     (MEDIUM, 12, Placement(), True),
-    (LARGE, 24, Placement(), True),
-    (LARGE, 16, FP8, True),
-    (LARGE, 12, replace(FP8, away=10), True),
+    (LARGE, 24, FP8, True),
+    (LARGE, 16, replace(FP8, away=10), True),
+    (LARGE, 12, replace(FP8, away=27), True),
 ]
 
 
