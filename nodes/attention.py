@@ -131,7 +131,10 @@ class AttentionMap(io.ComfyNode):
         overlays = drawing.to_image(*(overlay(picture, heats[w], highest(heats[w])) for w in asked))
         labels = _labels(opened.config.depth, blocks, steps, at_steps)
         sheets = drawing.to_image(
-            *(word_grid(picture, w, maps.parts[:, :, i], *labels) for i, w in enumerate(asked))
+            *(
+                word_grid(picture, w, maps.parts[:, :, i], *labels, theme=drawing.theme())
+                for i, w in enumerate(asked)
+            )
         )
         masks = enlarged(maps.scaled()[: len(asked)], size)
         told = _viewer(prompt, picture if vae is not None else None, size, heats, asked)

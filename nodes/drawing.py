@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import comfy.sample
+import folder_paths
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from torch import Tensor
 
 from ..erase_core.errors import EraseError
+from ..erase_core.files import read_json
 from ..erase_core.models.base import Conditioning
+from ..erase_core.pictures.sheet import DARK, LIGHT, Theme
 from . import hosts
+
+
+def theme() -> Theme:
+    """The colours of a sheet that suit the page: dark, as the host's is unless it was told."""
+    settings = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
+    try:
+        palette = read_json(settings).get("Comfy.ColorPalette")
+    except (OSError, ValueError, EraseError):
+        return DARK
+    return LIGHT if palette == "light" else DARK
 
 
 def conditioning(cond: Conditioning, guidance: float | None = None) -> list[list[Any]]:
@@ -126,3 +140,8 @@ def to_image(*pictures: Image.Image) -> Tensor:
         for p in pictures
     ]
     return torch.stack(rows).float() / 255
+
+
+def blurred(pictures: Sequence[Image.Image]) -> list[Image.Image]:
+    """Blurred until shapes are gone, 1/16 of the width around."""
+    return [p.filter(ImageFilter.GaussianBlur(p.width / 16)) for p in pictures]

@@ -48,6 +48,7 @@ class Job:
     live: Live
     preview_every: int
     stopping: threading.Event
+    blur: bool = False  # the previews
     notes: list[str] = field(default_factory=list)  # what the person should know beforehand
     sheet: Any = None  # the newest preview; it stays on the node
 
@@ -131,7 +132,9 @@ class Job:
             )
         tensors, metadata = read_tensors(path)
         eraser = Eraser({name: tensor.clone() for name, tensor in tensors.items()}, metadata)
-        chart = drawing.to_image(loss_chart(result.history, title=self.live.title))
+        chart = drawing.to_image(
+            loss_chart(result.history, title=self.live.title, theme=drawing.theme())
+        )
         shown = chart if self.sheet is None else drawing.to_image(self.sheet)
         name = places.lora_name(path)
         self.live.end(result.stopped, name, _ending(result, name, made), made)
@@ -192,12 +195,13 @@ class Job:
         after = self._draw(preview, self.runs[-1].eraser)
         pairs = zip(preview.prompts, self.before, after, strict=True)
         rows = [Row(prompt, [[old], [new]]) for prompt, old, new in pairs]
-        return grid(rows, ("before", heading))
+        return grid(rows, ("before", heading), theme=drawing.theme())
 
     def _draw(self, preview: Preview, eraser: Any) -> list[Any]:
         stopped = comfy.model_management.throw_exception_if_processing_interrupted
         latents = preview.latents(eraser, lambda done: stopped())
-        return drawing.to_pil(drawing.decode(self.model, self.vae, latents))
+        pictures = drawing.to_pil(drawing.decode(self.model, self.vae, latents))
+        return drawing.blurred(pictures) if self.blur else pictures
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import comfy.utils
 import torch
 from comfy_api.latest import io, ui
-from PIL import Image, ImageFilter
+from PIL import Image
 from torch import Tensor
 
 from ..erase_core.errors import EraseError
@@ -108,7 +108,9 @@ class ErasurePreview(io.ComfyNode):
                 guidance,
                 partial(drawing.further, bar, done),
             )
-            made.append(_blurred(images) if blur else images)
+            made.append(
+                drawing.to_image(*drawing.blurred(drawing.to_pil(images))) if blur else images
+            )
         sheet = drawing.to_image(_sheet(lines, levels, seeds, [drawing.to_pil(i) for i in made]))
         return io.NodeOutput(sheet, torch.cat(made), ui=ui.PreviewImage(sheet))
 
@@ -134,13 +136,4 @@ def _sheet(
         rows.append(Row(prompt, [pictures[part] for pictures in drawn]))
     headings = [f"strength {level:g}" if level else "without" for level in levels]
     cell = min(256, drawn[0][0].height)
-    return grid(rows, headings, cell=cell)
-
-
-def _blurred(images: Tensor) -> Tensor:
-    """Blurred until shapes are gone, 1/16 of the width around."""
-    pictures = [
-        picture.filter(ImageFilter.GaussianBlur(picture.width / 16))
-        for picture in drawing.to_pil(images)
-    ]
-    return drawing.to_image(*pictures)
+    return grid(rows, headings, cell=cell, theme=drawing.theme())

@@ -234,10 +234,9 @@ def _sheet(results: list[_Result]) -> Image.Image:
             groups = [drawn[start : start + shown] for drawn in pictures]
             start += len(cases)
             before, after = (marks.rates[role].value for marks in result.marks)
-            what = ROLES[role].translate({ord(arrow): None for arrow in "\u2193\u2191"})
-            section = f"“{result.exam.title}”  {what}    {before:.0%}, then {after:.0%}"
+            section = f"“{result.exam.title}”  {ROLES[role]}    {before:.0%}, then {after:.0%}"
             note = "and other prompts" if shown > 1 else ""
             rows.append(Row(cases[0].prompt, groups, section=section, note=note))
     title = "Erasing " + ", ".join(f"“{result.exam.title}”" for result in results)
     cell = min(192, results[0].images[0].shape[1])
-    return grid(rows, ("without", "with the eraser"), title=title, cell=cell)
+    return grid(rows, ("without", "with the eraser"), title=title, cell=cell, theme=drawing.theme())

@@ -71,6 +71,7 @@ class Train(io.ComfyNode):
         images: Tensor | None = None,
         image_prompts: str = "",
         method: str = DEFAULT,
+        blur: bool = False,
     ) -> io.NodeOutput:
         prefix = filename_prefix.replace("%concept%", places.named_after(concepts))
         path = places.free_name(places.lora_folder(folder), prefix)
@@ -87,7 +88,7 @@ class Train(io.ComfyNode):
         ):
             opened = hosts.open_model(model, clip)
             order = _order(opened, chosen, concepts, given, settings or {}, seed)
-            job = Job(model, opened, vae, live, preview_every, stopping)
+            job = Job(model, opened, vae, live, preview_every, stopping, blur)
             files = places.made(places.lora_folder(folder), prefix) if run == NEEDED else []
             if images is None and (made := _made(opened, chosen, order, files)):
                 return job.use_again(concepts, *made)
@@ -225,6 +226,12 @@ def _optional() -> list[Any]:
             default=DEFAULT,
             optional=True,
             tooltip=" ".join(["How to erase.", *map(_told, _products())]),
+        ),
+        io.Boolean.Input(
+            "blur",
+            default=False,
+            optional=True,
+            tooltip="Blur the previews, for explicit concepts.",
         ),
     ]
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..concepts.sentences import build, sides
 from ..concepts.sentences import replace as put
+from ..concepts.sets import Bands, ConceptSet
 from ..concepts.spans import word_spans
 from ..erasers.base import Eraser
 from ..erasers.edit import WeightEdit
@@ -52,6 +53,15 @@ class AnchoredSettings(ClosedSettings):
     context: float = setting(
         1.0, "weight of a sentence's other tokens beside the concept's own", low=0, high=1e6
     )
+    anchor: str = setting("", "what is drawn instead; empty: a relative among the words that stay")
+
+    def aimed(self, task: Task) -> Task:
+        """The task with this anchor, where one is named."""
+        if not self.anchor:
+            return task
+        bands = Bands(mid=(self.anchor,))
+        concepts = (replace(concept, irrelevant=bands) for concept in task.concepts.concepts)
+        return replace(task, concepts=ConceptSet(tuple(concepts)))
 
 
 S = TypeVar("S", bound=ClosedSettings)
@@ -148,7 +158,8 @@ def read(task: Task, settings: ClosedSettings, roles: Sequence[str] = ROLES) -> 
     """What the first Linear of each role reads, by its module, in main memory."""
     generator = torch.Generator().manual_seed(task.seed)
     count = settings.prompts * len(task.concepts.concepts)
-    prompts = plan_prompts(task.concepts, Wanted(count, null="replace"), generator).erase
+    aimed = settings.aimed(task) if isinstance(settings, AnchoredSettings) else task
+    prompts = plan_prompts(aimed.concepts, Wanted(count, null="replace"), generator).erase
     kept = kept_prompts(task, settings.kept, generator)
     states = encode(task, [*_texts(prompts), *kept, ""])
     found = {}
@@ -156,7 +167,7 @@ def read(task: Task, settings: ClosedSettings, roles: Sequence[str] = ROLES) -> 
         if role == "text_in":
             context = settings.context if isinstance(settings, AnchoredSettings) else 0.0
             entered = _entering(task.model, states)
-            found[first(task.model, role)] = _tokens(task, prompts, kept, entered, context)
+            found[first(task.model, role)] = _tokens(aimed, prompts, kept, entered, context)
         elif role in task.model.family.roles:
             found[first(task.model, role)] = _pooled(task, prompts, kept, states)
     return found

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageColor, ImageDraw
 
 from .palette import COLOURS, WORDS
-from .sheet import GREY, INK, LINE, MARGIN, PAPER, Colour, Picture, font, text_width
+from .sheet import LIGHT, MARGIN, Colour, Picture, Theme, text_width, write
 
 CURVES: Mapping[str, Colour] = {
     loss: ImageColor.getrgb(colour)[:3] for loss, colour in COLOURS.items()
@@ -25,6 +25,7 @@ def loss_chart(
     title: str = "",
     size: tuple[int, int] = (1200, 700),
     log: bool = True,
+    theme: Theme = LIGHT,
 ) -> Picture:
     """The losses of a run: smoothed curves over the faint raw ones.
 
@@ -39,12 +40,12 @@ def loss_chart(
     curves = {name: points for name, points in curves.items() if points}
     smooth = {name: _smoothed(points) for name, points in curves.items()}
     axis = _Axis.over([value for points in smooth.values() for _, value in points], log)
-    sheet = Image.new("RGB", size, PAPER)
+    sheet = Image.new("RGB", size, theme.paper)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN - 6), title, INK, font(28))
+    write(draw, (MARGIN, MARGIN - 6), title, theme.ink, 28)
     box = (MARGIN + 74, MARGIN + 84, size[0] - MARGIN, size[1] - MARGIN - 50)
-    _draw_axes(draw, box, axis, len(history))
-    _draw_legend(draw, smooth, (box[0], MARGIN + 46))
+    _draw_axes(draw, box, axis, len(history), theme)
+    _draw_legend(draw, smooth, (box[0], MARGIN + 46), theme)
     plot = _draw_curves((box[2] - box[0], box[3] - box[1]), curves, smooth, axis, len(history))
     sheet.paste(plot, box[:2], plot)
     return sheet
@@ -106,34 +107,39 @@ def _smoothed(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
 
 
 def _draw_axes(
-    draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], axis: _Axis, steps: int
+    draw: ImageDraw.ImageDraw,
+    box: tuple[int, int, int, int],
+    axis: _Axis,
+    steps: int,
+    theme: Theme,
 ) -> None:
     left, top, right, bottom = box
     for tick in axis.ticks():
         y = bottom - axis.place(tick) * (bottom - top)
-        draw.line((left, y, right, y), LINE)
-        draw.text((left - 10, y), f"{tick:g}", GREY, font(16), anchor="rm")
+        draw.line((left, y, right, y), theme.line)
+        write(draw, (left - 10, y), f"{tick:g}", theme.grey, 16, "rm")
     for tick in _round_steps(0, max(steps, 1), 8):
         if tick == int(tick):
             x = left + tick / max(steps, 1) * (right - left)
-            draw.line((x, bottom, x, bottom + 6), GREY)
-            draw.text((x, bottom + 12), f"{int(tick)}", GREY, font(16), anchor="mt")
-    draw.line((left, bottom, right, bottom), GREY)
-    draw.text(((left + right) / 2, bottom + 36), "iteration", GREY, font(16), anchor="mt")
+            draw.line((x, bottom, x, bottom + 6), theme.grey)
+            write(draw, (x, bottom + 12), f"{int(tick)}", theme.grey, 16, "mt")
+    draw.line((left, bottom, right, bottom), theme.grey)
+    write(draw, ((left + right) / 2, bottom + 36), "iteration", theme.grey, 16, "mt")
     scale = "loss (log)" if axis.log else "loss"
-    draw.text((MARGIN, top - 14), scale, GREY, font(16), anchor="ls")
+    write(draw, (MARGIN, top - 14), scale, theme.grey, 16, "ls")
 
 
 def _draw_legend(
     draw: ImageDraw.ImageDraw,
     smooth: Mapping[str, Sequence[tuple[int, float]]],
     corner: tuple[int, int],
+    theme: Theme,
 ) -> None:
     x, y = corner
     for name, points in smooth.items():
         draw.rounded_rectangle((x, y - 3, x + 26, y + 3), 3, CURVES[name])
         text = f"{NAMES[name]}  {points[-1][1]:.3g}" if points else NAMES[name]
-        draw.text((x + 34, y), text, INK, font(16), anchor="lm")
+        write(draw, (x + 34, y), text, theme.ink, 16, "lm")
         x += 34 + text_width(text, 16) + 26
 
 
@@ -146,7 +152,7 @@ def _draw_curves(
 ) -> Picture:
     """All curves on a transparent picture of ``size``."""
     width, height = size[0] * FINE, size[1] * FINE
-    plot = Image.new("RGBA", (width, height), (*PAPER, 0))
+    plot = Image.new("RGBA", (width, height), (0, 0, 0, 0))
 
     def trace(points: Iterable[tuple[int, float]], colour: tuple[int, ...], thick: int) -> None:
         layer = Image.new("RGBA", plot.size, (*colour[:3], 0))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from .sheet import BAND, GAP, GREY, INK, MARGIN, PAPER, Picture, font, text_width, wrap
+from .sheet import GAP, LIGHT, MARGIN, Picture, Theme, text_width, wrap, write
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ def grid(
     *,
     title: str = "",
     cell: int = 128,
+    theme: Theme = LIGHT,
 ) -> Picture:
     """Rows of pictures, ``cell`` pixels high each, under headings such as before and after.
 
@@ -42,33 +43,40 @@ def grid(
     lefts = [MARGIN + label_width + i * (group_width + 4 * GAP) for i in range(len(headings))]
     top = MARGIN + (44 if title else 0) + 34
     heights = [cell + GAP + (44 if row.section else 0) for row in rows]
-    sheet = Image.new("RGB", (lefts[-1] + group_width + MARGIN, top + sum(heights) + MARGIN), PAPER)
+    sheet = Image.new(
+        "RGB", (lefts[-1] + group_width + MARGIN, top + sum(heights) + MARGIN), theme.paper
+    )
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN - 6), title, INK, font(28))
+    write(draw, (MARGIN, MARGIN - 6), title, theme.ink, 28)
     for left, heading in zip(lefts, headings, strict=True):
-        draw.text((left + group_width / 2, top - 22), heading, INK, font(20), anchor="mm")
+        write(draw, (left + group_width / 2, top - 22), heading, theme.ink, 20, "mm")
     for row, height in zip(rows, heights, strict=True):
         if row.section:
             band = (MARGIN, top + 6, sheet.width - MARGIN, top + 36)
-            draw.rounded_rectangle(band, 6, BAND)
-            draw.text((MARGIN + 12, top + 21), row.section, INK, font(17), anchor="lm")
-        _draw_row(sheet, row, top + height - cell - GAP, lefts, (cell_width, cell))
+            draw.rounded_rectangle(band, 6, theme.band)
+            write(draw, (MARGIN + 12, top + 21), row.section, theme.ink, 17, "lm")
+        _draw_row(sheet, row, top + height - cell - GAP, lefts, (cell_width, cell), theme)
         top += height
     return sheet
 
 
 def _draw_row(
-    sheet: Picture, row: Row, top: int, lefts: Sequence[int], cell: tuple[int, int]
+    sheet: Picture,
+    row: Row,
+    top: int,
+    lefts: Sequence[int],
+    cell: tuple[int, int],
+    theme: Theme,
 ) -> None:
     draw = ImageDraw.Draw(sheet)
     lines = wrap(row.label, 17, lefts[0] - MARGIN - 18)
     notes = wrap(row.note, 14, lefts[0] - MARGIN - 18) if row.note else []
     y = top + cell[1] / 2 - (22 * len(lines) + 19 * len(notes)) / 2
     for text, size, colour, step in [
-        *((line, 17, INK, 22) for line in lines),
-        *((note, 14, GREY, 19) for note in notes),
+        *((line, 17, theme.ink, 22) for line in lines),
+        *((note, 14, theme.grey, 19) for note in notes),
     ]:
-        draw.text((MARGIN + 4, y), text, colour, font(size))
+        write(draw, (MARGIN + 4, y), text, colour, size)
         y += step
     for left, pictures in zip(lefts, row.groups, strict=True):
         for index, picture in enumerate(pictures):

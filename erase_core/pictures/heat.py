@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from .sheet import GAP, GREY, INK, MARGIN, PAPER, Colour, Picture, font, text_width, wrap
+from .sheet import GAP, LIGHT, MARGIN, Colour, Picture, text_width, wrap, write
 
 # From no attention to the most: dark violet, magenta, orange, pale yellow, evenly brighter.
 HEAT: tuple[Colour, ...] = (
@@ -81,10 +81,10 @@ def heat_grid(rows: Sequence[HeatRow], *, title: str = "", cell: int = 224) -> P
         2 * MARGIN + max(label_width + columns * (width + 2 * GAP) - 2 * GAP, 600),
         top + len(rows) * height + 76 + MARGIN,
     )
-    sheet = Image.new("RGB", size, PAPER)
+    sheet = Image.new("RGB", size, LIGHT.paper)
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate(lines):
-        draw.text((MARGIN, MARGIN - 6 + 36 * number), line, INK, font(28))
+        write(draw, (MARGIN, MARGIN - 6 + 36 * number), line, LIGHT.ink, 28)
     for index, row in enumerate(rows):
         _draw_row(sheet, row, (MARGIN, top + index * height), label_width, (width, cell), tops)
     left = MARGIN + label_width
@@ -106,7 +106,7 @@ def _draw_row(
     lines = wrap(row.label, 17, label_width - 12)
     for number, line in enumerate(lines):
         middle = y + 30 + size[1] / 2 + (number - (len(lines) - 1) / 2) * 22
-        draw.text((x + 4, middle), line, INK, font(17), anchor="lm")
+        write(draw, (x + 4, middle), line, LIGHT.ink, 17, "lm")
     x += label_width
     picture = row.picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     cells = [("", picture)]
@@ -114,7 +114,7 @@ def _draw_row(
         peak = f"{word}  up to {float(heat.max()):.2g}"
         cells.append((peak, overlay(picture, heat, tops[word])))
     for name, shown in cells:
-        draw.text((x + size[0] / 2, y + 20), name, INK, font(17), anchor="mm")
+        write(draw, (x + size[0] / 2, y + 20), name, LIGHT.ink, 17, "mm")
         sheet.paste(shown, (x, y + 34))
         x += size[0] + 2 * GAP
 
@@ -124,7 +124,7 @@ def _draw_scale(sheet: Picture, left: int, right: int, top: int) -> None:
     draw = ImageDraw.Draw(sheet)
     for x in range(left, right):
         draw.line((x, top, x, top + 14), heat_colour((x - left) / (right - left)))
-    draw.text((left, top + 20), "0", GREY, font(15), anchor="lt")
-    draw.text((right, top + 20), "the word's highest", GREY, font(15), anchor="rt")
+    write(draw, (left, top + 20), "0", LIGHT.grey, 15, "lt")
+    write(draw, (right, top + 20), "the word's highest", LIGHT.grey, 15, "rt")
     note = "share of each place's attention that goes to the word"
-    draw.text((left, top + 42), note, GREY, font(15), anchor="lt")
+    write(draw, (left, top + 42), note, LIGHT.grey, 15, "lt")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .grid import Row, grid
 from .heat import overlay
-from .sheet import Picture
+from .sheet import LIGHT, Picture, Theme
 
 COLUMNS = 6  # steps shown at most
 CELL = 160  # pixels of a cell of the grid
@@ -27,7 +27,12 @@ def spread(count: int) -> list[int]:
 
 
 def word_grid(
-    picture: Picture, word: str, parts: Tensor, blocks: Sequence[int], steps: Sequence[int]
+    picture: Picture,
+    word: str,
+    parts: Tensor,
+    blocks: Sequence[int],
+    steps: Sequence[int],
+    theme: Theme = LIGHT,
 ) -> Picture:
     """Overlays of one word, a row for each block and columns along the steps, on one scale.
 
@@ -41,7 +46,7 @@ def word_grid(
         for place, block in enumerate(blocks)
     ]
     headings = [f"step {steps[step]}" for step in picked]
-    return grid(rows, headings, title=f"“{word}”, up to {top:.2g}", cell=CELL)
+    return grid(rows, headings, title=f"“{word}”, up to {top:.2g}", cell=CELL, theme=theme)
 
 
 def tiled(parts: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,13 +42,14 @@ class Preview:
         """The preview of a run with these prompts."""
         plan = encoded.plan
         concepts = dict.fromkeys(prompt.concept for prompt in plan.erase)
-        rows = torch.stack([plan.rows(concept)[0] for concept in list(concepts)[:CONCEPTS]])
-        texts = [plan.erase[row].sentence.text for row in rows.tolist()]
-        parts = [encoded.erase(rows).cond]
-        kept = [row for row, text in enumerate(plan.keep) if text][:1]
+        told = [prompt.sentence.text for prompt in plan.erase]
+        rows = [_plainest(plan.rows(concept).tolist(), told) for concept in concepts][:CONCEPTS]
+        texts, parts = [told[row] for row in rows], [encoded.erase(torch.tensor(rows)).cond]
+        kept = [row for row, text in enumerate(plan.keep) if text]
         if kept:
-            texts += [plan.keep[row] for row in kept]
-            parts.append(encoded.keep(torch.tensor(kept)).cond)
+            row = _plainest(kept, plan.keep)
+            texts.append(plan.keep[row])
+            parts.append(encoded.keep(torch.tensor([row])).cond)
         return cls(model, tuple(texts), Conditioning.cat(parts), size, seed, guidance)
 
     def latents(
@@ -62,3 +63,9 @@ class Preview:
         return self.model.sample(
             self.cond, start, eraser, steps=STEPS, guidance=self.guidance, on_step=on_step
         ).cpu()
+
+
+def _plainest(rows: Sequence[int], texts: Sequence[str]) -> int:
+    """The first of the rows with the fewest words, so that "a tiger" comes before "a robot inside
+    a tiger"."""
+    return min(rows, key=lambda row: len(texts[row].split()))

@@ -87,6 +87,24 @@ def test_a_word_gates_row_leaves_other_prompts_alone(
     assert bench_.guard(cell).exists()  # made again
 
 
+def test_a_guard_acts_over_an_erased_model_too(
+    tmp_path: Path, quick: list[tuple[Model, Tensor]]
+) -> None:
+    cell, bench_ = Cell("dve over=uce", ("tiger",)), bench(tmp_path)
+    row = bench_.run(cell)
+    _, (_, after) = quick
+    eraser = find_method("uce").erase(Task(MODEL, bench_.concepts(cell))).eraser
+    assert eraser is not None
+    guarded = Guard(find_guard("dve"), TIGER, find_guard("dve").settings()).wrap(MODEL)
+    exam = bench_.exam(cell)
+    assert torch.equal(exam.draw(guarded, eraser), after)
+    assert not torch.equal(exam.draw(MODEL, eraser), after)
+    assert row["settings"]["over"] == "uce" and row["file_bytes"] > 100_000
+    more = Bench(MODEL, JUDGE, tmp_path, 3, bench_.bar)
+    more.run(cell)  # both from their files
+    assert torch.equal(more.exam(cell).draw(guarded, eraser), quick[-2][1])
+
+
 def test_attacks_go_through_a_guard_and_learn_from_the_untouched_model() -> None:
     made = Guard(find_guard("dve"), TIGER, find_guard("dve").settings(strength=2.0))
     guarded = made.wrap(MODEL)

@@ -297,6 +297,21 @@ def test_each_encoder_has_its_own_anchor() -> None:
     assert found.concept.tolist() == [0] * 4 and len(found.empty) == 2 * LENGTH
 
 
+def test_an_anchor_of_the_persons_takes_the_sets_place() -> None:
+    concept = replace(TIGER, synonyms=(), sentences=("a tiger",))
+    settings = closed.AnchoredSettings(prompts=2, kept=1, context=0)
+    own, told = (
+        closed.read(make_task(concept), replace(settings, anchor=word)) for word in ("", "fish")
+    )
+    fish = WordText().encode(["fish"]).context[0, :1]
+    torch.testing.assert_close(told["txt_in"].new, fish.repeat(2, 1))
+    pooled = WordText().encode(["a fish"]).pooled
+    torch.testing.assert_close(told["vector_in.in_layer"].new, pooled.repeat(2, 1))
+    for module, inputs in own.items():  # what goes and what stays are the same
+        torch.testing.assert_close(told[module].old, inputs.old)
+        torch.testing.assert_close(told[module].kept, inputs.kept)
+
+
 class AwareText(WordText):
     """As T5, which reads both ways: a tenth of the last row's state is in every other row."""
 

@@ -39,6 +39,13 @@ def test_a_preview_shows_the_concept_and_something_that_stays() -> None:
     preview = run.preview()
     assert len(preview.prompts) == 2
     assert "tiger" in preview.prompts[0] or "big cat" in preview.prompts[0]
+    plan = run.encode().plan
+    for shown, texts in zip(
+        preview.prompts,
+        ([p.sentence.text for p in plan.erase], filter(None, plan.keep)),
+        strict=True,
+    ):
+        assert len(shown.split()) == min(len(text.split()) for text in texts)
     told: list[int] = []
     before = preview.latents(on_step=told.append)
     assert told == list(range(2, 33, 2))  # steps of both pictures

@@ -1,11 +1,12 @@
 """What a guard keeps out and what it leaves alone, over many concepts of MiniFlux.
 
-    PYTHONPATH=. python tools/bench/guards.py word-gate dve sae [--count 4] [--steps 28]
+    PYTHONPATH=. python tools/bench/guards.py word-gate dve [--count 4] [--things 30] [--pairs 9]
 
 Concepts are the things of the half that the word gate's limits were not chosen on. Gates hold back
 an eraser by `uce`. Prints a Markdown table, a row for each guard. First: in how many pictures the
 concept is recognised, for each question. Then: how many pictures without the concept stay bit for
-bit. Last: how much longer a drawing takes while the guard is shut.
+bit. Last: how long a picture takes that names the concept, and one that does not; without the guard
+it is 1.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from erase_core.models.base import Model
 
 ASKED = {"erased": "named", "held_out": "held-out synonym", "misspelt": "misspelt"}
 LEFT = {"near": "near kin", "other": "other"}
+TIMED = {"erased": "time, open", "other": "time, shut"}  # of a picture, 1 without the guard
 JUDGE = RecogniserJudge()
 
 
@@ -61,12 +63,12 @@ def draw(model: Model, asked: Sequence[Case], steps: int) -> Tensor:
     return model.generate([q.prompt for q in asked], [q.seed for q in asked], steps=steps)
 
 
-def shut_time(model: Model, drawn: Model, asked: Sequence[Case], pairs: int = 9) -> float:
+def slower(model: Model, drawn: Model, asked: Sequence[Case], pairs: int) -> float:
     """Seconds with the guard over seconds without, one after the other, the median of pairs."""
 
     def seconds(which: Model) -> float:
         began = perf_counter()
-        draw(which, asked[:4], 8)
+        draw(which, asked[:2], 20)
         return perf_counter() - began
 
     return median(seconds(drawn) / seconds(model) for _ in range(pairs))
@@ -94,28 +96,34 @@ def main() -> None:
     parser.add_argument("methods", nargs="+")
     parser.add_argument("--count", type=int, default=4, help="pictures a question and concept")
     parser.add_argument("--steps", type=int, default=28)
+    parser.add_argument("--things", type=int, default=30, help="how many of the thirty")
+    parser.add_argument("--pairs", type=int, default=9, help="drawings to time by; 0: none")
     args = parser.parse_args()
     plain = miniflux.load(torch.float32)
     found, asked_for = Counter[tuple[str, str]](), Counter[str]()
-    times: dict[str, list[float]] = {method: [] for method in args.methods}
-    for name in CHOICES["thing"][1::2]:
+    times = {(method, role): list[float]() for method in args.methods for role in TIMED}
+    for name in CHOICES["thing"][1::2][: args.things]:
         concepts = ConceptSet((JUDGE.concept(name),))
         asked = questions(concepts, args.count)
         models = {method: guarded(plain, method, concepts) for method in args.methods}
         found += measure({"untouched": plain, **models}, asked, args.steps)
         asked_for += Counter({role: len(cases) for role, cases in asked.items()})
-        for method, model in models.items():
-            times[method].append(shut_time(plain, model, asked["other"]))
+        for method, role in times if args.pairs else ():
+            times[method, role].append(slower(plain, models[method], asked[role], args.pairs))
         print(name, dict(found), flush=True)
 
     def counts(name: str, roles: Iterable[str]) -> list[str]:
         return [f"{found[name, role]} of {asked_for[role]}" for role in roles]
 
-    rows = [["untouched", *counts("untouched", ASKED), "", "", ""]]
-    for method, shares in times.items():
-        slower = f"{100 * median(shares) - 100:+.1f} %"
-        rows.append([method, *counts(method, (*ASKED, *LEFT)), slower])
-    print(markdown(["Guard", *ASKED.values(), *LEFT.values(), "time where shut"], rows))
+    def time(method: str, role: str) -> str:
+        found = times[method, role]
+        return f"{median(found):.2f}" if found else ""
+
+    rows = [["untouched", *counts("untouched", ASKED), *[""] * 4]]
+    for method in args.methods:
+        said = (time(method, role) for role in TIMED)
+        rows.append([method, *counts(method, (*ASKED, *LEFT)), *said])
+    print(markdown(["Guard", *ASKED.values(), *LEFT.values(), *TIMED.values()], rows))
 
 
 if __name__ == "__main__":

@@ -125,13 +125,14 @@ class Bench:
         return read_json(path)
 
     def _subject(self, cell: Cell, made: dict[str, Any]) -> Subject:
-        """The eraser or guard of a cell from its file; UNTOUCHED for what changes nothing."""
+        """The eraser, guard or both of a cell from their files; else UNTOUCHED."""
         file, guard = self.result(cell).with_suffix(".safetensors"), self.guard(cell)
         if made["file_bytes"] and not file.exists() and not guard.exists():
             self._erase(cell)
+        eraser = load(file, self.model) if file.exists() else None
         if guard.exists():
-            return Subject(nothing, Guard.load(guard).wrap(self.model))
-        return Subject(load(file, self.model)) if file.exists() else UNTOUCHED
+            return Subject(eraser or nothing, Guard.load(guard).wrap(self.model))
+        return Subject(eraser) if eraser else UNTOUCHED
 
     def _examine(self, cell: Cell, exam: Exam[Case], subject: Subject) -> dict[str, Any]:
         """What an eraser or guard does; a strip of its pictures is kept."""
@@ -214,7 +215,7 @@ class Bench:
         tensors: Mapping[str, Tensor] = eraser.tensors() if eraser else {}
         if guard is not None:
             guard.save(self.guard(cell))
-            tensors = guard.tensors
+            tensors = {**tensors, **guard.tensors}
         told = 0 if guard is None else self.guard(cell).stat().st_size
         return {
             "settings": dict(result.settings),
