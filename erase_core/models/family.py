@@ -93,7 +93,8 @@ class Activations:
         Of a probed block, before its attention is looked at. Where the last block is probed, and
         tokens have many heads, the peak is there.
     second
-        What autograd keeps more of a block whose image has a second attention to itself alone.
+        What autograd keeps more of a block whose image has a second attention to itself alone, for
+        each token of the image.
     """
 
     drawn: float

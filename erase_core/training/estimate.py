@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from ..models.base import CHUNK, Adapter, Conditioning, Model, kept_dtype
+from ..models.base import CHUNK, Adapter, Conditioning, Model, Sizes, kept_dtype
 from ..models.offload import Weights
 from .preview import Preview
 from .progress import Losses
@@ -175,13 +175,19 @@ def _activations(model: Model, load: Workload, widened: int) -> int:
         double = kept.double + kept.attacked_double * load.attacked
         single = kept.single + kept.attacked_single * load.attacked
         above = kept.above + kept.above_attacked * load.attacked
-        seconds = kept.second * len(getattr(config, "dual", ()))
+        seconds = kept.second * _dual(config) * queries / tokens
         top = row * (double * doubles + seconds + single * singles + above)
         top += probe * load.probed if whole else 0
         top += load.adapted
         before = double * (doubles - 1) + seconds + kept.before_probed
         probed = row * before + kept.probes * probe + load.adapted
     return round(max(top, top - kept.freed * row + widened, probed))
+
+
+def _dual(config: Sizes) -> int:
+    """In how many blocks the image has a second attention that gradients go through: the first
+    block's comes before anything that is trained."""
+    return len([index for index in getattr(config, "dual", ()) if index])
 
 
 def _time(seconds: float) -> str:

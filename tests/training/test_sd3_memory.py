@@ -34,7 +34,7 @@ from erase_core.models.sd3.tree import SD3
 from erase_core.training.memory import USED, drawing_bytes
 
 MEDIUM = SD3Config()
-DEEP = replace(SD3_SIZES, hidden_size=256, depth=3, positions=32)
+DEEP = replace(SD3_SIZES, hidden_size=256, depth=3, dual=(0, 1), positions=32)
 
 
 @pytest.mark.parametrize(
