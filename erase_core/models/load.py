@@ -142,8 +142,8 @@ def _cast(state: State, device: torch.device, dtype: torch.dtype | None) -> Stat
     All else is float32 where nothing is narrower, and bfloat16 otherwise. Float16 becomes bfloat16:
     residuals are beyond its range, and losses' gradients below it.
     """
-    wide = all(t.dtype == torch.float32 for t in state.values() if t.itemsize > 1)
-    working = dtype or (torch.float32 if wide else torch.bfloat16)
+    found = {tensor.dtype for tensor in state.values() if tensor.itemsize > 1}
+    working = dtype or (torch.float32 if found == {torch.float32} else torch.bfloat16)
     cast = {}
     for key in list(state):
         tensor = state.pop(key)

@@ -14,14 +14,12 @@ from ..load import read_state
 from .config import HEAD, SD3Config
 from .names import NAMING, PLACES
 
-_BLOCKS = ("joint_blocks.0.context_block.attn.qkv.weight", "pos_embed.proj.weight")
-_MIXED = "transformer_blocks.0.attn.add_q_proj.weight"  # in diffusers' layout, beside the second
+_THEIRS = {"pos_embed.proj.weight", "transformer_blocks.0.attn.add_q_proj.weight"}  # diffusers'
 
 
 def owns(shapes: Shapes) -> bool:
     """Whether these are a Stable Diffusion 3's tensors in either layout, some perhaps missing."""
-    ours, theirs = (name in shapes for name in _BLOCKS)
-    return ours or (theirs and _MIXED in shapes)
+    return any(name.startswith("joint_blocks.") for name in shapes) or shapes.keys() >= _THEIRS
 
 
 def read(path: Path, dtype: torch.dtype | None = None) -> tuple[State, dict[str, float]]:
