@@ -31,9 +31,12 @@ from eraseanything.erase_core.models.tokens import read_tokenizer
 from eraseanything.erase_core.tensors import save_tensors
 from eraseanything.nodes import hosts, load
 from eraseanything.nodes.hosts import sd3
+from eraseanything.nodes.hosts.base import base_file
 from inside import BASE, HOST, PROMPTS, SIGMA, relative, said
 from small import Small, ToyVae, random_weights, unet
 from transformers import PreTrainedTokenizerFast
+
+import nodes as host_nodes
 
 CONFIG = SD3Config(vec_in_dim=128, hidden_size=128, depth=2, dual=(0,), positions=16)
 PATH = BASE / "models" / "diffusion_models" / "sd3.5_toy.safetensors"
@@ -189,6 +192,21 @@ def sd3_narrow() -> float:
     with torch.inference_mode(), hosts.training(), torch.no_grad():
         ours = hosts.open_model(model, make_clip()).velocity(latents(), SIGMA, cond)
     return relative(ours, theirs)
+
+
+def sd3_checkpoint() -> dict[str, Any]:
+    """The same in a checkpoint, through Load Checkpoint."""
+    path = BASE / "models" / "checkpoints" / "sd3.5_toy_incl.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    state = TREE.state_dict()
+    save_tensors(path, {f"model.diffusion_model.{name}": t for name, t in state.items()})
+    with torch.inference_mode():
+        model = host_nodes.CheckpointLoaderSimple().load_checkpoint(path.name)[0]
+    cond = make_text().encode(PROMPTS)
+    theirs, file = sampled(model, latents(), cond), base_file(model)
+    with torch.no_grad():
+        ours = hosts.open_model(model, make_clip()).velocity(latents(), SIGMA, cond)
+    return {"difference": relative(ours, theirs), "file": file.name if file else ""}
 
 
 def sd3_distilled() -> dict[str, Any]:

@@ -32,6 +32,12 @@ def test_fp8_computes_as_the_host_does(measured: dict[str, Any]) -> None:
     assert measured["narrow"] < 1e-4
 
 
+def test_load_checkpoint_gives_it_and_tells_its_file(measured: dict[str, Any]) -> None:
+    """ComfyUI 0.3.64 tells no file."""
+    found = measured["checkpoint"]
+    assert found["difference"] < 1e-4 and found["file"] in ("", "sd3.5_toy_incl.safetensors")
+
+
 def test_nodes_run_and_leave_the_model_alone(measured: dict[str, Any]) -> None:
     nodes = measured["nodes"]
     assert nodes["outcomes"] == dict.fromkeys(("train", "instant", "attention", "preview"), True)
