@@ -92,9 +92,12 @@ class Activations:
     before_probed
         Of a probed block, before its attention is looked at. Where the last block is probed, and
         tokens have many heads, the peak is there.
-    second
-        What autograd keeps more of a block whose image has a second attention to itself alone, for
-        each token of the image.
+    drawn_probed
+        Of a pass without gradients, beside two pieces of a probed block's attention; 0 where
+        ``drawn`` and one of them are more.
+    second, second_checkpointed
+        What autograd keeps more of a block whose image has a second attention to itself alone, and
+        while such a block is recomputed, for each token of the image.
     """
 
     drawn: float
@@ -112,7 +115,9 @@ class Activations:
     freed: float
     probes: int
     before_probed: float = 0.0
+    drawn_probed: float = 0.0
     second: float = 0.0
+    second_checkpointed: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -167,6 +167,7 @@ def _activations(model: Model, load: Workload, widened: int) -> int:
     whole = queries <= CHUNK  # in one piece; several are recomputed, one after another
     if load.checkpointing:
         above = kept.above_checkpointed + kept.attacked_checkpointed * load.attacked
+        above += kept.second_checkpointed * queries / tokens * bool(_dual(config))
         top = row * (kept.checkpointed * (doubles + singles) + above)
         further = 0.0 if whole else kept.inputs_probed * (load.probed - 1)
         probed = row * (kept.checkpointed * doubles + kept.above_probed + further)

@@ -17,9 +17,11 @@ ACTIVATIONS = Activations(
     attacked_double=4.0,
     attacked_single=0.0,
     above_attacked=6.0,
-    attacked_checkpointed=4.0,
+    attacked_checkpointed=7.5,
     freed=3.0,
     probes=3,
     before_probed=7.0,
+    drawn_probed=14.0,
     second=6.06,
+    second_checkpointed=11.1,
 )
