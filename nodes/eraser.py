@@ -43,6 +43,26 @@ def inputs(number: str = "") -> list[Any]:
     ]
 
 
+def older() -> list[Any]:
+    """An eraser that a training starts from, as a socket or as a file."""
+    return [
+        SOCKET.Input(
+            "extend",
+            optional=True,
+            tooltip="An eraser that grows: the training starts from it, and what it erases stays "
+            "erased, too. It must be a trained one, with the same base, targets, and no higher "
+            "rank.",
+        ),
+        io.Combo.Input(
+            "extend_file",
+            options=[NONE, *folder_paths.get_filename_list("loras")],
+            default=NONE,
+            optional=True,
+            tooltip="Or a saved eraser that grows. Looked at when nothing is connected.",
+        ),
+    ]
+
+
 def choose(lora: Mapping[str, Tensor] | None, file: str) -> Eraser | None:
     """What :func:`inputs` were given; None for neither. EraseError for a damaged one."""
     if lora is None and file == NONE:

@@ -17,12 +17,14 @@ from .models import add_memory, add_model, open_model, size
 from .numbers import HIGHEST_SEED, STEPS, real, whole
 from .output import add_overwrite, say, sentence, warn
 from .progress import Bar
-from .sharing import add_workers, own_card, places, plain
+from .sharing import add_ray, add_workers, own_card, plain, share
 
 if TYPE_CHECKING:
     from ..evaluate.suites.suite import Suite
+    from ..processes import Shared
     from ..training.progress import NewBar
 
+MEMORY = int(4e9)  # bytes of a card that a cell takes at most; MiniFlux is small
 HELP = "measure methods of erasing side by side"
 DESCRIPTION = """\
 Erase with every method, examine every eraser alike, and write tables and plots. What the folder
@@ -95,6 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=whole(1, 1024), metavar="N", help="CPU threads a process (default: all)"
     )
     add_workers(parser, "one")
+    add_ray(parser)
     exams = parser.add_argument_group("your model and your erasers (--suite concepts, i2p, coco)")
     exams.add_argument(
         "--suite", choices=("miniflux", "concepts", "i2p", "coco"), default="miniflux"
@@ -211,7 +214,7 @@ def _measure(args: argparse.Namespace) -> None:
         [("attack", cell, name) for cell in suite.attacked for name in chosen],
         [("frechet", cell) for cell in suite.distant],
     )
-    if (args.workers or 1) == 1:
+    if not args.ray and (args.workers or 1) == 1:
         if args.threads:
             torch.set_num_threads(args.threads)
         do = cells.doing(args, Bar().phase)
@@ -230,7 +233,7 @@ class Cells:
     args: argparse.Namespace
     count: int
 
-    def open(self, number: int) -> Callable[[Any, Callable[[float], None]], None]:
+    def open(self, number: int, shared: Shared) -> Callable[[Any, Callable[[float], None]], None]:
         do = self.doing(own_card(self.args, number), lambda label, total: lambda done: None)
         return lambda task, tell: do(task)
 
@@ -254,13 +257,10 @@ class Cells:
 
 def _side_by_side(args: argparse.Namespace, cells: Cells, tasks: Sequence[Any]) -> Iterator[str]:
     """Do tasks in several processes; gives the sentences of those that failed."""
-    from ..processes import share
-
     if not tasks:
         return
-    workers, threads = places(args, len(tasks))
-    bar, ended = Bar().phase(f"{tasks[0][0]} in {workers} processes", len(tasks)), 0
-    for event in share(cells, tasks, workers, args.threads or threads):
+    bar, ended = Bar().phase(f"{tasks[0][0]} of all cells", len(tasks)), 0
+    for event in share(args, cells, tasks, lambda task: MEMORY):
         what, cell, *attack = tasks[event.task]
         name = " ".join([cell.method, cell.title, *attack])
         if event.kind == "lost":
