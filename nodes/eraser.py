@@ -92,3 +92,12 @@ def apply(model: Any, lora: Mapping[str, Tensor], strength: float) -> Any:
     if strength == 0:
         return model
     return comfy.sd.load_lora_for_models(model, None, dict(lora), strength, 0)[0]
+
+
+def taken(model: Any, patched: Any) -> int:
+    """How many changes of weights a MODEL has that the one before it has not."""
+    return _patches(patched) - _patches(model)
+
+
+def _patches(model: Any) -> int:
+    return sum(map(len, model.patches.values()))

@@ -43,7 +43,8 @@ DOORS: dict[str, set[str]] = {
     },
     "nodes": {
         "api", "concepts", "evaluate", "miniatures", "pictures",
-        "erasers.combine", "erasers.earlier", "erasers.guards", "erasers.load", "erasers.lora",
+        "erasers.combine", "erasers.earlier", "erasers.effect", "erasers.guards", "erasers.load",
+        "erasers.lora",
         "erasers.metadata",
         "methods.again", "methods.base", "methods.eraseanything.settings",
         "models.attention", "models.base", "models.offload",
