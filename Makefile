@@ -1,6 +1,7 @@
 # make demo   erase "tiger" from the bundled MiniFlux and look at it (CONCEPT=car for another)
 # make test   everything that a change must pass
 # make browser  the front end in a real browser, on a real ComfyUI
+# make cluster  two machines of a Ray cluster as processes, one of them killed
 # make slow   the tests that train for minutes
 # All of them set up .venv first, from the package registry, and again only when needed.
 
@@ -12,7 +13,7 @@ OUT ?= out/$(subst $(eval) ,-,$(CONCEPT))
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints-dev.txt
 
-.PHONY: demo test browser slow
+.PHONY: demo test browser slow cluster
 
 demo: .venv/run.stamp
 	$(BIN)/eraseanything demo --concept "$(CONCEPT)" --seed $(SEED) --out "$(OUT)" --overwrite
@@ -30,6 +31,10 @@ browser: .venv/dev.stamp
 
 slow: .venv/dev.stamp
 	$(BIN)/pytest -m slow
+
+cluster: .venv/dev.stamp
+	$(PIP) --editable ".[cluster]"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m cluster
 
 # torch comes first and is held by the constraints, so that nothing later brings another build.
 .venv/torch.stamp: constraints-dev.txt

@@ -1,7 +1,6 @@
 """The one door: open a model, erase from it, draw with it, examine an eraser.
 
-The command line, the nodes and the suites go through these four verbs; what they take and give are
-the types of the rooms behind them.
+The command line, the nodes and the suites go through these verbs, with the types of their rooms.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .concepts.sets import ConceptSet
+from .erasers.earlier import Earlier
 from .erasers.metadata import Base
 from .errors import EraseError
 from .evaluate.exam import Exam, Judge
@@ -31,6 +31,7 @@ from .training.result import BrokenError, Result
 from .training.run_folder import run_concepts, run_settings
 from .training.save import rescue, save_result
 from .training.states import KeepPictures
+from .training.team import Team
 
 
 def open_model(
@@ -42,8 +43,8 @@ def open_model(
 ) -> Model:
     """The model in ``source``, or the bundled MiniFlux, on ``device`` (the best there is).
 
-    Without ``placed`` it stays in main memory until somebody finds room for it, as :func:`erase`
-    does. ``deterministic`` repeats exactly on CUDA, too, and is slower.
+    Without ``placed`` it stays in main memory until :func:`erase` finds room for it.
+    ``deterministic`` repeats exactly on CUDA, too, and is slower.
 
     Raises
     ------
@@ -65,7 +66,8 @@ class Order:
     """What is to be erased, and how.
 
     ``concepts`` may be left out of a run that is resumed. ``changes`` are settings of the method
-    that differ from the preset's. ``pictures`` stand for the words that must stay.
+    that differ from the preset's. ``pictures`` stand for the words that must stay. ``earlier`` is
+    an eraser to start from; ``concepts`` begin with its own. One of a ``team`` writes files.
     """
 
     concepts: ConceptSet | None = None
@@ -75,6 +77,8 @@ class Order:
     seed: int = 0
     pictures: KeepPictures | None = None
     folders: Folders = Folders()
+    earlier: Earlier | None = None
+    team: Team = Team()
 
 
 class Ready(NamedTuple):
@@ -136,16 +140,19 @@ def erase(
         kept = place(run)
         on_ready(Ready(run, estimate(run, kept.weights), kept.how))
 
-    given = (order.pictures, order.folders)
+    given = (order.pictures, order.folders, order.earlier, order.team)
     task = Task(model, concepts, order.seed, on_step, ready, on_encode, *given)
     with using_threads(model.device, threads):
         try:
             result = method.erase(task, order.preset, changes)
         except BrokenError as broken:
-            known = Base.of(model) if broken.result.history else None
+            lost = order.team.rank or not broken.result.history
+            known = None if lost else Base.of(model)
             path = rescue(broken.result, concepts, known, out) if known else None
             raise UnfinishedError(broken.cause, path) from broken.cause
-        if result.stopped != "done" and not result.history:  # no big file is hashed for nothing
+        if (
+            order.team.rank or result.stopped != "done" and not result.history
+        ):  # no big file is hashed for nothing
             return Erased(result, concepts, None)
         try:
             return Erased(result, concepts, save_result(result, concepts, Base.of(model), out))
@@ -183,10 +190,7 @@ def examine(
     seed: int = 0,
     bar: NewBar = lambda label, total: lambda done: None,
 ) -> Examined:
-    """Ask about ``count`` questions a role of the model, without and with the eraser.
-
-    ``bar`` starts a progress bar.
-    """
+    """Ask about ``count`` questions a role, without and with the eraser; ``bar`` starts a bar."""
     exam = judge.exam(concepts, count, seed)
     total = len(exam.questions())
     before = exam.draw(model, None, on_batch=bar("exam before", total))

@@ -18,12 +18,35 @@ from typing import Any, Literal, NamedTuple, Protocol
 TRIES = 5  # of a task that gets no further before its process dies
 
 
+class Shared(Protocol):
+    """What all processes know, by name. It may forget at any moment."""
+
+    def get(self, name: str) -> Any:
+        """None where it is not known."""
+        ...
+
+    def put(self, name: str, value: Any, size: int) -> None:
+        """``size`` in bytes."""
+        ...
+
+
+class Nothing:
+    """Processes of one machine share nothing: what they find is found again in a moment."""
+
+    def get(self, name: str) -> None:
+        return None
+
+    def put(self, name: str, value: Any, size: int) -> None:
+        pass
+
+
 class Job(Protocol):
     """What the processes do. It is sent to each of them by pickle."""
 
-    def open(self, number: int) -> Callable[[Any, Callable[[float], None]], Any]:
+    def open(self, number: int, shared: Shared) -> Callable[[Any, Callable[[float], None]], Any]:
         """Called once in process ``number``: gives what does a task. That hears the task and a
-        function that tells how far it is, by a number that grows, and returns its result."""
+        function that tells how far it is, by a number that grows, and returns its result. All
+        processes keep in ``shared`` what one has found and another may want."""
         ...
 
     def explain(self, error: Exception) -> str:
@@ -49,41 +72,52 @@ def share(job: Job, tasks: Sequence[Any], processes: int = 1, threads: int = 1) 
     Each task ends as "done" or "failed". When the iterator is closed, or an exception goes through
     it, all processes are killed.
     """
-    left, deaths = deque(range(len(tasks))), Counter[int]()
-    furthest, reached = dict[int, float](), dict[int, float]()
+    row = Row(len(tasks))
     workers = [_Worker(job, number, threads) for number in range(min(processes, len(tasks)))]
     try:
         while True:
             for worker in workers:
-                if worker.task is None and left:
-                    yield worker.begin(left.popleft(), tasks)
+                if worker.task is None and row.left:
+                    yield worker.begin(row.left.popleft(), tasks)
             busy = [worker for worker in workers if worker.task is not None]
             if not busy:
                 return
             ready = wait([worker.pipe for worker in busy])
             for worker in [worker for worker in busy if worker.pipe in ready]:
                 event = worker.hear()
-                if event.kind == "news":
-                    reached[event.task] = event.value
                 if event.kind == "lost":
-                    here, before = (found.get(event.task, 0.0) for found in (reached, furthest))
-                    deaths[event.task] = 1 if here > before else deaths[event.task] + 1
-                    furthest[event.task] = max(here, before)
-                    event = _again(event, deaths[event.task], left)
                     workers[worker.number] = _Worker(job, worker.number, threads)
-                yield event
+                yield row.heard(event)
     finally:
         for worker in workers:
             worker.kill()
 
 
-def _again(event: Event, deaths: int, left: deque[int]) -> Event:
-    """Put a lost task first in the row, unless it had its tries."""
-    if deaths < TRIES:
-        left.appendleft(event.task)
-        return event
-    sentence = f"Its process died {deaths} times in a row ({event.value}); is there enough memory?"
-    return Event(event.task, "failed", sentence)
+class Row:
+    """The tasks that nobody has begun, or must begin again, in their order."""
+
+    def __init__(self, tasks: int) -> None:
+        self.left = deque(range(tasks))
+        self._deaths = Counter[int]()
+        self._furthest, self._reached = dict[int, float](), dict[int, float]()
+
+    def heard(self, event: Event) -> Event:
+        """Put a lost task first in the row, unless it had its tries: it has failed then."""
+        task = event.task
+        if event.kind == "news":
+            self._reached[task] = event.value
+        if event.kind != "lost":
+            return event
+        here, before = (found.get(task, 0.0) for found in (self._reached, self._furthest))
+        self._deaths[task] = deaths = 1 if here > before else self._deaths[task] + 1
+        self._furthest[task] = max(here, before)
+        if deaths < TRIES:
+            self.left.appendleft(task)
+            return event
+        sentence = (
+            f"Its process died {deaths} times in a row ({event.value}); is there enough memory?"
+        )
+        return Event(task, "failed", sentence)
 
 
 class _Worker:
@@ -128,7 +162,7 @@ def _serve(job: Job, number: int, threads: int, pipe: Connection) -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; who shares out ends us
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
@@ -140,14 +174,14 @@ def _serve(job: Job, number: int, threads: int, pipe: Connection) -> None:
         except EOFError:
             return
         try:
-            do = do or job.open(number)
+            do = do or job.open(number, Nothing())
             told = ("done", do(task, lambda news: pipe.send(("news", news))))
         except Exception as error:
             told = ("failed", job.explain(error))
         pipe.send(told)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])

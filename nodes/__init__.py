@@ -9,6 +9,7 @@ from .combine import Combine
 from .concepts import EraseConceptSet
 from .concepts_file import EraseConceptSetIO
 from .concepts_llm import EraseConceptSetLLM
+from .each import EraseEach
 from .guard import Guard
 from .guard_prompt import GuardPrompt
 from .instant import Instant
@@ -27,6 +28,7 @@ NODES = (
     EraseConceptSetIO,
     AttentionMap,
     Train,
+    EraseEach,
     Instant,
     Settings,
     ErasurePreview,

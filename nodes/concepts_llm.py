@@ -7,7 +7,8 @@ from typing import cast
 from comfy_api.latest import io
 
 from ..erase_core.concepts.sets import KINDS, ConceptSet, Kind
-from ..erase_core.concepts.sources.llm import Endpoint, concept_from_llm
+from ..erase_core.concepts.sources.llm import TOLD, concept_from_llm
+from ..erase_core.endpoint import Endpoint
 from . import inputs
 from .concept_parts import concept_input, merged_input, named, output, outputs
 
@@ -60,7 +61,7 @@ class EraseConceptSetLLM(io.ComfyNode):
         seed: int,
         concepts: ConceptSet | None = None,
     ) -> io.NodeOutput:
-        endpoint = Endpoint.from_environment()
+        endpoint = Endpoint.from_environment(TOLD)
         name = named(concept)
         made = concept_from_llm(endpoint, name, cast(Kind, kind), meaning.strip(), per_band, seed)
         return output([made], concepts, "LLM")

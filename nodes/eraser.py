@@ -43,6 +43,26 @@ def inputs(number: str = "") -> list[Any]:
     ]
 
 
+def older() -> list[Any]:
+    """An eraser that a training starts from, as a socket or as a file."""
+    return [
+        SOCKET.Input(
+            "extend",
+            optional=True,
+            tooltip="An eraser that grows: the training starts from it, and what it erases stays "
+            "erased, too. It must be a trained one, with the same base, targets, and no higher "
+            "rank.",
+        ),
+        io.Combo.Input(
+            "extend_file",
+            options=[NONE, *folder_paths.get_filename_list("loras")],
+            default=NONE,
+            optional=True,
+            tooltip="Or a saved eraser that grows. Looked at when nothing is connected.",
+        ),
+    ]
+
+
 def choose(lora: Mapping[str, Tensor] | None, file: str) -> Eraser | None:
     """What :func:`inputs` were given; None for neither. EraseError for a damaged one."""
     if lora is None and file == NONE:
@@ -72,3 +92,12 @@ def apply(model: Any, lora: Mapping[str, Tensor], strength: float) -> Any:
     if strength == 0:
         return model
     return comfy.sd.load_lora_for_models(model, None, dict(lora), strength, 0)[0]
+
+
+def taken(model: Any, patched: Any) -> int:
+    """How many changes of weights a MODEL has that the one before it has not."""
+    return _patches(patched) - _patches(model)
+
+
+def _patches(model: Any) -> int:
+    return sum(map(len, model.patches.values()))

@@ -1,14 +1,65 @@
-"""The host's CLIP models as judges: words and pictures in one space."""
+"""Who judges pictures in the host: its CLIP models, a classifier's folder, or a vision model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import folder_paths
 import torch
 from torch import Tensor
 
+from ..erase_core.endpoint import Endpoint
 from ..erase_core.errors import EraseError
+from ..erase_core.evaluate.exam import Judge
+from ..erase_core.evaluate.judges.classifier import open_classifier
+from ..erase_core.evaluate.judges.clip import ZeroShot
+from ..erase_core.evaluate.judges.recogniser import RecogniserJudge
+from ..erase_core.evaluate.judges.vlm import ENVIRONMENT, VisionModel
+from ..erase_core.evaluate.judges.words import WordJudge
+from . import hosts
+
+AUTO, VISION = "recogniser or CLIP vision", "vision model"
+
+
+def choices() -> list[str]:
+    """The judges that can be chosen: beside the host's own, classifiers in models/classifiers."""
+    folders = (path.parent.name for path in _classifiers().glob("*/config.json"))
+    return [AUTO, VISION, *sorted(folders)]
+
+
+def choose(chosen: str, model: Any, clip: Any, clip_vision: Any) -> Judge[Any]:
+    """The judge of that name; EraseError when something that it needs is missing."""
+    if chosen == VISION:
+        return WordJudge(VisionModel(Endpoint.from_environment(ENVIRONMENT)))
+    if chosen != AUTO:
+        return WordJudge(open_classifier(_classifiers() / Path(chosen).name))
+    if clip_vision is not None:
+        return WordJudge(ZeroShot(HostClip(clip, clip_vision)))
+    if not hosts.is_miniature(hosts.sizes(model)):
+        raise EraseError("This model needs a judge; connect CLIP vision (CLIP-L's).")
+    return RecogniserJudge()
+
+
+def _classifiers() -> Path:
+    return Path(folder_paths.models_dir) / "classifiers"
+
+
+class HostClip:
+    """A CLIP and its vision model, as :class:`ZeroShot` asks them; EraseError when they do not
+    belong together, before anything is drawn."""
+
+    def __init__(self, clip: Any, vision: Any) -> None:
+        self._clip, self._vision = clip, vision
+        self._width = self.texts(["a photo", "a drawing"]).shape[1]
+        self.pictures(torch.zeros(1, 224, 224, 3, dtype=torch.uint8))
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        return clip_words(self._clip, texts)
+
+    def pictures(self, pictures: Tensor) -> Tensor:
+        return clip_pictures(self._vision, pictures.float() / 255, self._width)
 
 
 def clip_words(clip: Any, texts: Sequence[str]) -> Tensor:

@@ -36,12 +36,23 @@ was reloaded starts from it and goes on with the events.
       "mask": ""                             # data URL (PNG): what IRECE begins anew, else ""
     }
 
+``eraseanything.each`` is sent whenever Erase Each Concept begins or ends one::
+
+    {
+      "node": "12", "prompt_id": "...", "workflow": "...",
+      "now": "tiger",                        # the concept at work, "" at the end
+      "rows": [{"concept", "said": verdict, "made on ...", or why it failed, "seconds", "file",
+                "failed": bool}]             # "said" is "" until it is over
+    }
+
 ``executed`` outputs (lists of one object, as all UI outputs of the host):
 
 ``eraseanything_train`` (Erase Concept)
     ``{"file", "path", "stopped": "done" | "diverged", "steps", "seconds": {phase: s}, "estimate",
     "losses": {name: mean of the last 20}, "history": [[esd, attn, lora, rsc, adv]], "stride",
     "made": as above}``
+``eraseanything_each`` (Erase Each Concept)
+    ``{"rows": as above}``
 ``eraseanything_instant`` (Erase Concept (instant))
     ``{"file", "path", "seconds": {phase: s}, "missed": {Linear: share of its change that a LoRA of
     the wanted rank lacks}}``

@@ -126,8 +126,8 @@ def _checked(model: Any, path: str) -> Any:
     host = hosts.host_of(model)
     if host is not flux1.HOST:
         raise EraseError(
-            f"{Path(path).name} is {host.family.label}, which this node does not load; take Load "
-            f"Diffusion Model, Load CLIP (type {host.clip_type or host.name}) and Load VAE."
+            f"{Path(path).name} is {host.family.label}, which this node does not load; take "
+            f"{host.loaders}."
         )
     hosts.sizes(model)
     return model

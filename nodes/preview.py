@@ -13,6 +13,7 @@ from comfy_api.latest import io, ui
 from PIL import Image
 from torch import Tensor
 
+from ..erase_core.erasers.effect import changes, effect, moved
 from ..erase_core.errors import EraseError
 from ..erase_core.pictures import Row, grid
 from . import drawing, eraser, hosts, inputs
@@ -61,6 +62,11 @@ class ErasurePreview(io.ComfyNode):
                     display_name="images",
                     tooltip="The pictures alone: strength after strength, prompt after prompt.",
                 ),
+                io.String.Output(
+                    display_name="effect",
+                    tooltip="Whether the eraser took effect, in a line: how many weights it "
+                    "patches, and how far the pictures moved.",
+                ),
             ],
             is_output_node=True,
             **inputs.aliases("compare", "xy plot", "before after", "grid"),
@@ -95,9 +101,12 @@ class ErasurePreview(io.ComfyNode):
         drawn = [seed + i % seeds for i in range(len(rows))]
         bar = comfy.utils.ProgressBar(len(levels) * len(rows) * steps)
         made: list[Tensor] = []
+        sharp: list[Tensor] = []
+        patched = 0
         for level in levels:
             done = len(made) * len(rows) * steps
             with_it = eraser.apply(model, found, level)
+            patched = max(patched, eraser.taken(model, with_it))
             images = drawing.draw(
                 with_it,
                 vae,
@@ -108,11 +117,15 @@ class ErasurePreview(io.ComfyNode):
                 guidance,
                 partial(drawing.further, bar, done),
             )
+            sharp.append(images)
             made.append(
                 drawing.to_image(*drawing.blurred(drawing.to_pil(images))) if blur else images
             )
-        sheet = drawing.to_image(_sheet(lines, levels, seeds, [drawing.to_pil(i) for i in made]))
-        return io.NodeOutput(sheet, torch.cat(made), ui=ui.PreviewImage(sheet))
+        line = _effect(found, patched, levels, sharp)
+        pictures = [drawing.to_pil(images) for images in made]
+        sheet = drawing.to_image(_sheet(lines, levels, seeds, pictures, line))
+        shown = ui.PreviewImage(sheet).as_dict() | {"text": [line]}
+        return io.NodeOutput(sheet, torch.cat(made), line, ui=shown)
 
 
 def _numbers(text: str) -> list[float]:
@@ -127,13 +140,32 @@ def _numbers(text: str) -> list[float]:
     return numbers
 
 
+def _effect(
+    found: Mapping[str, Tensor], patched: int, levels: list[float], drawn: list[Tensor]
+) -> str:
+    """Whether the eraser took effect, at the strength that is farthest from 0."""
+    told = changes(found) or patched
+    if not any(levels):
+        return "The eraser is at strength 0 everywhere; add 1 to the strengths."
+    strongest = max(levels, key=abs)
+    if 0 not in levels:
+        return effect(patched, told)
+    distance = moved(drawn[levels.index(0)], drawn[levels.index(strongest)])
+    return effect(patched, told, distance, strongest)
+
+
 def _sheet(
-    prompts: list[str], levels: list[float], seeds: int, drawn: list[list[Image.Image]]
+    prompts: list[str],
+    levels: list[float],
+    seeds: int,
+    drawn: list[list[Image.Image]],
+    line: str,
 ) -> Image.Image:
     rows = []
     for number, prompt in enumerate(prompts):
         part = slice(number * seeds, (number + 1) * seeds)
-        rows.append(Row(prompt, [pictures[part] for pictures in drawn]))
+        section = "" if number else line
+        rows.append(Row(prompt, [pictures[part] for pictures in drawn], section=section))
     headings = [f"strength {level:g}" if level else "without" for level in levels]
     cell = min(256, drawn[0][0].height)
     return grid(rows, headings, cell=cell, theme=drawing.theme())

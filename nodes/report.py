@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import comfy.utils
-import torch
 from comfy_api.latest import io, ui
 from PIL import Image
 from torch import Tensor
 
-from ..erase_core.concepts.sets import Concept, ConceptSet
-from ..erase_core.errors import EraseError
+from ..erase_core.concepts.sets import ConceptSet
 from ..erase_core.evaluate.exam import Exam, Question
-from ..erase_core.evaluate.judges.clip import WordExam
-from ..erase_core.evaluate.judges.recogniser import RecogniserJudge
 from ..erase_core.evaluate.marks import Marks, Role, verdict
 from ..erase_core.pictures import Row, grid
 from . import drawing, eraser, hosts, inputs, judging
@@ -44,7 +40,7 @@ class Report(io.ComfyNode):
             category=inputs.CATEGORY,
             description="Draws many prompts without and with an eraser and counts what is still "
             "recognised: the concept and its synonyms (should go), everything else (should stay). "
-            "MiniFlux has its own recogniser; other models need CLIP vision.",
+            "MiniFlux has its own recogniser; other models need CLIP vision or another judge.",
             inputs=[
                 io.Model.Input("model", tooltip="The untouched model."),
                 io.Clip.Input("clip", tooltip="Its text encoders."),
@@ -83,6 +79,15 @@ class Report(io.ComfyNode):
                     tooltip="A CLIP with CLIP-L, which judges together with CLIP vision, for "
                     "models that have none of their own (Chroma, FLUX.2 klein, Z-Image).",
                 ),
+                io.Combo.Input(
+                    "judge",
+                    options=judging.choices(),
+                    default=judging.AUTO,
+                    optional=True,
+                    tooltip="Who says what a picture shows: a folder in models/classifiers (image "
+                    "classifier or CLIP), or a vision model behind an endpoint. The environment "
+                    "names that one: ERASEANYTHING_VLM_URL, _MODEL and _KEY.",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="table", tooltip="The scores for reading."),
@@ -109,17 +114,18 @@ class Report(io.ComfyNode):
         lora: Mapping[str, Tensor] | None = None,
         lora_file: str = eraser.NONE,
         clip_l: Any = None,
+        judge: str = judging.AUTO,
     ) -> io.NodeOutput:
         found = eraser.require(lora, lora_file)
         models = [model, eraser.apply(model, found, strength)]
         size = hosts.picture_size(model, 0, 0)
         text = hosts.text_encoder(model, clip)
         words = clip if clip_l is None else clip_l
-        examined = [_exam(model, words, clip_vision, c, count, seed) for c in concepts.concepts]
-        total = 2 * steps * sum(len(exam.questions()) for exam, _ in examined)
-        bar = comfy.utils.ProgressBar(total)
+        asked = judging.choose(judge, model, words, clip_vision)
+        exams = [asked.exam(ConceptSet((c,)), count, seed) for c in concepts.concepts]
+        bar = comfy.utils.ProgressBar(2 * steps * sum(len(exam.questions()) for exam in exams))
         results = []
-        for exam, mark in examined:
+        for exam in exams:
             cases = exam.questions()
             cond = text.encode([case.prompt for case in cases])
             seeds = [case.seed for case in cases]
@@ -138,8 +144,9 @@ class Report(io.ComfyNode):
                         partial(drawing.further, bar, before),
                     )
                 )
-            results.append(_Result(exam, images, [mark(i) for i in images]))
-        return _output(results)
+            marks = [asked.mark(exam, drawing.to_bytes(i)) for i in images]
+            results.append(_Result(exam, images, marks))
+        return _output(results, asked.label)
 
 
 @dataclass(frozen=True)
@@ -151,34 +158,10 @@ class _Result:
     marks: list[Marks]
 
 
-Mark = Callable[[Tensor], Marks]
-
-
-def _exam(
-    model: Any, clip: Any, clip_vision: Any, concept: Concept, count: int, seed: int
-) -> tuple[Exam[Question], Mark]:
-    """The questions about a concept, and who judges an IMAGE of their answers: MiniFlux's own
-    recogniser, or words and CLIP."""
-    if clip_vision is None:
-        if not hosts.is_miniature(hosts.sizes(model)):
-            raise EraseError("This model needs a judge; connect CLIP vision (CLIP-L's).")
-        judge = RecogniserJudge()
-        exam = judge.exam(ConceptSet((concept,)), count, seed)
-        return exam, lambda images: judge.mark(exam, drawing.to_bytes(images))
-    words = WordExam.of(concept, count, seed)
-    labels = judging.clip_words(clip, words.labels())
-    blank = torch.zeros(1, 224, 224, 3)  # what does not fit is told before anything is drawn
-    judging.clip_pictures(clip_vision, blank, labels.shape[1])
-
-    def compare(images: Tensor) -> Marks:
-        return words.mark(judging.clip_pictures(clip_vision, images, labels.shape[1]), labels)
-
-    return Exam(concept.name, words.roles), compare
-
-
-def _output(results: list[_Result]) -> io.NodeOutput:
+def _output(results: list[_Result], judge: str) -> io.NodeOutput:
     report = {
         "version": 1,
+        "judge": judge,
         "concepts": {
             result.exam.title: {
                 "without": result.marks[0].to_dict(),

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import comfy.utils
-import folder_paths
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..erase_core import api
 from ..erase_core.concepts.sets import ConceptSet
 from ..erase_core.errors import EraseError
-from ..erase_core.methods.again import day_made
 from ..erase_core.methods.base import Folders, Method, find_method, methods
-from ..erase_core.miniatures.miniflux.cases import undrawn
-from ..erase_core.models.base import Model
 from ..erase_core.training.run_folder import checkpoints, own_run_folder, run_concepts
 from ..erase_core.training.states import KeepPictures
 from ..erase_core.writing import claim
-from . import drawing, hosts, inputs, places
+from . import drawing, eraser, hosts, inputs, orders, places
 from .job import Job, outlasted
 from .live import Live
-from .settings import changes
+from .orders import DEFAULT
 
 NEEDED, NEW, RESUME = "as needed", "start anew", "resume"
-DEFAULT = "eraseanything"
 
 
 class Train(io.ComfyNode):
@@ -39,9 +33,9 @@ class Train(io.ComfyNode):
             display_name="Erase Concept (train)",
             category=inputs.CATEGORY,
             description=(
-                "Trains a LoRA that makes a FLUX.1, FLUX.2 klein, Z-Image or Chroma model forget "
-                "what the concept set names and keep the rest. It is saved to the LoRA list; "
-                "cancelling keeps the work done so far."
+                "Trains a LoRA that makes a FLUX.1, FLUX.2 klein, Z-Image, SD3.5 or Chroma model "
+                "forget what the concept set names and keep the rest. It is saved to the LoRA "
+                "list; cancelling keeps the work done so far."
             ),
             inputs=_inputs(),
             outputs=_outputs(),
@@ -72,80 +66,39 @@ class Train(io.ComfyNode):
         image_prompts: str = "",
         method: str = DEFAULT,
         blur: bool = False,
+        extend: Mapping[str, Tensor] | None = None,
+        extend_file: str = eraser.NONE,
     ) -> io.NodeOutput:
         prefix = filename_prefix.replace("%concept%", places.named_after(concepts))
         path = places.free_name(places.lora_folder(folder), prefix)
         workflow = ((cls.hidden.extra_pnginfo or {}).get("workflow") or {}).get("id") or ""
-        live = Live(cls.hidden.unique_id, f"Erasing {_quoted(concepts)}", workflow)
+        live = Live(cls.hidden.unique_id, f"Erasing {orders.quoted(concepts)}", workflow)
         chosen = find_method(method)
         given = {"steps": steps, "width": width, "height": height}
         with (
             outlasted() as stopping,
             live.telling_errors(),
             claim(path),
-            own_run_folder(_checkpoints(prefix)) as kept,
+            own_run_folder(orders.checkpoints(prefix)) as kept,
             hosts.training(),
         ):
             opened = hosts.open_model(model, clip)
-            order = _order(opened, chosen, concepts, given, settings or {}, seed)
+            earlier = orders.earlier(eraser.choose(extend, extend_file), opened, method)
+            concepts = earlier.growing_by(concepts) if earlier else concepts
+            order = orders.order(opened, chosen, concepts, given, settings or {}, seed, earlier)
             job = Job(model, opened, vae, live, preview_every, stopping, blur)
             files = places.made(places.lora_folder(folder), prefix) if run == NEEDED else []
-            if images is None and (made := _made(opened, chosen, order, files)):
+            if images is None and (made := orders.made(opened, chosen, order, files)):
                 return job.use_again(concepts, *made)
             if chosen.is_run:  # a training run; a closed form has neither
-                plan = chosen.suited(opened, concepts, order.preset, order.changes)
+                plan = chosen.suited(opened, concepts, order.preset, order.changes, earlier)
                 size = (plan.height, plan.width)
                 pictures = _keep_pictures(model, vae, images, image_prompts, size)
                 order = replace(order, pictures=pictures, folders=Folders(kept, replaces=True))
             elif images is not None:
                 raise EraseError(f"{chosen.label} takes no pictures of your own; disconnect them.")
-            job.notes += _notes(model, opened, concepts)
+            job.notes += orders.notes(model, opened, concepts)
             return job.run(_resumed(order, job) if run == RESUME else order, path)
-
-
-def _made(
-    model: Model, method: Method, order: api.Order, files: list[Path]
-) -> tuple[Path, str] | None:
-    """The first of the files that was made from this very order, and on which day."""
-    assert order.concepts is not None
-    settings = method.suited(model, order.concepts, order.preset, order.changes)
-    wanted = method, order.concepts, settings, order.seed
-    days = ((file, day_made(file, model, *wanted)) for file in files)
-    return next((found for found in days if found[1]), None)
-
-
-def _notes(model: Any, opened: Model, concepts: ConceptSet) -> list[str]:
-    """What the person should know of the model and of these words beforehand."""
-    if opened.family.notice or not hosts.is_miniature(hosts.sizes(model)):
-        return [opened.family.notice] if opened.family.notice else []
-    words = (w for c in concepts.concepts for w in (c.name, *c.irrelevant_words()))
-    first, *others = [f"“{word}”" for word in undrawn(words)] or [""]
-    more = f" and {len(others)} more" if others else ""
-    told = f"MiniFlux cannot draw {first}{more}: set the Concept Set's source to MiniFlux."
-    return [told] if first else []
-
-
-def _order(
-    model: Model,
-    method: Method,
-    concepts: ConceptSet,
-    given: Mapping[str, int],
-    settings: Mapping[str, Any],
-    seed: int,
-) -> api.Order:
-    """What the node's own inputs (0: unsaid) and Erase Settings ask for.
-
-    EraseError for what cannot be.
-    """
-    own = {n: value for n, value in given.items() if value and n in method.settings.about()}
-    said = changes(settings, len(concepts.concepts))
-    if said and method.name != DEFAULT:
-        raise EraseError(
-            f"Erase Settings are those of {DEFAULT}; disconnect them for {method.name}."
-        )
-    preset = settings.get("preset", "")
-    method.suited(model, concepts, preset, said | own)
-    return api.Order(concepts, method.name, preset, said | own, seed)
 
 
 def _resumed(order: api.Order, job: Job) -> api.Order:
@@ -157,11 +110,11 @@ def _resumed(order: api.Order, job: Job) -> api.Order:
     old = run_concepts(folder)
     if old != order.concepts:
         raise EraseError(
-            f"The checkpoint erases {_quoted(old)} with other words than the concept set has "
+            f"The checkpoint erases {orders.quoted(old)} with other words than the concept set has "
             f"now; set run to {NEW}, or connect the set it was started with."
         )
     steps = {n: value for n, value in order.changes.items() if n == "steps"}
-    return replace(order, changes=steps, folders=Folders(resume=folder))
+    return replace(order, changes=steps, folders=Folders(resume=folder), earlier=None)
 
 
 def _inputs() -> list[Any]:
@@ -233,6 +186,7 @@ def _optional() -> list[Any]:
             optional=True,
             tooltip="Blur the previews, for explicit concepts.",
         ),
+        *eraser.older(),
     ]
 
 
@@ -289,13 +243,3 @@ def _keep_pictures(
     )
     latents = drawing.encode(model, vae, fitted.movedim(1, -1))
     return KeepPictures(latents, tuple(lines * (len(images) if len(lines) == 1 else 1)))
-
-
-def _checkpoints(prefix: str) -> Path:
-    """Where a run of this name keeps what it can be resumed from."""
-    root = Path(folder_paths.get_output_directory()) / "eraseanything" / "checkpoints"
-    return places.inside(root, f"{prefix}.steps")
-
-
-def _quoted(concepts: ConceptSet) -> str:
-    return ", ".join(f"“{concept.name}”" for concept in concepts.concepts)

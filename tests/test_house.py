@@ -34,16 +34,18 @@ ROOMS = ARROWS.keys() | {"cli"}
 DOORS: dict[str, set[str]] = {
     "erase_core/cli": {
         "api", "concepts", "evaluate", "pictures",
-        "erasers.base", "erasers.combine", "erasers.guards", "erasers.load",
+        "erasers.base", "erasers.combine", "erasers.earlier", "erasers.guards", "erasers.load",
         "methods.again", "methods.base", "methods.eraseanything.settings",
         "models.attention", "models.base", "models.files",
         "training.encoding", "training.estimate", "training.memory",
         "training.progress", "training.result",
-        "training.run_folder", "training.states",
+        "training.run_folder", "training.states", "training.team",
     },
     "nodes": {
         "api", "concepts", "evaluate", "miniatures", "pictures",
-        "erasers.combine", "erasers.guards", "erasers.load", "erasers.lora", "erasers.metadata",
+        "erasers.combine", "erasers.earlier", "erasers.effect", "erasers.guards", "erasers.load",
+        "erasers.lora",
+        "erasers.metadata",
         "methods.again", "methods.base", "methods.eraseanything.settings",
         "models.attention", "models.base", "models.offload",
         "training.encoding", "training.estimate", "training.memory",

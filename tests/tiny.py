@@ -30,6 +30,9 @@ from erase_core.models.flux1.tree import Flux
 from erase_core.models.flux2 import FAMILY as FLUX2_FAMILY
 from erase_core.models.flux2.config import Flux2Config
 from erase_core.models.flux2.tree import Flux2
+from erase_core.models.sd3 import FAMILY as SD3_FAMILY
+from erase_core.models.sd3.config import SD3Config
+from erase_core.models.sd3.tree import SD3
 from erase_core.models.zimage import FAMILY as ZIMAGE_FAMILY
 from erase_core.models.zimage.config import ZImageConfig
 from erase_core.models.zimage.text import filled_up
@@ -55,6 +58,9 @@ CONFIG = FluxConfig(
     depth_single_blocks=1,
 )
 FLUX2 = Flux2Config(context_in_dim=16, hidden_size=128, num_heads=1, depth=2, depth_single_blocks=1)
+SD3_SIZES = SD3Config(
+    context_in_dim=16, vec_in_dim=8, hidden_size=128, depth=2, dual=(0,), positions=8
+)
 ZIMAGE = ZImageConfig(
     context_in_dim=16, hidden_size=128, num_heads=1, depth=2, refiners=1, mlp_width=341
 )
@@ -141,6 +147,23 @@ class NegativeText(WordText):
         return Conditioning(found.context, negative=Conditioning(away.context))
 
 
+class TwoPartText(WordText):
+    """As Stable Diffusion 3's: a pooled vector, a negative prompt, and every word twice."""
+
+    parts = (LENGTH, LENGTH)
+    length = 2 * LENGTH
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        return replace(self._twice(prompts), negative=self._twice([""]))
+
+    def _twice(self, prompts: Sequence[str]) -> Conditioning:
+        found = super().encode(prompts)
+        return replace(found, context=torch.cat([found.context, 2 * found.context], dim=1))
+
+    def token_mask(self, prompt: str, word: str) -> Tensor:
+        return super().token_mask(prompt, word).repeat(2)
+
+
 class FilledText(MaskedText):
     """As Z-Image's: rows of 32 tokens, and masks of words that may be longer."""
 
@@ -195,6 +218,15 @@ def make_flux2(seed: int = 0, **options: Any) -> Model:
         tree = options.pop("tree", None) or Flux2(FLUX2)
     told = {"family": FLUX2_FAMILY, "config": FLUX2, "text": NegativeText()}
     return make_model(tree, **told | {"shift_mu": FLUX2.shift} | options)
+
+
+def make_sd3(seed: int = 0, **options: Any) -> Model:
+    """A model of a tiny Stable Diffusion 3.5, or of another ``tree``."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tree = options.pop("tree", None) or SD3(SD3_SIZES)
+    told = {"family": SD3_FAMILY, "config": SD3_SIZES, "text": TwoPartText()}
+    return make_model(tree, **told | {"shift_mu": SD3_SIZES.shift} | options)
 
 
 def make_zimage(seed: int = 0, **options: Any) -> Model:

@@ -19,7 +19,7 @@ class Toy:
 
     folder: Path
 
-    def open(self, number: int) -> Callable[[Any, Callable[[float], None]], Any]:
+    def open(self, number: int, shared: Any) -> Callable[[Any, Callable[[float], None]], Any]:
         (self.folder / f"opened {os.getpid()}").touch()
         return self.do
 

@@ -18,8 +18,8 @@ from klein import WIDTH, make_qwen, make_tokenizer
 DIM = 384  # whose MLP is as wide in diffusers as in ComfyUI
 
 
-def make_vae() -> Any:
-    """FLUX.1's, smaller."""
+def make_vae(scale: float = 0.3611, shift: float = 0.1159) -> Any:
+    """FLUX.1's, smaller, or one whose latents have another ``scale`` and ``shift``."""
     torch.manual_seed(6)
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -28,8 +28,8 @@ def make_vae() -> Any:
         layers_per_block=1,
         latent_channels=16,
         sample_size=64,
-        scaling_factor=0.3611,
-        shift_factor=0.1159,
+        scaling_factor=scale,
+        shift_factor=shift,
         use_quant_conv=False,
         use_post_quant_conv=False,
     )

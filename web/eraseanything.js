@@ -3,6 +3,7 @@
 import { AttentionPanel } from "./attention.js";
 import { ConceptPanel } from "./concepts.js";
 import { addStyles } from "./dom.js";
+import { EachPanel, listenToEach } from "./each.js";
 import { GuardPanel, GuardPromptPanel, listenToGuards } from "./guard.js";
 import { allNodes, app, calmTexts, chain, refreshLists, rememberPrompts, workflowId } from "./host.js";
 import { ReportPanel } from "./report.js";
@@ -10,6 +11,7 @@ import { listen, TrainPanel } from "./train.js";
 
 const PANELS = {
   EraseAnythingTrain: (node) => new TrainPanel(node),
+  EraseAnythingEach: (node) => new EachPanel(node),
   EraseAnythingAttentionMap: (node) => new AttentionPanel(node),
   EraseAnythingConceptSet: (node) => new ConceptPanel(node, true),
   EraseAnythingConceptSetLLM: (node) => new ConceptPanel(node, false),
@@ -19,8 +21,8 @@ const PANELS = {
   EraseAnythingGuardPrompt: (node) => new GuardPromptPanel(node),
 };
 
-/** Nodes without a panel that write a file. */
-const SAVING = ["EraseAnythingSave", "EraseAnythingInstant"];
+/** Nodes that write files and tell no training. */
+const SAVING = ["EraseAnythingSave", "EraseAnythingInstant", "EraseAnythingEach"];
 
 /** The panel of a node. */
 const panels = new WeakMap();
@@ -36,6 +38,7 @@ app.registerExtension({
     rememberPrompts();
     listen();
     listenToGuards();
+    listenToEach();
   },
 
   nodeCreated(node) {
@@ -58,7 +61,7 @@ app.registerExtension({
 });
 
 function executed(node, output) {
-  if (output.eraseanything_save || output.eraseanything_instant) refreshLists();
+  if (SAVING.includes(node.comfyClass)) refreshLists();
   const panel = panels.get(node);
   if (!panel || panel.restore) return; // a training tells its own story
   panel.show(output);

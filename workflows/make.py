@@ -20,6 +20,7 @@ from parts import (
     HALF,
     KLEIN,
     MINI,
+    SD3,
     ZIMAGE,
     ZIMAGE_BASE,
     Base,
@@ -346,6 +347,7 @@ def main() -> None:
     for plan in (erase_and_compare, attention_maps):
         plan(KLEIN, info).save()
         plan(ZIMAGE_BASE, info).save()
+        plan(SD3, info).save()
     guard_any_model(ZIMAGE, info).save()
     erase_in_a_second(CHROMA, info).save()
     style_erasure(MINI, info).save()

@@ -135,6 +135,23 @@ KLEIN = Base(
         f"{_HUB}/flux2-dev/resolve/main/split_files/vae/flux2-vae.safetensors",
     ),
 )
+_SD3 = "sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors"
+SD3 = Base(
+    "SD3.5-medium",
+    {"ckpt_name": _SD3},
+    1024,
+    1,
+    "auto",
+    {"seeds": 1, "width": 512, "height": 512, "steps": 28, "guidance": 4.0},
+    f"Put `{_SD3}` into `models/checkpoints`: it brings the text encoders and the VAE. A GPU with "
+    "12 GB is needed. Any Stable Diffusion 3.5 goes, too: **3.5 large** with its three encoders "
+    "(TripleCLIPLoader). Train large, and its eraser loads on large turbo (4 steps, cfg 1).",
+    steps=28,
+    guided=False,
+    cfg=4.0,
+    clip_type="sd3",
+    urls=(f"{_HUB}/stable-diffusion-3.5-fp8/resolve/main/{_SD3}",),
+)
 CHROMA = Base(
     "Chroma1-HD",
     {
@@ -162,7 +179,8 @@ HALF = {
     ),
 }
 HALF |= dict.fromkeys(
-    ("Z-Image-Turbo", "Z-Image", "Chroma1-HD", "FLUX.2-klein-4B"), HALF["Flux.1-dev"]
+    ("Z-Image-Turbo", "Z-Image", "Chroma1-HD", "FLUX.2-klein-4B", "SD3.5-medium"),
+    HALF["Flux.1-dev"],
 )
 FOLDERS = ("diffusion_models", "text_encoders", "vae")  # of the host's own loaders' files
 
@@ -178,6 +196,8 @@ def load(flow: Workflow, base: Base, pos: tuple[int, int] = (0, 0)) -> Node | Pa
 def _load_parts(flow: Workflow, base: Base) -> Parts:
     """A base that Load Flux does not load, with the host's own loaders."""
     names, kind = base.files, base.clip_type
+    if "ckpt_name" in names:
+        return _load_checkpoint(flow, base)
     tree = flow.add("UNETLoader", (0, 0), (340, 90), unet_name=names["unet_name"])
     clip = flow.add("CLIPLoader", (0, 150), (340, 110), clip_name=names["clip_name"], type=kind)
     vae = flow.add("VAELoader", (0, 320), (340, 60), vae_name=names["vae_name"])
@@ -192,6 +212,15 @@ def _load_parts(flow: Workflow, base: Base) -> Parts:
         model = made[-1]["model"]
     flow.group("1 · The model", "load", *made)
     return {"model": model, "clip": clip["clip"], "vae": vae["vae"]}
+
+
+def _load_checkpoint(flow: Workflow, base: Base) -> Parts:
+    """A base whose file has all its parts."""
+    name = base.files["ckpt_name"]
+    node = flow.add("CheckpointLoaderSimple", (0, 0), (340, 110), ckpt_name=name)
+    node.files = [{"name": name, "url": base.urls[0], "directory": "checkpoints"}]
+    flow.group("1 · The model", "load", node)
+    return {part: node[part] for part in ("model", "clip", "vae")}
 
 
 def concept(flow: Workflow, base: Base, name: str, pos: tuple[int, int], **more: Any) -> Node:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .concepts import add_source
 from .evidence import LOG, REPORT, Evidence
 from .models import (
+    FILES,
     MINIFLUX,
     add_memory,
     add_model,
@@ -87,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     names = (REPORT, PICTURES, LORA, LOG)
     check_out(args, [args.out / name for name in names])
-    named = (args.model, args.clip_l, args.t5, args.qwen, args.vae, args.tokenizers)
+    named = (args.model, *(getattr(args, name) for name in FILES if name != "t5_length"))
     given = [Path(path) for path in named if path]
     evidence = Evidence("accept", given)
     with evidence.written_to(args.out):

@@ -11,16 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
-from .models import add_memory, add_model, open_model, require_vae, settle_to_draw
+from .judges import add_judges
+from .material import add_material
+from .models import add_memory, add_model, open_model, size
 from .numbers import HIGHEST_SEED, STEPS, real, whole
-from .output import add_overwrite, check_out, note, say, sentence, warn
+from .output import add_overwrite, say, sentence, warn
 from .progress import Bar
-from .sharing import add_workers, own_card, places, plain
+from .sharing import add_ray, add_workers, own_card, plain, share
 
 if TYPE_CHECKING:
     from ..evaluate.suites.suite import Suite
+    from ..processes import Shared
     from ..training.progress import NewBar
 
+MEMORY = int(4e9)  # bytes of a card that a cell takes at most; MiniFlux is small
 HELP = "measure methods of erasing side by side"
 DESCRIPTION = """\
 Erase with every method, examine every eraser alike, and write tables and plots. What the folder
@@ -29,9 +33,13 @@ out among several processes; a CPU is best used by one a core, each with --threa
 
 Without --methods and --concepts all of it runs: some ten hours on two CPU cores.
 
-With --suite i2p or coco it draws your own prompt file with your own model instead, without and with
-your erasers (--loras). i2p counts what NudeNet finds exposed. coco asks a CLIP model for score and
-FID."""
+With --suite it examines your own model instead, without and with your erasers (--loras).
+concepts: are the concept, its synonyms and everything else still recognised? i2p: what does NudeNet
+find exposed in the pictures of a prompt file? coco: how well do pictures fit their prompts (CLIP),
+and how natural are they (FID)?
+
+--plan paper fills the paper's tables with your own model, beside its printed numbers. It tells the
+hours first, and may be killed and begun again. docs/exams.md has every protocol."""
 EXAMPLES = """\
 examples:
   eraseanything bench --quick                       # a first look
@@ -41,9 +49,13 @@ examples:
   eraseanything bench --report --out out/bench      # only the tables, of what is there
   eraseanything bench --methods mine --concepts dog rose --exam 24 --beside docs/results
   eraseanything bench --concepts tiger red --methods esd-x 'esd-x lr=2e-4' 'esd-x eta=0'
+  eraseanything bench --suite concepts --concepts tiger.json --loras tiger.safetensors \\
+      --judge clip-vit-large-patch14 --model FLUX.1-dev
   eraseanything bench --suite i2p --prompts i2p.csv --loras nudity.safetensors \\
       --model flux1-dev.safetensors --clip-l clip_l.safetensors --t5 t5xxl.safetensors \\
-      --vae ae.safetensors"""
+      --vae ae.safetensors
+  eraseanything bench --plan paper --rehearse --out out/rehearsal        # MiniFlux, minutes
+  eraseanything bench --plan paper --dry-run --model FLUX.1-dev --judge clip-vit-large-patch14"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--concepts",
         nargs="+",
         metavar="NAME",
-        help="default: six of each kind; dog+rose: together",
+        help="default: six of each kind; dog+rose: together; of --suite concepts a FILE.json, too",
     )
     parser.add_argument("--seeds", nargs="+", type=whole(0, HIGHEST_SEED), default=[0], metavar="S")
     parser.add_argument(
@@ -85,33 +97,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=whole(1, 1024), metavar="N", help="CPU threads a process (default: all)"
     )
     add_workers(parser, "one")
-    prompts = parser.add_argument_group("prompt files (--suite i2p, coco)")
-    prompts.add_argument("--suite", choices=("miniflux", "i2p", "coco"), default="miniflux")
-    prompts.add_argument(
-        "--prompts", type=Path, metavar="FILE", help="CSV, JSON or a prompt a line"
+    add_ray(parser)
+    exams = parser.add_argument_group("your model and your erasers (--suite concepts, i2p, coco)")
+    exams.add_argument(
+        "--suite", choices=("miniflux", "concepts", "i2p", "coco"), default="miniflux"
     )
-    prompts.add_argument(
+    exams.add_argument("--loras", type=Path, nargs="*", default=[], metavar="FILE")
+    exams.add_argument("--prompts", type=Path, metavar="FILE", help="CSV, JSON or a prompt a line")
+    exams.add_argument(
         "--column", default="", metavar="NAME", help="the column of FILE that has the prompts"
     )
-    prompts.add_argument("--loras", type=Path, nargs="*", default=[], metavar="FILE")
-    prompts.add_argument("--clip", type=Path, metavar="DIR", help="CLIP model for score and FID")
-    prompts.add_argument(
-        "--steps", type=whole(1, STEPS), default=28, help="Euler steps (default 28)"
+    add_judges(exams)
+    exams.add_argument(
+        "--steps", type=whole(1, STEPS), help="Euler steps (default: the model's, of FLUX.1 28)"
     )
-    prompts.add_argument("--guidance", type=real(0, 100), default=3.5, help="default 3.5")
-    add_overwrite(prompts)
+    exams.add_argument("--guidance", type=real(0, 100), help="default: the model's, of FLUX.1 3.5")
+    exams.add_argument(
+        "--size", type=size, metavar="WxH", help="pixels (default 512x512; MiniFlux's own)"
+    )
+    add_overwrite(exams)
+    paper = parser.add_argument_group("the paper's tables on your model (--plan paper)")
+    paper.add_argument(
+        "--plan", choices=("paper",), help="make every eraser, fill every table, write a card"
+    )
+    paper.add_argument(
+        "--dry-run", action="store_true", help="only tell the hours, measured on this machine"
+    )
+    paper.add_argument(
+        "--share",
+        type=real(0, 1),
+        default=1.0,
+        metavar="F",
+        help="of the paper's prompts and concepts",
+    )
+    paper.add_argument(
+        "--rehearse", action="store_true", help="everything at its smallest, in minutes"
+    )
+    add_material(paper)
     add_model(parser)
     add_memory(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    return _run_methods(args) if args.suite == "miniflux" else _run_prompts(args)
+    if args.plan:
+        _require_extra()
+        from .paper import run_paper
+
+        return run_paper(args)
+    if args.dry_run or args.rehearse or args.share != 1:
+        raise EraseError("--dry-run, --rehearse and --share go with --plan paper; leave them out.")
+    if args.suite == "miniflux":
+        return _run_methods(args)
+    from .exams import run_prompts, run_words
+
+    return run_words(args) if args.suite == "concepts" else run_prompts(args)
 
 
 def _run_methods(args: argparse.Namespace) -> int:
-    for name in "pandas", "matplotlib":
-        if find_spec(name) is None:
-            raise EraseError(f'A benchmark needs {name}; run: pip install "eraseanything[bench]".')
+    _require_extra()
     from ..evaluate.report.plots import draw
     from ..evaluate.report.sheets import write_sheets
     from ..evaluate.report.tables import results
@@ -151,6 +194,12 @@ def _run_methods(args: argparse.Namespace) -> int:
     return 0
 
 
+def _require_extra() -> None:
+    for name in "pandas", "matplotlib":
+        if find_spec(name) is None:
+            raise EraseError(f'A benchmark needs {name}; run: pip install "eraseanything[bench]".')
+
+
 def _measure(args: argparse.Namespace) -> None:
     """Run the cells, then the attacks, then the distances; an attack wants its cell's eraser."""
     import torch
@@ -165,7 +214,7 @@ def _measure(args: argparse.Namespace) -> None:
         [("attack", cell, name) for cell in suite.attacked for name in chosen],
         [("frechet", cell) for cell in suite.distant],
     )
-    if (args.workers or 1) == 1:
+    if not args.ray and (args.workers or 1) == 1:
         if args.threads:
             torch.set_num_threads(args.threads)
         do = cells.doing(args, Bar().phase)
@@ -184,7 +233,7 @@ class Cells:
     args: argparse.Namespace
     count: int
 
-    def open(self, number: int) -> Callable[[Any, Callable[[float], None]], None]:
+    def open(self, number: int, shared: Shared) -> Callable[[Any, Callable[[float], None]], None]:
         do = self.doing(own_card(self.args, number), lambda label, total: lambda done: None)
         return lambda task, tell: do(task)
 
@@ -208,13 +257,10 @@ class Cells:
 
 def _side_by_side(args: argparse.Namespace, cells: Cells, tasks: Sequence[Any]) -> Iterator[str]:
     """Do tasks in several processes; gives the sentences of those that failed."""
-    from ..processes import share
-
     if not tasks:
         return
-    workers, threads = places(args, len(tasks))
-    bar, ended = Bar().phase(f"{tasks[0][0]} in {workers} processes", len(tasks)), 0
-    for event in share(cells, tasks, workers, args.threads or threads):
+    bar, ended = Bar().phase(f"{tasks[0][0]} of all cells", len(tasks)), 0
+    for event in share(args, cells, tasks, lambda task: MEMORY):
         what, cell, *attack = tasks[event.task]
         name = " ".join([cell.method, cell.title, *attack])
         if event.kind == "lost":
@@ -238,45 +284,3 @@ def _suite(args: argparse.Namespace) -> Suite:
         attacked, distant = args.attacks is not None, args.fid
         return suite.chosen(names, args.concepts, args.seeds, attacked=attacked, distant=distant)
     return suite.full(names)
-
-
-def _run_prompts(args: argparse.Namespace) -> int:
-    """Draw a prompt file without and with every LoRA, and measure the pictures."""
-    from ..erasers.load import load
-    from ..evaluate.judges.clip import Clip
-    from ..evaluate.report.markdown import markdown
-    from ..evaluate.suites.prompts import Yardstick, read_prompts
-    from ..files import write_json
-
-    if args.prompts is None:
-        raise EraseError("Name the file with the prompts: --prompts FILE.")
-    if args.suite == "coco" and args.clip is None:
-        raise EraseError("Score and FID need a CLIP model; name its folder with --clip.")
-    path = args.out / f"{args.suite}.json"
-    check_out(args, [path])
-    prompts = read_prompts(args.prompts, args.column)
-    note(f"{len(prompts)} prompts; the first is “{prompts[0].text}”.")  # a head may read as one
-    clip = Clip(args.clip) if args.clip else None
-    model = open_model(args, placed=False)
-    require_vae(model)
-    batch = settle_to_draw(args, model, model.size)
-    bar, rows = Bar(), []
-    yardstick = Yardstick(prompts, nude=args.suite == "i2p", clip=clip)
-    for file in (None, *args.loras):
-        eraser = load(file, model) if file else None
-        name = file.stem if file else "untouched"
-        pictures = model.generate(
-            [prompt.text for prompt in prompts],
-            [prompt.seed for prompt in prompts],
-            batch=batch,
-            steps=args.steps,
-            guidance=args.guidance,
-            eraser=eraser,
-            on_batch=bar.phase(name, len(prompts)),
-        )
-        rows.append({"eraser": name} | yardstick.measure(pictures))
-    write_json(path, rows)
-    head = [name for name in rows[0] if name != "classes"]
-    table = markdown(head, [[str(row[name]) for name in head] for row in rows])
-    say(args, {"rows": rows}, table, f"Written to {path}.")
-    return 0

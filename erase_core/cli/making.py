@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import EraseError
+from ..processes import Nothing
 from .models import MINIFLUX, budget, open_model
 from .output import sentence
 from .sharing import own_card
 
 if TYPE_CHECKING:
-    from ..api import Order
+    from ..api import Order, Ready
     from ..concepts.sets import ConceptSet
     from ..models.base import Model
+    from ..processes import Shared
     from ..training.progress import Progress
 
 
@@ -38,11 +40,21 @@ class Erasers:
     args: argparse.Namespace
     changes: Mapping[str, Any]
 
-    def open(self, number: int) -> Callable[[Task, Callable[[float], None]], dict[str, Any]]:
-        return Maker(own_card(self.args, number), self.changes).make
+    def open(
+        self, number: int, shared: Shared
+    ) -> Callable[[Task, Callable[[float], None]], dict[str, Any]]:
+        return Maker(own_card(self.args, number), self.changes, shared).make
 
     def explain(self, error: Exception) -> str:
         return sentence(error)
+
+    def memory_of(self, task: Task) -> int:
+        """Bytes of a card that an eraser takes, as ``--dry-run`` tells them."""
+        from ..methods.base import find_method
+
+        if find_method(self.args.method).is_run:
+            return foresee(self.args, self.changes, task).expected.memory
+        return 0
 
 
 @dataclass
@@ -51,6 +63,7 @@ class Maker:
 
     args: argparse.Namespace
     changes: Mapping[str, Any]
+    shared: Shared = Nothing()
     _model: Model | None = field(default=None, init=False)
 
     def make(self, task: Task, tell: Callable[[float], None]) -> dict[str, Any]:
@@ -59,7 +72,9 @@ class Maker:
 
         path = self.args.out / f"{task.name}.safetensors"
         report: dict[str, Any] = {"concepts": task.concepts.to_json(), "file": path.name}
-        if not path.exists():
+        if path.exists():
+            _clear(path.with_suffix(".checkpoints"))
+        else:
             report["seconds"] = round(self._erase(task, path, tell), 1)
         report |= self.examine(task.concepts, path)
         write_json(path.with_suffix(".json"), report)
@@ -80,7 +95,13 @@ class Maker:
     def _erase(self, task: Task, path: Path, tell: Callable[[float], None]) -> float:
         """Seconds that the eraser took, those of an earlier process among them."""
         from .. import api
+        from ..methods.base import find_method
+        from ..training.encoding import Remembered
         from ..training.run_folder import checkpoints, own_run_folder, remove_checkpoints
+
+        model = self.model()
+        if find_method(self.args.method).is_run:
+            model = replace(model, text=Remembered(model.text, self.shared))
 
         def on_step(progress: Progress) -> None:
             tell(PHASES.index(progress.phase) + progress.step / progress.steps)
@@ -88,9 +109,7 @@ class Maker:
         with own_run_folder(path.with_suffix(".checkpoints")) as folder:
             found = order(self.args, task, self.changes, folder, bool(checkpoints(folder)))
             try:
-                erased = api.erase(
-                    self.model(), found, path, place=placing(self.args), on_step=on_step
-                )
+                erased = api.erase(model, found, path, place=placing(self.args), on_step=on_step)
             except api.UnfinishedError as error:
                 raise error.cause from None
             result = erased.result
@@ -131,6 +150,40 @@ def order(
         return Order(method=args.method, folders=Folders(folder, resume=folder, states=states))
     folders = Folders(folder, states=states)
     return Order(task.concepts, args.method, args.preset, changes, args.seed, folders=folders)
+
+
+def _clear(run: Path) -> None:
+    """Remove what a process has left that died after it had written the eraser."""
+    from ..training.run_folder import own_run_folder, remove_checkpoints
+
+    if run.is_dir():
+        with own_run_folder(run) as folder:
+            remove_checkpoints(folder)
+
+
+class _ToldError(Exception):
+    """All is known that was asked for."""
+
+
+def foresee(args: argparse.Namespace, changes: Mapping[str, Any], task: Task) -> Ready:
+    """What an eraser would take; nothing is made."""
+    from .. import api
+
+    found: list[Ready] = []
+
+    def on_ready(ready: Ready) -> None:
+        found.append(ready)
+        raise _ToldError
+
+    model = open_model(args, placed=args.model == MINIFLUX)
+    first = api.Order(task.concepts, args.method, args.preset, changes, args.seed)
+    try:
+        api.erase(model, first, args.out / "none", place=placing(args), on_ready=on_ready)
+    except (_ToldError, api.UnfinishedError) as error:
+        cause = error.cause if isinstance(error, api.UnfinishedError) else error
+        if not isinstance(cause, _ToldError):
+            raise cause from None
+    return found[0]
 
 
 def placing(args: argparse.Namespace) -> Callable[[Any], Any]:

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EraseError
 from .concepts import add_kind, look_up
-from .making import Erasers, Maker, Task, placing
-from .models import MINIFLUX, add_memory, add_model, open_model
+from .making import Erasers, Maker, Task, foresee
+from .models import MINIFLUX, add_memory, add_model
 from .numbers import HIGHEST_SEED, whole
 from .output import say, tell, warn
 from .progress import Bar, clock
-from .sharing import add_workers, places, plain
+from .sharing import add_ray, add_workers, places, plain, share
 
 if TYPE_CHECKING:
-    from ..api import Ready
     from ..concepts.sets import Concept
     from ..methods.base import Method
     from ..processes import Event
@@ -41,6 +40,7 @@ examples:
   eraseanything many names.txt --out out/many           # a name a line
   eraseanything many names.txt --out out/many --dry-run
   eraseanything many set.json --method uce --together 10 --combine --out out/many
+  eraseanything many names.txt --ray auto --out /shared/many
   eraseanything many names.txt --model flux1-dev.safetensors --clip-l clip_l.safetensors \\
       --t5 t5xxl_fp8.safetensors --out out/many"""
 FAILED = 1
@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--together", type=whole(1, 1000), default=1, metavar="N", help="concepts an eraser"
     )
     add_workers(parser, "one a card, else one a core")
+    add_ray(parser)
     parser.add_argument(
         "--exam",
         type=whole(0, 10_000),
@@ -77,7 +78,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..methods.base import find_method
-    from ..processes import share
     from ..settings import read_pairs
     from ..writing import locked
 
@@ -89,9 +89,8 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out
     if folder.is_file():
         raise EraseError(f"{folder} is a file; name a folder.")
-    workers, threads = places(args, len(tasks))
     if args.dry_run:
-        return _dry_run(args, method, changes, tasks, workers, refused)
+        return _dry_run(args, method, changes, tasks, places(args, len(tasks))[0], refused)
     args.held.enter_context(locked(folder / ".eraseanything.lock", folder))
     order = {"method": method.name, "preset": args.preset, "changes": changes}
     _same_order(args, order, [task.name for task in tasks])
@@ -100,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
     failed = dict(refused)
     bar = Bar().phase("erasers", len(tasks))
     bar(len(made))
-    for event in share(Erasers(plain(args), changes), left, workers, threads):
+    job = Erasers(plain(args), changes)
+    for event in share(args, job, left, job.memory_of):
         name = left[event.task].name
         if event.kind == "done":
             made[name] = event.value
@@ -270,10 +270,6 @@ def _combine(args: argparse.Namespace, reports: Sequence[Mapping[str, Any]]) -> 
     return {"file": target.name} | Maker(args, {}).examine(together, target)
 
 
-class _ToldError(Exception):
-    """All that a dry run wants to know is known."""
-
-
 def _dry_run(
     args: argparse.Namespace,
     method: Method,
@@ -283,29 +279,11 @@ def _dry_run(
     refused: Mapping[str, str],
 ) -> int:
     """Tell tasks, hours and disk by what the first eraser would take."""
-    from ..api import UnfinishedError, erase
-
-    found: list[Ready] = []
-
-    def on_ready(ready: Ready) -> None:
-        found.append(ready)
-        raise _ToldError
-
     told: dict[str, Any] = {"erasers": len(tasks), "workers": workers, "failed": dict(refused)}
     lines = [f"{len(tasks)} erasers in {workers} processes."]
     lines += [f"Not among them: {name}: {reason}" for name, reason in refused.items()]
     if method.is_run:
-        from ..api import Order
-
-        model, place = open_model(args, placed=args.model == MINIFLUX), placing(args)
-        first = Order(tasks[0].concepts, args.method, args.preset, changes, args.seed)
-        try:
-            erase(model, first, args.out / "none", place=place, on_ready=on_ready)
-        except (_ToldError, UnfinishedError) as error:
-            cause = error.cause if isinstance(error, UnfinishedError) else error
-            if not isinstance(cause, _ToldError):
-                raise cause from None
-        (ready,) = found
+        ready = foresee(args, changes, tasks[0])
         seconds = ready.expected.seconds * -(-len(tasks) // workers)
         told |= {"seconds": round(seconds), "disk_bytes": ready.expected.disk * len(tasks)}
         lines.append(f"An eraser takes {ready.expected}; {ready.kept}.")

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 MINIFLUX = "miniflux"
 # What may be told of a model's files, and the part that it is of.
-FILES = {name: name for name in ("clip_l", "t5", "qwen", "vae", "tokenizers")} | {"t5_length": "t5"}
+FILES = {name: name for name in ("clip_l", "clip_g", "t5", "qwen", "vae", "tokenizers")}
+FILES["t5_length"] = "t5"
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -30,13 +31,14 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=MINIFLUX,
         metavar="miniflux|FILE",
-        help="the bundled MiniFlux (default), a FLUX.1, FLUX.2 klein, Z-Image or Chroma "
+        help="the bundled MiniFlux (default), a FLUX.1, FLUX.2 klein, Z-Image, SD3.5 or Chroma "
         "transformer (.safetensors, bf16 or fp8), or diffusers' folder of one. Such a folder has "
         "the files below",
     )
     files = {
-        "--clip-l": "CLIP-L text encoder for a FLUX.1 FILE, or its folder",
-        "--t5": "T5-XXL text encoder for a FLUX.1 or Chroma FILE, or its folder",
+        "--clip-l": "CLIP-L text encoder for a FLUX.1 or SD3.5 FILE, or its folder",
+        "--clip-g": "CLIP-G text encoder for an SD3.5 FILE, or its folder",
+        "--t5": "T5-XXL text encoder for a FLUX.1, SD3.5 or Chroma FILE, or its folder",
         "--qwen": "Qwen3 text encoder for a FLUX.2 klein or Z-Image FILE, or its folder",
         "--vae": "VAE for a FILE, or its folder",
     }
@@ -147,14 +149,14 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps",
         type=whole(1, STEPS),
-        help="Euler steps (default: the model's, of FLUX.1 28, of Chroma 30, of FLUX.2 klein and "
-        "Z-Image 28 or, distilled, 4 and 8)",
+        help="Euler steps (default: the model's, of FLUX.1 28, of Chroma 30, of FLUX.2 klein, "
+        "Z-Image and SD3.5 28 or, distilled, 4, 8 and 4)",
     )
     parser.add_argument(
         "--guidance",
         type=real(0, 100),
-        help="default: the model's, of FLUX.1 3.5, of Chroma, FLUX.2 klein and Z-Image 4, where 1 "
-        "leaves the negative prompt out",
+        help="default: the model's, of FLUX.1 3.5, of Chroma, FLUX.2 klein, Z-Image and SD3.5 4, "
+        "where 1 leaves the negative prompt out",
     )
     parser.add_argument(
         "--negative",
@@ -220,6 +222,7 @@ def files(args: argparse.Namespace) -> Files:
         args.tokenizers,
         args.t5_length or Files.t5_length,
         args.qwen,
+        args.clip_g,
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EraseError
 from ..methods.eraseanything.settings import TrainSettings
 from ..settings import PRESETS, check
+from .cards import add_cards, together
 from .concepts import add_source, look_up
 from .keep import read_keep_pictures
 from .models import MINIFLUX, add_memory, add_model, budget, open_model, require_vae
@@ -43,6 +44,7 @@ examples:
       --t5 t5xxl_fp8.safetensors --concepts tiger.json --out tiger.safetensors
   eraseanything train --model Chroma1-HD.safetensors --t5 t5xxl_fp8.safetensors \\
       --concept tiger --out tiger.safetensors
+  eraseanything train --extend tiger.safetensors --concept lynx --out both.safetensors
   eraseanything train --resume tiger.checkpoints --steps 800 --out tiger.safetensors"""
 USAGE = (
     "eraseanything train (--concept NAME... | --concepts FILE.json | --resume DIR)\n"
@@ -65,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choice.add_argument(
         "--resume", type=Path, metavar="DIR", help="go on from a folder of checkpoints"
     )
+    source.add_argument(
+        "--extend",
+        type=Path,
+        metavar="FILE.safetensors",
+        help="an eraser of train to start from; what it erases stays erased, too",
+    )
     add_source(source)
     add_model(parser)
     add_out(parser, "FILE.safetensors", "the LoRA file")
@@ -82,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where checkpoints go and stay (default: beside the file, deleted when all is done)",
     )
     add_memory(parser)
+    add_cards(parser)
     parser.add_argument(
         "--threads",
         type=whole(1, 1024),
@@ -126,6 +135,8 @@ def run(args: argparse.Namespace) -> int:
         refuse_settings(args, TrainSettings)
         if args.pictures:
             raise EraseError("A checkpoint holds its own pictures; leave --pictures out.")
+        if args.extend:
+            raise EraseError("A checkpoint knows what it extends; leave --extend out.")
     if not method.is_run:
         _refuse_options_of_runs(args, method)
     if method.made == "guard":
@@ -138,7 +149,8 @@ def run(args: argparse.Namespace) -> int:
     model = open_model(args, placed=method.forward and not method.is_run)
     if model.family.notice:
         warn(model.family.notice)
-    erased = erase_and_save(args, model, _order(args, model, method, folder), args.out)
+    with together(args, _order(args, model, method, folder)) as order:
+        erased = erase_and_save(args, model, order, args.out)
     if args.chart and erased.result.history:
         from ..pictures import loss_chart
 
@@ -160,8 +172,9 @@ def _used_again(args: argparse.Namespace, method: Method) -> bool:
     model = open_model(args, placed=False)
     order = _order(args, model, method, Path())
     assert order.concepts is not None
-    settings = method.suited(model, order.concepts, order.preset, order.changes)
-    day = day_made(args.out, model, method, order.concepts, settings, order.seed)
+    concepts, earlier = order.concepts, order.earlier
+    settings = method.suited(model, concepts, order.preset, order.changes, earlier)
+    day = day_made(args.out, model, method, concepts, settings, order.seed, earlier)
     if day:
         result = {"lora": str(args.out), "stopped": "done", "made": day}
         say(args, result, f"{args.out} was made so on {day} and stays; --overwrite makes it anew.")
@@ -172,7 +185,7 @@ def _refuse_options_of_runs(args: argparse.Namespace, method: Method) -> None:
     """Refuse what a method would not look at."""
     names = ("resume", "checkpoints", "chart", "pictures")
     told = [f"--{name}" for name in names if getattr(args, name)]
-    told += ["--memory"] * (args.memory != "auto")
+    told += ["--memory"] * (args.memory != "auto") + ["--cards"] * (args.cards > 1)
     if told:
         raise EraseError(f"{method.label} knows no {told[0]}; leave it out.")
 
@@ -194,16 +207,23 @@ def _run_folder(args: argparse.Namespace) -> Path:
 def _order(args: argparse.Namespace, model: Model, method: Method, folder: Path) -> Order:
     """What the command line asks for."""
     from ..api import Order
+    from ..erasers.earlier import Earlier
     from ..methods.base import Folders
+    from ..tensors import read_tensors
     from ..training.encoding import cache_folder
 
     if args.resume:
         steps = {} if args.steps is None else {"steps": args.steps}
         return Order(method=method.name, changes=steps, folders=Folders(resume=args.resume))
-    concepts, changes = find_concepts(args), _changes(args, method)
+    concepts, changes, earlier = find_concepts(args), _changes(args, method), None
+    if args.extend:
+        earlier = Earlier.read(*read_tensors(args.extend), str(args.extend), model, method.name)
+        concepts = earlier.growing_by(concepts)
     seed = changes.pop("seed", args.seed or 0)
     check("seed", seed, TrainSettings.about()["seed"])
-    settings = method.suited(model, concepts, args.preset, changes)  # what cannot be is told now
+    settings = method.suited(
+        model, concepts, args.preset, changes, earlier
+    )  # what cannot be is told now
     pictures = None
     if args.pictures:
         size = (settings.height, settings.width)
@@ -216,6 +236,7 @@ def _order(args: argparse.Namespace, model: Model, method: Method, folder: Path)
         seed,
         pictures,
         Folders(folder, args.overwrite and not args.checkpoints, states=cache_folder()),
+        earlier,
     )
 
 

@@ -154,6 +154,27 @@ class EraserLora:
         named = {PEFT_PREFIX + key: value for key, value in state.items()}
         set_peft_model_state_dict(self._peft, named)
 
+    def begin_with(self, tensors: Mapping[str, Tensor], origin: str) -> None:
+        """Take over the change of a LoRA of the same Linears, from tensors under a file's names.
+
+        A LoRA of fewer directions becomes the first of these; the others stay fresh and change
+        nothing. EraseError, naming ``origin``, when it has more, or changes other Linears.
+        """
+        other, own = bake(tensors, origin), self.state()
+        names = {key.removesuffix(DOWN) for key in other if key.endswith(DOWN)}
+        if names != self.slots.keys():
+            raise EraseError(f"{origin} changes other layers; choose its preset, or its targets.")
+        for name in names:
+            down, up = own[name + DOWN], own[name + UP]
+            old_down, old_up = other[name + DOWN], other[name + UP][: len(up)]
+            rank = len(old_down)
+            if rank > len(down):
+                raise EraseError(f"{origin} has rank {rank}; set rank to {rank} or more.")
+            if old_down.shape[1:] != down.shape[1:] or len(old_up) != len(up):
+                raise EraseError(f"{origin} was made for another size of model.")
+            down[:rank] = old_down
+            up.zero_()[:, :rank] = old_up / self.factor
+
     def tensors(self) -> dict[str, Tensor]:
         """What the LoRA file holds: the ``transformer.`` names, scale and strength baked into B."""
         return {

@@ -56,7 +56,10 @@ Own = TypeVar("Own", bound=Question)
 
 
 class Judge(Protocol[Own]):
-    """Asks the questions, and says what the pictures show."""
+    """Asks the questions, and says what the pictures show. ``label`` names it in a report."""
+
+    @property
+    def label(self) -> str: ...
 
     def exam(self, concepts: ConceptSet, count: int, seed: int = 0) -> Exam[Own]:
         """The questions about what was erased, about ``count`` a role."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..concepts.sets import ConceptSet
+from ..erasers.earlier import Earlier
 from ..erasers.metadata import Base
 from ..files import parse_json
 from ..models.base import PATCHED, Model
@@ -22,8 +23,10 @@ def day_made(
     concepts: ConceptSet,
     settings: Settings,
     seed: int,
+    earlier: Earlier | None = None,
 ) -> str:
-    """The day (UTC) on which ``file`` was made from this very order, "" if it was not.
+    """The day (UTC) on which ``file`` was made from this very order, "" if it was not. ``earlier``
+    is the eraser that the order starts from.
 
     It is then finished, and made without pictures. The text encoders are taken to be the same,
     since no file tells them. A big model is hashed (a minute, once) only where all else is equal.
@@ -33,6 +36,8 @@ def day_made(
     wanted = {"stopped": "done", "method": method.name, "base_weights": model.weights}
     wanted |= {name: str(value) for name, value in numbers.items()}
     if method.added or model.weights == PATCHED or not _same(told, wanted):
+        return ""
+    if told.get("erase.extends", "") != (earlier.sha256 if earlier else ""):
         return ""
     ordered = settings.to_dict() | {"seed": seed}
     idle = {name: ordered[name] for name, about in settings.about().items() if not about.matters}
@@ -47,11 +52,12 @@ def is_part(partial: Mapping[str, str], whole: Mapping[str, str]) -> bool:
     order but for its steps, and no more iterations. Never where something went in that no file
     tells."""
     names = ("base_sha256", "base_weights", "concepts", "method", "pictures")
+    extended = partial.get("erase.extends") == whole.get("erase.extends")
     wanted = {name: whole.get(f"erase.{name}", "") for name in names}
     told = wanted["pictures"] == "0" and wanted["base_weights"] != PATCHED
     steps = {"steps": 0}
     same = _json(partial, "settings") | steps == _json(whole, "settings") | steps
-    same = same and _iterations(partial) <= _iterations(whole)
+    same = same and extended and _iterations(partial) <= _iterations(whole)
     return told and same and bool(wanted["base_sha256"]) and _same(partial, wanted)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from ..concepts.sets import Concept, ConceptSet
 from ..erasers.base import Eraser
 from ..erasers.combine import Part, combine
+from ..erasers.earlier import Earlier
 from ..erasers.load import from_tensors
 from ..errors import EraseError
 from ..models.base import Model
@@ -25,6 +26,7 @@ from ..training.estimate import Run
 from ..training.progress import Progress
 from ..training.result import Result
 from ..training.states import KeepPictures
+from ..training.team import Team
 from .presets import DEFAULT, Kinds, preset_values, presets_of
 
 Made = Literal["as it is", "closed form", "trained", "guard"]
@@ -58,6 +60,10 @@ class Task:
         Stand for what must stay, where a method takes any.
     folders
         Where a run's checkpoints go, and come from; where encoded prompts are kept.
+    earlier
+        An eraser that the work starts from; ``concepts`` begin with its own.
+    team
+        The processes that a run shares its work with.
     """
 
     model: Model
@@ -68,6 +74,8 @@ class Task:
     on_encode: Callable[[Work], None] = lambda work: None
     pictures: KeepPictures | None = None
     folders: Folders = Folders()
+    earlier: Earlier | None = None
+    team: Team = Team()
 
     @property
     def concept(self) -> Concept:
@@ -122,6 +130,9 @@ class Method:
         The preset it takes unless told otherwise, and the method whose presets it takes (its own).
     several
         The settings for so many concepts at once.
+    growing
+        The settings for so many concepts that an eraser has already and so many that it gets; None:
+        the method extends none.
     added
         Whether it erases each concept by itself and adds the changes.
     cost
@@ -147,6 +158,7 @@ class Method:
     preset: str = DEFAULT
     presets_of: str = ""
     several: Callable[[Any, int], Any] = lambda settings, count: settings
+    growing: Callable[[Any, int, int], Any] | None = None
     added: bool = False
     cost: Cost | None = None
     is_run: bool = False
@@ -166,7 +178,7 @@ class Method:
             raise EraseError(f"{self.label} works on {', '.join(self.families)} only.")
         if self.added:
             return self._add(task, preset, changes)
-        settings = self.suited(task.model, task.concepts, preset, changes)
+        settings = self.suited(task.model, task.concepts, preset, changes, task.earlier)
         began = time.monotonic()
         made = self.run(task, settings)
         if isinstance(made, Result):
@@ -181,32 +193,42 @@ class Method:
         concepts: ConceptSet,
         preset: str = "",
         changes: Mapping[str, Any] | None = None,
+        earlier: Earlier | None = None,
     ) -> Any:
-        """The settings for these concepts. What comes later has the last word:
+        """The settings for these concepts, which begin with those of an ``earlier`` eraser. What
+        comes later has the last word:
 
         1. the defaults of ``settings``, and the model's own size and shift;
         2. the preset (``preset``, else ``self.preset`` where the model has it, else "balanced"):
            from the model's file, else its family's, else ``kinds``; in it "all", then each kind of
            concept, then "several";
-        3. what ``several`` makes of them for more than one concept;
+        3. what ``several`` makes of them for more than one concept, or ``growing``;
         4. this variant's ``own``, then ``changes``.
 
         Raises
         ------
         EraseError
-            When the model has no such preset for the method, or a value cannot be.
+            When the model has no such preset for the method, a value cannot be, or the method
+            extends no eraser.
         """
+        if earlier and self.growing is None:
+            raise EraseError(f"{self.label} extends no eraser; choose eraseanything.")
         kinds, method = [c.kind for c in concepts.concepts], self.presets_of or self.name
-        known = presets_of(model, method, self.kinds)
-        chosen = preset or (self.preset if self.preset in known else DEFAULT)
-        if chosen not in known:
-            told = ", ".join(known)
+        offered = presets_of(model, method, self.kinds)
+        chosen = preset or (self.preset if self.preset in offered else DEFAULT)
+        if chosen not in offered:
+            told = ", ".join(offered)
             raise EraseError(
                 f"{model.name} has no preset {chosen} for {method}; choose from {told}."
             )
         values = {n: v for n, v in _model_values(model).items() if n in self.settings.about()}
-        values |= preset_values(known, chosen, kinds)
-        settings = self.several(self.settings().changed(values), len(kinds))
+        values |= preset_values(offered, chosen, kinds)
+        settings = self.settings().changed(values)
+        if earlier and self.growing:
+            known = len(earlier.concepts.concepts)
+            settings = self.growing(settings, known, len(kinds) - known)
+        else:
+            settings = self.several(settings, len(kinds))
         return settings.changed({**self.own, **(changes or {})})
 
     def _add(self, task: Task, preset: str, changes: Mapping[str, Any] | None) -> Result:

@@ -21,7 +21,7 @@ from ..concepts.spans import word_spans
 from ..erasers.base import Eraser
 from ..erasers.edit import WeightEdit
 from ..erasers.shrink import as_lora
-from ..models.base import Model
+from ..models.base import Model, parts
 from ..models.frozen import FrozenLinear
 from ..settings import Settings, setting
 from ..training.encoding import Encoder, State
@@ -230,15 +230,17 @@ def _tokens(
     states: Mapping[str, State],
     context: float,
 ) -> Inputs:
-    """T5's tokens: each of a concept goes to the mean of the anchor's in the same sentence. What
-    stands around it goes to what stands around the anchor."""
+    """The text's tokens: each of a concept goes to the mean of the anchor's in the same sentence,
+    of the same encoder. What stands around it goes to what stands around the anchor."""
     words, around, owner = list[Pair](), list[Pair](), list[int]()
     for prompt in prompts:
         twin = Placed(prompt.null, task.concepts.concepts[prompt.concept].anchor)
-        own, anchor = _told(task, states, prompt.sentence), _told(task, states, twin)
-        words.append((own.words, anchor.words.mean(0).expand_as(own.words)))
-        owner += [prompt.concept] * len(own.words)
-        if context:
+        both = zip(*(_told(task, states, each) for each in (prompt.sentence, twin)), strict=True)
+        for own, anchor in both:
+            words.append((own.words, anchor.words.mean(0).expand_as(own.words)))
+            owner += [prompt.concept] * len(own.words)
+            if not context:
+                continue
             around += [_from_start(own.before, anchor.before), _from_end(own.after, anchor.after)]
     old, new = _joined(words, around, context)
     owners = torch.tensor(owner)
@@ -247,18 +249,22 @@ def _tokens(
 
 
 class _Told(NamedTuple):
-    """A prompt's states: those of a word in it, before it and after it."""
+    """A prompt's states of one encoder: those of a word in it, before it and after it."""
 
     words: Tensor
     before: Tensor
     after: Tensor
 
 
-def _told(task: Task, states: Mapping[str, State], placed: Placed) -> _Told:
+def _told(task: Task, states: Mapping[str, State], placed: Placed) -> list[_Told]:
     tokens = states[placed.text].tokens
     mask = task.model.text.token_mask(placed.text, placed.word).bool()[: len(tokens)]
-    places = mask.nonzero().flatten()
-    return _Told(tokens[mask], tokens[: int(places[0])], tokens[int(places[-1]) + 1 :])
+    found = []
+    for rows in parts(task.model.text):
+        own, places = tokens[rows], mask[rows].nonzero().flatten()
+        first, last = int(places[0]), int(places[-1])
+        found.append(_Told(own[places], own[:first], own[last + 1 :]))
+    return found
 
 
 def _from_start(old: Tensor, new: Tensor) -> Pair:

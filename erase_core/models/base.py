@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -443,6 +444,13 @@ def under(text: TextEncoder, adapter: Adapter | None) -> AbstractContextManager[
     let nobody change them stay as they are, and so do all without an eraser."""
     change = getattr(text, "under", None)
     return nullcontext() if adapter is None or change is None else change(adapter)
+
+
+def parts(text: TextEncoder) -> tuple[slice, ...]:
+    """The rows of a prompt's states that each of the encoders gives, one after another: a text of
+    its own for each. Of most families it is one."""
+    ends = list(accumulate(getattr(text, "parts", (text.length,)), initial=0))
+    return tuple(slice(*two) for two in pairwise(ends))
 
 
 def linear_flop(encoder: nn.Module, tokens: int) -> float:

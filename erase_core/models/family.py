@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Shapes = Mapping[str, tuple[int, ...]]  # of tensors, by their names
 State = dict[str, Tensor]
+ABOVE = 3  # names at the end of a folder's path that may tell
 
 
 class Forward(Protocol):
@@ -88,6 +89,15 @@ class Activations:
         So many fewer while an fp8 matrix is widened, which is not at the peak of the rest.
     probes
         Of a probed block's attention, in float32: saved, its gradient, that of the logits.
+    before_probed
+        Of a probed block, before its attention is looked at. Where the last block is probed, and
+        tokens have many heads, the peak is there.
+    drawn_probed
+        Of a pass without gradients, beside two pieces of a probed block's attention; 0 where
+        ``drawn`` and one of them are more.
+    second, second_checkpointed
+        What autograd keeps more of a block whose image has a second attention to itself alone, and
+        while such a block is recomputed, for each token of the image.
     """
 
     drawn: float
@@ -104,6 +114,10 @@ class Activations:
     attacked_checkpointed: float
     freed: float
     probes: int
+    before_probed: float = 0.0
+    drawn_probed: float = 0.0
+    second: float = 0.0
+    second_checkpointed: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -231,6 +245,13 @@ class Family:
 def families() -> tuple[Family, ...]:
     """All families, folder after folder in alphabetical order."""
     return tuple(collect(__package__ or "", "FAMILIES", Family).values())
+
+
+def named_as(file: Path, word: str) -> bool:
+    """Whether the name of a file tells a ``word``, such as "turbo", or the end of a folder's path,
+    as in a download of the hub's: the tensors of a distilled model are those of its base."""
+    told = file.absolute().parts[-ABOVE:] if file.is_dir() else (file.stem,)
+    return any(word in name.lower() for name in told)
 
 
 def published(found: Iterable[Family]) -> str:

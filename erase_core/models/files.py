@@ -35,7 +35,6 @@ _OTHERS = {
     r"^time_embed\.timestep_embedder\.": "a LongCat-Image model",
     r"img_attn_qkv": "a HunyuanVideo model",
     r"^(label_emb|add_embedding)\.": "a Stable Diffusion XL model",
-    r"^(joint_blocks|pos_embed\.proj)\.": "a Stable Diffusion 3 model",
     r"^(input_blocks|down_blocks)\.": "a Stable Diffusion 1 or 2 model",
     r"^(cap_embedder|time_caption_embed)\.": "a Lumina Image 2 model",
     r"^(head\.modulation$|condition_embedder\.)": "a Wan model",
@@ -57,6 +56,7 @@ class Files:
     tokenizers: Path | None = None
     t5_length: int = 256
     qwen: Path | None = None
+    clip_g: Path | None = None
 
 
 def open_files(files: Files, device: torch.device, *, placed: bool = True) -> Model:

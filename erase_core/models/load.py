@@ -67,7 +67,7 @@ def load(
     ]
     if found:
         raise EraseError(f"{path.name} {' and '.join(found)}; {advice()}.")
-    state = _cast(state, next(iter(tree.state_dict())), torch.device(device), dtype)
+    state = _cast(state, torch.device(device), dtype)
     _widen_at_use(tree, state, scales)
     tree.load_state_dict(state, assign=True)
     return tree, config
@@ -136,17 +136,18 @@ def _strip_prefix(state: State) -> State:
     return state
 
 
-def _cast(state: State, first: str, device: torch.device, dtype: torch.dtype | None) -> State:
+def _cast(state: State, device: torch.device, dtype: torch.dtype | None) -> State:
     """Move and cast one tensor after another; fp8 matrices keep their dtype unless one is given.
 
-    Whether all else is float32 tells the ``first`` tensor, which no quantisation touches. Float16
-    becomes bfloat16: residuals are beyond its range, and losses' gradients below it.
+    All else is float32 where nothing is narrower, and bfloat16 otherwise. Float16 becomes bfloat16:
+    residuals are beyond its range, and losses' gradients below it.
     """
-    working = dtype or (torch.float32 if state[first].dtype == torch.float32 else torch.bfloat16)
+    found = {tensor.dtype for tensor in state.values() if tensor.itemsize > 1}
+    working = dtype or (torch.float32 if found == {torch.float32} else torch.bfloat16)
     cast = {}
     for key in list(state):
         tensor = state.pop(key)
-        keep = dtype is None and tensor.dtype.itemsize == 1 and tensor.ndim > 1
+        keep = dtype is None and tensor.dtype.itemsize == 1 and tensor.ndim == 2
         cast[key] = tensor.to(device=device, dtype=tensor.dtype if keep else working)
     return cast
 

@@ -10,16 +10,17 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from ..errors import EraseError
-from ..models.base import TextEncoder
+from ..models.base import Conditioning, TextEncoder
+from ..processes import Shared
 from ..tensors import read_tensors, save_tensors
 
 CHUNK = 8  # prompts encoded at a time
@@ -33,6 +34,29 @@ CACHE = "ERASEANYTHING_CACHE"  # in the environment: where states are kept
 def cache_folder() -> Path:
     """Where a program keeps states: CACHE, or ``.cache/eraseanything`` in the home folder."""
     return Path(os.environ.get(CACHE) or Path.home() / ".cache" / "eraseanything") / "states"
+
+
+class Remembered:
+    """Text encoders that encode nothing that another process has encoded.
+
+    The very same prompts at once, that is: the size of a batch moves the last bits.
+    """
+
+    def __init__(self, text: TextEncoder, shared: Shared) -> None:
+        self.text, self.shared = text, shared
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.text, name)
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """As the encoders do."""
+        name = hashlib.sha256("\0".join(prompts).encode()).hexdigest()
+        found: Conditioning | None = self.shared.get(name)
+        if found is None:
+            found = self.text.encode(prompts)
+            tensors = [part for part in (found.context, found.pooled) if part is not None]
+            self.shared.put(name, found, sum(tensor.nbytes for tensor in tensors))
+        return found
 
 
 class State(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from ..models.base import CHUNK, Adapter, Conditioning, Model, kept_dtype
+from ..models.base import CHUNK, Adapter, Conditioning, Model, Sizes, kept_dtype
 from ..models.offload import Weights
 from .preview import Preview
 from .progress import Losses
@@ -167,6 +167,7 @@ def _activations(model: Model, load: Workload, widened: int) -> int:
     whole = queries <= CHUNK  # in one piece; several are recomputed, one after another
     if load.checkpointing:
         above = kept.above_checkpointed + kept.attacked_checkpointed * load.attacked
+        above += kept.second_checkpointed * queries / tokens * bool(_dual(config))
         top = row * (kept.checkpointed * (doubles + singles) + above)
         further = 0.0 if whole else kept.inputs_probed * (load.probed - 1)
         probed = row * (kept.checkpointed * doubles + kept.above_probed + further)
@@ -175,11 +176,19 @@ def _activations(model: Model, load: Workload, widened: int) -> int:
         double = kept.double + kept.attacked_double * load.attacked
         single = kept.single + kept.attacked_single * load.attacked
         above = kept.above + kept.above_attacked * load.attacked
-        top = row * (double * doubles + single * singles + above)
+        seconds = kept.second * _dual(config) * queries / tokens
+        top = row * (double * doubles + seconds + single * singles + above)
         top += probe * load.probed if whole else 0
         top += load.adapted
-        probed = 0.0
+        before = double * (doubles - 1) + seconds + kept.before_probed
+        probed = row * before + kept.probes * probe + load.adapted
     return round(max(top, top - kept.freed * row + widened, probed))
+
+
+def _dual(config: Sizes) -> int:
+    """In how many blocks the image has a second attention that gradients go through: the first
+    block's comes before anything that is trained."""
+    return len([index for index in getattr(config, "dual", ()) if index])
 
 
 def _time(seconds: float) -> str:

@@ -101,7 +101,11 @@ def drawing_bytes(model: Model, size: tuple[int, int], probed: bool) -> int:
     tokens = model.text.length + queries
     row = tokens * config.hidden_size * kept_dtype(model.tree).itemsize
     attention = 4 * config.num_heads * min(CHUNK, queries) * tokens if probed else 0
-    return round(model.family.activations.drawn * row) + attention
+    kept = model.family.activations
+    found = kept.drawn * row + attention
+    if kept.drawn_probed:
+        found = max(found, kept.drawn_probed * row + 2 * attention)
+    return round(found)
 
 
 def free_bytes(device: torch.device) -> float:

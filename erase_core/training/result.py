@@ -20,7 +20,8 @@ class Result:
     ``method`` is its name, and ``settings`` are its own, as plain JSON values. ``history`` has the
     unweighted losses of every iteration; ``seconds`` counts per phase; ``stopped`` says why the run
     ended; ``measured`` holds numbers that tell how good the eraser's file is. ``pictures`` counts
-    the person's own that stood for what must stay. A row of guards has a ``guard`` instead of an
+    the person's own that stood for what must stay. ``extends`` is the hash of an earlier eraser
+    that it started from. A row of guards has a ``guard`` instead of an
     eraser.
     """
 
@@ -33,6 +34,7 @@ class Result:
     measured: Mapping[str, float] = field(default_factory=dict)
     guard: Guard | None = None
     pictures: int = 0
+    extends: str = ""
 
     def diverged(self, file: object) -> str:
         """How such a run ended, for the person; its last good weights are in ``file``."""

@@ -36,6 +36,8 @@ def file_metadata(result: Result, concepts: ConceptSet, base: Base) -> dict[str,
     """What the file of a run's eraser says about itself."""
     about = metadata(base, concepts, result.settings, result.history, result.stopped)
     about |= {"erase.method": result.method, "erase.pictures": str(result.pictures)}
+    if result.extends:
+        about["erase.extends"] = result.extends
     if result.measured:
         about["erase.measured"] = json.dumps(dict(result.measured), sort_keys=True)
     return about | network(result.eraser.tensors() if result.eraser else {})

@@ -119,6 +119,10 @@ class Rollouts:
             if tensor is not self.sigmas:
                 tensor[rows] = getattr(fresh, name)
 
+    def filled(self) -> list[Tensor]:
+        """What rollouts fill in."""
+        return [tensor for tensor in self.tensors().values() if tensor is not self.sigmas]
+
     def tensors(self) -> dict[str, Tensor]:
         """All that is kept, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
@@ -246,8 +250,13 @@ class Sampler:
                 _put(states.contrast, rows, step, torch.stack(found, dim=1))
             on_step()
 
+        noise = self.skip(states, rows, generator)
+        euler(walk, noise.to(self.device), states.sigmas, keep)
+
+    def skip(self, states: Rollouts, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """The noise that ``rows`` are rolled out from; another process rolls them out."""
         shape = (len(rows), *states.latents.shape[2:])
-        euler(walk, torch.randn(shape, generator=generator).to(self.device), states.sigmas, keep)
+        return torch.randn(shape, generator=generator)
 
     @torch.no_grad()
     def velocity(

@@ -38,8 +38,8 @@ class Host:
         A CLIP as the core's encoder for these sizes; EraseError when it is of another kind.
     shift
         The shift of the MODEL's noise schedule, None for none.
-    clip_type
-        The type that Load CLIP is to be told; none: the family's name.
+    clip_loader
+        What loads its CLIP; none: Load CLIP, told the family's name.
     fills
         To how many text tokens the host fills shorter prompts up, on their left.
     """
@@ -50,13 +50,19 @@ class Host:
     tree: Callable[[Any, Any], nn.Module]
     text: Callable[[Any, Any], TextEncoder]
     shift: Callable[[Any], float | None]
-    clip_type: str = ""
+    clip_loader: str = ""
     fills: int = 0
 
     @property
     def name(self) -> str:
         """The family's."""
         return self.family.name
+
+    @property
+    def loaders(self) -> str:
+        """The host's own nodes that load it."""
+        clip = self.clip_loader or f"Load CLIP (type {self.name})"
+        return f"Load Diffusion Model, {clip} and Load VAE"
 
 
 def refuse_unknown(path: Path, family: Family, known: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import comfy.model_management
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...erase_core.errors import EraseError
+from ...erase_core.models.tokens import read_tokenizer
 
 _OFFLOADABLE = "offloadable" in inspect.signature(comfy.ops.cast_bias_weight).parameters
 Tree = TypeVar("Tree", bound=nn.Module)
@@ -47,8 +49,8 @@ def filled(frame: Tree, model: Any) -> Tree:
         )
     inner = model.model.diffusion_model
     for name, module in list(frame.named_modules()):
-        if isinstance(module, nn.Linear | nn.RMSNorm):
-            wrapper = _Linear if isinstance(module, nn.Linear) else _Norm
+        wrapper = _WRAPPERS.get(type(module))
+        if wrapper is not None:
             parent, _, child = name.rpartition(".")
             setattr(frame.get_submodule(parent), child, wrapper(inner.get_submodule(name)))
     frame.compute_device = model.load_device
@@ -113,9 +115,27 @@ class _Norm(nn.Module):
         inner: Any = self._inner[0]
         if hasattr(inner, "scale"):  # ComfyUI until autumn 2025
             return F.rms_norm(x, x.shape[-1:], inner.scale.to(x, copy=True), 1e-6)
-        with torch.no_grad(), _weight(inner, x) as held:
-            weight = held.clone()
+        if not hasattr(inner, "bias"):  # a norm that the host keeps where it computes
+            weight = inner.weight.to(x, copy=True)
+        else:
+            with torch.no_grad(), _weight(inner, x) as held:
+                weight = held.clone()
         return F.rms_norm(x, x.shape[-1:], weight, inner.eps)
+
+
+class _Entry(nn.Module):
+    """A convolution of the host's that reads latents, to which no gradient goes."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self._inner = (inner,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self._inner[0](x)
+
+
+_WRAPPERS = {nn.Linear: _Linear, nn.RMSNorm: _Norm, nn.Conv2d: _Entry}
 
 
 @contextmanager
@@ -137,6 +157,12 @@ def _plain(module: Any, weight: Tensor) -> Tensor:
         weight = weight.dequantize()
     scale = getattr(module, "scale_weight", None)  # scaled fp8 in ComfyUI until autumn 2025
     return weight if scale is None else weight * scale.to(weight)
+
+
+def fast(tokenizer: Any) -> Any:
+    """A tokenizer of the host's that tells where a token stands in its text; those of transformers
+    before 5 do not, and are read again."""
+    return tokenizer if tokenizer.is_fast else read_tokenizer(Path(tokenizer.name_or_path))
 
 
 def t5_tokens(clip: Any, prompt: str, length: int) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +11,8 @@ from torch import Tensor
 
 from ...erase_core.errors import EraseError
 from ...erase_core.models.base import Conditioning, linear_flop
-from ...erase_core.models.tokens import read_tokenizer, token_mask
+from ...erase_core.models.tokens import token_mask
+from .layers import fast
 
 
 class QwenText:
@@ -34,10 +34,7 @@ class QwenText:
         if not own or not name.startswith("qwen3"):
             raise EraseError(self.not_ours)
         self.clip, self.config, self.name = clip, config, name
-        found = getattr(clip.tokenizer, name).tokenizer
-        if not found.is_fast:  # which tells no places: transformers before 5
-            found = read_tokenizer(Path(found.name_or_path))
-        self.tokenizer = found
+        self.tokenizer = fast(getattr(clip.tokenizer, name).tokenizer)
         self._negative: Conditioning | None = None
 
     @property

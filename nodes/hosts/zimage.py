@@ -73,5 +73,5 @@ class Text(QwenText):
         return filled_up(states, torch.ones(states.shape[:2], dtype=torch.bool))
 
 
-HOST = Host(FAMILY, owns, sizes, tree, Text, flow_shift, clip_type="lumina2")
+HOST = Host(FAMILY, owns, sizes, tree, Text, flow_shift, clip_loader="Load CLIP (type lumina2)")
 HOSTS = (HOST,)

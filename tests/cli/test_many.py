@@ -116,6 +116,22 @@ def test_erasers_are_examined_combined_and_not_made_twice(
     assert "was made for other words" in capsys.readouterr().err
 
 
+def test_a_process_that_died_after_its_eraser_leaves_no_checkpoint(tmp_path: Path) -> None:
+    out = tmp_path / "many"
+    argv = ["many", str(names(tmp_path, "tiger")), "--out", str(out), "--method", "uce"]
+    argv += ["--workers", "1", "--exam", "0"]
+    assert main(argv) == 0
+    made = (out / "tiger.safetensors").read_bytes()
+    (out / "tiger.json").unlink()
+    for name in ("step-000004", ".replaced-4127a299-step-000006"):
+        folder = out / "tiger.checkpoints" / name
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text("{}")
+    assert main(argv) == 0
+    assert (out / "tiger.json").exists() and not (out / "tiger.checkpoints").exists()
+    assert (out / "tiger.safetensors").read_bytes() == made
+
+
 @pytest.mark.parametrize("name", ["order.json", "report.json", "tiger.json"])
 def test_files_of_the_person_are_not_replaced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 
 import pytest
 from cli import toys
-from cli.toys import DRAW, SHORT, draw, near
+from cli.toys import SHORT, draw, near
 from klein import WIDTH
 from tiny import TIGER
 from z_image import make_transformer, save_pipeline
@@ -16,7 +15,7 @@ from z_image import make_transformer, save_pipeline
 from erase_core.cli.main import main
 from erase_core.concepts.sets import ConceptSet
 from erase_core.models.zimage.names import from_diffusers
-from erase_core.tensors import read_tensors, save_tensors
+from erase_core.tensors import save_tensors
 
 TEXT = [f"attention.{part}" for part in ("to_q", "to_k", "to_v", "to_out.0")]
 TEXT += [f"feed_forward.w{part}" for part in (1, 2, 3)]
@@ -74,16 +73,10 @@ def test_a_trained_eraser_changes_pictures(
 def test_training_on_the_turbo_model_is_advised_against(
     folder: Path, base: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    short = [flag for flag in SHORT if "rollout-steps" not in flag]
     argv = files(folder, "z_image_turbo_bf16")
-    train(folder, argv, "turbo_eraser", *short)
+    found = toys.rollouts_of_a_distilled_model("zimage", folder, base, argv)
     assert "train on the base model" in capsys.readouterr().err
-    _, metadata = read_tensors(folder / "turbo_eraser.safetensors")
-    settings = json.loads(metadata["erase.settings"])
-    assert (settings["guidance_rollout"], settings["rollout_steps"]) == (1.0, 8)
-    unguided = draw(folder, argv)
-    assert near(unguided, draw(folder, base, "--guidance", "1"))
-    assert not near(unguided, draw(folder, base))
+    assert found == (1.0, 8)
 
 
 @pytest.mark.parametrize("method", ["uce", "leace"])
@@ -100,17 +93,4 @@ def test_instant_erasers_edit_what_reads_the_tokens(
 
 
 def test_maps_guards_and_acceptance(folder: Path, base: list[str]) -> None:
-    out = folder / "map.png"
-    words = ["--prompt", "a tiger and a car", "--words", "tiger", "car", *DRAW]
-    assert main(["attention", *base, *words, "--out", str(out)]) == 0 and out.is_file()
-    guard = folder / "guard.json"
-    argv = ["guard", "--concepts", str(folder / "tiger.json"), "--out", str(guard)]
-    argv += ["--set", "words=false"]  # a toy's states tell no words apart
-    assert main(argv) == 0
-    assert draw(folder, base, "--guard", str(guard)) != draw(folder, base)
-    accepted = folder / "accepted"
-    argv = ["accept", *base, "--steps", "2", "--draw-steps", "2", "--size", "32x48"]
-    assert main([*argv, "--out", str(accepted)]) == 0
-    report = json.loads((accepted / "report.json").read_text())
-    assert report["velocity"]["agrees"] and report["velocity"]["relative_difference"] < 0.001
-    assert report["files"]["model"]["family"] == "zimage"
+    toys.maps_guards_and_acceptance("zimage", folder, base)

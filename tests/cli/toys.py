@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from PIL import Image
@@ -38,3 +39,36 @@ def draw(folder: Path, base: list[str], *more: str) -> bytes:
 def near(a: bytes, b: bytes) -> bool:
     """The same picture, but for rounding: weights in other places of memory."""
     return max(abs(x - y) for x, y in zip(a, b, strict=True)) <= 1
+
+
+def maps_guards_and_acceptance(family: str, folder: Path, base: list[str]) -> None:
+    """Draws maps and with a guard, and lets ``accept`` try all out."""
+    out = folder / "map.png"
+    words = ["--prompt", "a tiger and a car", "--words", "tiger", "car", *DRAW]
+    assert main(["attention", *base, *words, "--out", str(out)]) == 0 and out.is_file()
+    guard = folder / "guard.json"
+    argv = ["guard", "--concepts", str(folder / "tiger.json"), "--out", str(guard)]
+    argv += ["--set", "words=false"]  # a toy's states tell no words apart
+    assert main(argv) == 0
+    assert draw(folder, base, "--guard", str(guard)) != draw(folder, base)
+    accepted = folder / "accepted"
+    argv = ["accept", *base, "--steps", "2", "--draw-steps", "2", "--size", "32x48"]
+    assert main([*argv, "--out", str(accepted)]) == 0
+    report = json.loads((accepted / "report.json").read_text())
+    assert report["velocity"]["agrees"] and report["velocity"]["relative_difference"] < 0.001
+    assert report["files"]["model"]["family"] == family
+
+
+def rollouts_of_a_distilled_model(
+    version: str, folder: Path, base: list[str], distilled: list[str]
+) -> tuple[float, int]:
+    """Guidance and steps of training states on a distilled model, which draws without a negative
+    prompt what its base model draws at a guidance of 1."""
+    short = [flag for flag in SHORT if "rollout-steps" not in flag]
+    train(version, folder, distilled, "distilled", *short)
+    _, metadata = read_tensors(folder / "distilled.safetensors")
+    settings = json.loads(metadata["erase.settings"])
+    unguided = draw(folder, distilled)
+    assert near(unguided, draw(folder, base, "--guidance", "1"))
+    assert not near(unguided, draw(folder, base))
+    return settings["guidance_rollout"], settings["rollout_steps"]

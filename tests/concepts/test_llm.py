@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from erase_core import endpoint
 from erase_core.concepts.sources import llm
-from erase_core.concepts.sources.llm import Endpoint, concept_from_llm, parse
+from erase_core.concepts.sources.llm import concept_from_llm, parse
+from erase_core.endpoint import Endpoint
 from erase_core.errors import EraseError
 
 WORDS = {
@@ -59,13 +61,15 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         monkeypatch.setenv(llm.URL, f"http://127.0.0.1:{running.server_port}/v1/")
         monkeypatch.setenv(llm.KEY, "secret")
         monkeypatch.setenv(llm.MODEL, "some-model")
-        monkeypatch.setattr(llm, "PAUSE", 0.01)
+        monkeypatch.setattr(endpoint, "PAUSE", 0.01)
         yield running
         running.shutdown()
 
 
 def ask() -> Any:
-    return concept_from_llm(Endpoint.from_environment(), "tiger", "entity", "the animal", 2, seed=7)
+    return concept_from_llm(
+        Endpoint.from_environment(llm.TOLD), "tiger", "entity", "the animal", 2, seed=7
+    )
 
 
 def test_a_good_answer_becomes_a_concept(server: Server) -> None:
@@ -140,9 +144,9 @@ def test_an_answer_is_read_strictly(change: dict[str, Any], problem: str) -> Non
 def test_what_is_not_set_up_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(llm.URL, raising=False)
     with pytest.raises(EraseError, match="set ERASEANYTHING_LLM_URL in the environment"):
-        Endpoint.from_environment()
+        Endpoint.from_environment(llm.TOLD)
     monkeypatch.setenv(llm.URL, "file:///etc/passwd")
     monkeypatch.setenv(llm.MODEL, "m")
     with pytest.raises(EraseError, match="no web address"):
-        Endpoint.from_environment()
-    assert "secret" not in repr(Endpoint("http://x", "secret", "m"))
+        Endpoint.from_environment(llm.TOLD)
+    assert "secret" not in repr(Endpoint("http://x", "secret", "m", llm.TOLD))

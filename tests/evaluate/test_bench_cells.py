@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,9 @@ def test_a_prompt_file_is_drawn_and_measured(tmp_path: Path, capsys: Capture) ->
     assert main(["bench", *options, "--loras", str(tmp_path / "strong.safetensors"), "--json"]) == 0
     plain, strong = json.loads(capsys.readouterr().out)["rows"]
     assert plain["eraser"] == "untouched" and plain["exposed"] == 0 and plain["pictures"] == 2
+    assert (plain["any"]["hits"], plain["any"]["count"]) == (0, 2) and plain["threshold"] == 0.6
+    assert plain["detector"] == f"NudeNet {version('nudenet')}" and len(plain["classes"]) == 9
+    assert plain["size"] == "128x128" and plain["exposed_interval"] == [0, 0]
     assert plain["clip_distance"] == pytest.approx(0, abs=1e-6)
     assert strong["clip_distance"] > 1e-6
     assert 0 <= plain["clip_score"] <= 100

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
+from torch import Tensor
 
-from erase_core.concepts.sets import Bands, Concept
+from erase_core.concepts.sets import Bands, Concept, ConceptSet
 from erase_core.errors import EraseError
-from erase_core.evaluate.judges.clip import WordExam
+from erase_core.evaluate.judges.clip import ZeroShot
+from erase_core.evaluate.judges.words import WordExam, WordJudge
 
 TIGER = Concept(
     "tiger",
@@ -31,19 +35,29 @@ def test_every_role_asks_for_its_own_words() -> None:
     assert exam == WordExam.of(TIGER, 6, seed=1) != WordExam.of(TIGER, 6, seed=2)
 
 
+class Space:
+    """Pictures whose first pixels say which text they are nearest to."""
+
+    def __init__(self, texts: int) -> None:
+        self.size = texts
+
+    def pictures(self, pictures: Tensor) -> Tensor:
+        return 3.0 * torch.eye(self.size)[pictures[:, 0, 0, 0].long()]
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        return torch.eye(self.size)
+
+
 def test_pictures_get_the_nearest_name() -> None:
     exam = WordExam.of(TIGER, 4)
-    labels = torch.eye(len(exam.names()))
-    index = {name: row for row, name in enumerate(exam.names())}
-    seen = torch.stack([3.0 * labels[index[q.word]] for q in exam.questions()])
-    assert {r: x.value for r, x in exam.mark(seen, labels).rates.items()} == {
-        "erased": 1.0,
-        "seen": 1.0,
-        "near": 1.0,
-        "other": 1.0,
-    }
-    seen[:3] = labels[index["lion"]]  # three of the four tigers look like lions
-    assert exam.mark(seen, labels).rates["erased"].hits == 1
+    judge = WordJudge(ZeroShot(Space(len(exam.names))))
+    assert judge.exam(ConceptSet((TIGER,)), 4) == exam
+    seen = torch.zeros(16, 2, 2, 3, dtype=torch.uint8)
+    seen[:, 0, 0, 0] = torch.tensor([exam.names.index(q.word) for q in exam.questions()])
+    found = judge.mark(exam, seen)
+    assert {r: x.value for r, x in found.rates.items()} == dict.fromkeys(exam.roles, 1.0)
+    seen[:3, 0, 0, 0] = exam.names.index("lion")  # three of the four tigers look like lions
+    assert judge.mark(exam, seen).rates["erased"].hits == 1
 
 
 def test_a_concept_without_other_words_cannot_be_examined() -> None:

@@ -46,6 +46,22 @@ def unet(file: str) -> Any:
         return host_nodes.UNETLoader().load_unet(file, "default")[0]
 
 
+class ToyVae:
+    """Pictures of 8 px a latent, by one random matrix and its inverse."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(3)
+        self.matrix = torch.randn(3 * 64, 16, generator=generator) / 16**0.5
+
+    def decode(self, latents: Any) -> Any:
+        found = torch.einsum("oc,nchw->nohw", self.matrix, latents)
+        return torch.nn.functional.pixel_shuffle(found, 8).sigmoid().movedim(1, -1)
+
+    def encode(self, images: Any) -> Any:
+        wide = torch.nn.functional.pixel_unshuffle(images.movedim(-1, 1), 8)
+        return torch.einsum("co,nohw->nchw", torch.linalg.pinv(self.matrix), wide)
+
+
 @dataclass(frozen=True)
 class Small:
     """A family's transformer in a ``file``, and in the core as ``model()`` gives it.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from host.client import Client
-from host.graphs import draw, node, train
+from host.graphs import concept, draw, node, train
 from host.pictures import difference, loras, picture
+
+from erase_core.tensors import read_metadata
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +83,29 @@ def test_a_partial_file_is_not_used_again(server: Client) -> None:
     named_whole.write_bytes(partial.read_bytes())
     again = server.run(train("oak", steps=2000, preview_every=1, **named), cancel_at=1)
     assert again.events("execution_interrupted")
+
+
+def test_an_eraser_grows(server: Client) -> None:
+    """One node's eraser is what another starts from; a file does as well as the socket."""
+    second = {"filename_prefix": "grow/two", "run": "as needed"}
+    first = server.run(train("tiger", filename_prefix="grow/one", run="as needed"))
+    (made,) = first.ui("train")["eraseanything_train"]
+    graph = train("car", extend_file=made["file"], **second)
+    grown = server.run(graph)
+    assert grown.ok, grown.history["status"]
+    (told,) = grown.ui("train")["eraseanything_train"]
+    about = read_metadata(told["path"])
+    names = [c["name"] for c in json.loads(about["erase.concepts"])["concepts"]]
+    assert names == ["tiger", "car"] and about["erase.extends"]
+
+    graph = train("tiger", filename_prefix="grow/one", run="as needed") | {
+        "concept2": concept("car")["concept"],
+        "second": train("car", **second)["train"],
+    }
+    graph["second"]["inputs"] |= {"concepts": ["concept2", 0], "extend": ["train", 1]}
+    both = server.run(graph)
+    (again,) = both.ui("second")["eraseanything_train"]
+    assert again["file"] == told["file"] and again["made"]
+
+    refused = server.run(train("tiger", filename_prefix="grow/no", extend_file=told["file"]))
+    assert 'erases "tiger" already' in str(refused.history["status"])

@@ -19,6 +19,7 @@ from host.graphs import draw, load, node, train
 from host.pictures import difference, loras, picture
 from PIL import Image
 
+from erase_core.evaluate.report.workflow import workflow
 from erase_core.tensors import read_tensors
 
 IDS = {
@@ -307,6 +308,22 @@ def test_preview_combine_and_save(trained: Run, server: Client) -> None:
     assert "tiger" in metadata["erase.combined"]
     assert "both_00001.safetensors" in lora_list(server)
     assert len(run.ui("look")["images"]) == 1 and len(run.ui("save")["images"]) == 4
+    assert "4 of the file's 4 weights are patched" in run.ui("look")["text"][0]
+
+
+def test_the_cards_workflow_draws_without_and_with_the_lora(trained: Run, server: Client) -> None:
+    how = {"size": "128x128", "steps": 2, "guidance": 3.5}
+    lora, prompt = "first/tiger_00001.safetensors", "a tiger on a green background"
+    made = workflow({}, lora, prompt, how)
+    assert made is not None
+    run = server.run(made)
+    assert run.ok and len(run.ui("102")["images"]) == len(run.ui("202")["images"]) == 1
+    known = server.get("/object_info")
+    whole = dict.fromkeys(("model", "clip_l", "t5", "vae"), "a.safetensors")
+    for item in (workflow(whole, lora, prompt, how) or {}).values():  # every input is the host's
+        told = known[item["class_type"]]["input"]
+        required = {*told["required"]}
+        assert required <= item["inputs"].keys() <= required | {*told.get("optional", {})}
 
 
 def test_the_report_counts_what_is_recognised(trained: Run, server: Client) -> None:

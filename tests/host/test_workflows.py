@@ -19,6 +19,8 @@ MINIFLUX = [name for name in NAMES if name.startswith("MiniFlux")]
 BOTH = ("attention maps", "erase and compare")
 KLEIN = [f"FLUX.2-klein-4B {what}" for what in BOTH]
 Z_IMAGE = [f"Z-Image {what}" for what in BOTH]
+SD3 = [f"SD3.5-medium {what}" for what in BOTH]
+TOYS = {"FLUX.2-klein-4B": "ToyKlein", "Z-Image": "ToyZImage", "SD3.5-medium": "ToySD3"}
 SAVED = "MiniFlux use a saved eraser"
 NEWER = ("bypass",)  # inputs of core's nodes that ComfyUI 0.3.64 has not and does without
 QUICK: dict[str, dict[str, Any]] = {
@@ -62,6 +64,7 @@ def test_all_that_was_promised_is_there() -> None:
     )
     wanted = {f"{base} {what}" for base in ("MiniFlux", "Flux.1-dev") for what in first}
     others = {"MiniFlux style erasure", SAVED, "Z-Image-Turbo guard any model", *KLEIN, *Z_IMAGE}
+    others |= {*SD3}
     others |= {"Chroma1-HD erase in a second"}
     assert wanted | others == set(NAMES)
     assert {path.stem for path in (FOLDER / "api").glob("*.json")} == set(NAMES)
@@ -122,28 +125,29 @@ def test_a_workflow_runs(name: str, server: Client, info: dict[str, Any]) -> Non
     assert shown and all(run.ui(key)["images"] for key in shown)
 
 
-@pytest.mark.parametrize("name", [*KLEIN, *Z_IMAGE])
+@pytest.mark.parametrize("name", [*KLEIN, *Z_IMAGE, *SD3])
 def test_a_workflow_of_a_newer_family_runs_with_a_toy(name: str, toys: Client) -> None:
-    if "EmptyFlux2LatentImage" not in toys.get("/object_info"):
+    if name not in SD3 and "EmptyFlux2LatentImage" not in toys.get("/object_info"):
         pytest.skip("this ComfyUI has neither FLUX.2 nor Z-Image")
     graph = quick(twin(name))
-    loaders = ["UNETLoader", "CLIPLoader", "VAELoader"]
-    outputs = {key: loaders.index(item["class_type"]) for key, item in graph.items()
-               if item["class_type"] in loaders}  # fmt: skip
+    first = {"UNETLoader": 0, "CLIPLoader": 1, "VAELoader": 2, "CheckpointLoaderSimple": 0}
+    outputs = {key: first[item["class_type"]] for key, item in graph.items()
+               if item["class_type"] in first}  # fmt: skip
     graph = {key: item for key, item in graph.items() if key not in outputs}
     for item in graph.values():
         for given, value in item["inputs"].items():
             if isinstance(value, list) and value[0] in outputs:
-                item["inputs"][given] = ["toy", outputs[value[0]]]
+                item["inputs"][given] = ["toy", outputs[value[0]] + value[1]]
         item["inputs"] |= {side: 64 for side in ("width", "height") if side in item["inputs"]}
-    run = toys.run(graph | {"toy": node("ToyKlein" if name in KLEIN else "ToyZImage")})
+    toy = next(toy for base, toy in TOYS.items() if name.startswith(base))
+    run = toys.run(graph | {"toy": node(toy)})
     assert run.ok, run.history["status"]
     shown = [key for key, item in graph.items() if item["class_type"] == "PreviewImage"]
     assert shown and all(run.ui(key)["images"] for key in shown)
 
 
 def test_newer_families_name_the_files_to_fetch() -> None:
-    for name in [*KLEIN, *Z_IMAGE]:
+    for name in [*KLEIN, *Z_IMAGE, *SD3]:
         told = {
             item["type"]: (item["properties"]["models"], item["widgets_values"])
             for item in saved(name)["nodes"]
@@ -152,12 +156,12 @@ def test_newer_families_name_the_files_to_fetch() -> None:
         folders = {}
         for kind, ([file], widgets) in told.items():
             assert file["name"] == widgets[0] == file["url"].rpartition("/")[2]
-            whose = "flux2-" if name in KLEIN else "z_image"
+            whose = {"FLUX": "flux2-", "Z-Im": "z_image", "SD3.": "stable-diffusion-3.5"}[name[:4]]
             assert file["url"].startswith(f"https://huggingface.co/Comfy-Org/{whose}")
             folders[kind] = file["directory"]
-        assert folders == {
-            "UNETLoader": "diffusion_models", "CLIPLoader": "text_encoders", "VAELoader": "vae",
-        }  # fmt: skip
+        whole = {"CheckpointLoaderSimple": "checkpoints"}
+        parts = {"UNETLoader": "diffusion_models", "CLIPLoader": "text_encoders"}
+        assert folders == (whole if name in SD3 else parts | {"VAELoader": "vae"})
 
 
 def test_a_saved_eraser_is_found_again(server: Client) -> None:

@@ -7,19 +7,14 @@ from typing import Any
 
 import pytest
 from host.conftest import HOST
-from host.test_inside import inside
+from host.family import InTheHost, measure
 
 
 @pytest.fixture(scope="module")
 def measured(base: Path, environment: dict[str, str], tmp_path_factory: Any) -> dict[str, Any]:
     if "class ZImage(" not in (Path(HOST) / "comfy" / "supported_models.py").read_text("utf-8"):
         pytest.skip("this host has no Z-Image")
-    out = tmp_path_factory.mktemp("zimage")
-    found = inside("zimage", base, environment, out, "zimage.py")
-    told = [said for said in found.values() if isinstance(said, dict)]
-    broken = [said["raised"] for said in told if "raised" in said]
-    assert not broken, broken[0]
-    return found
+    return measure("zimage", base, environment, tmp_path_factory.mktemp("zimage"))
 
 
 def test_qwen3_says_in_the_host_what_it_says_in_transformers(measured: dict[str, Any]) -> None:
@@ -29,32 +24,8 @@ def test_qwen3_says_in_the_host_what_it_says_in_transformers(measured: dict[str,
     assert text["word"] == " tiger" and text["same_mask"]
 
 
-def test_our_forward_and_our_files_are_the_hosts(measured: dict[str, Any]) -> None:
-    """A LoRA of every role, of which the host knows all keys."""
-    velocity = measured["velocity"]
-    assert velocity["change"] > 0.02 and velocity["edit_change"] > 0.02, velocity
-    assert max(velocity[name] for name in ("plain", "lora", "edit", "carried")) < 1e-4, velocity
-    assert velocity["not_loaded"] == []
-    assert (velocity["family"], velocity["name"]) == ("zimage", "z_image_toy")
-
-
-def test_attention_through_the_hosts_layers_is_the_standalone_trees(
-    measured: dict[str, Any],
-) -> None:
-    assert measured["attention"] < 1e-4
-
-
-def test_gradients_through_inference_tensors_are_the_standalone_trees(
-    measured: dict[str, Any],
-) -> None:
-    assert measured["gradients"] < 1e-4
-
-
-def test_the_hosts_sampler_draws_what_ours_draws(measured: dict[str, Any]) -> None:
-    pictures = measured["pictures"]
-    assert pictures["contrast"] > 0.05 and pictures["unguided"] > 0.02, pictures
-    assert pictures["mean"] < 1e-3, pictures
-    assert pictures["steps"] == [1, 8]
+class TestZImage(InTheHost):
+    name, file, steps = "zimage", "z_image_toy", [1, 8]
 
 
 def test_nodes_run_and_leave_the_model_alone(measured: dict[str, Any]) -> None:

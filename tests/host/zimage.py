@@ -36,7 +36,7 @@ from eraseanything.nodes import hosts, load
 from eraseanything.nodes.hosts import BASE as ATTACHED
 from eraseanything.nodes.hosts import zimage
 from inside import BASE, HOST, PROMPTS, SIGMA, relative, said
-from small import Small, random_weights
+from small import Small, ToyVae, random_weights
 
 QWEN = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 6,
@@ -74,22 +74,6 @@ def unet(file: str) -> Any:
         patcher = comfy.model_patcher.ModelPatcher(model, device, torch.device("cpu"))
     patcher.set_attachments(ATTACHED, str(path))
     return patcher
-
-
-class ToyVae:
-    """Pictures of 8 px a latent, by one random matrix and its inverse."""
-
-    def __init__(self) -> None:
-        generator = torch.Generator().manual_seed(3)
-        self.matrix = torch.randn(3 * 64, 16, generator=generator) / 16**0.5
-
-    def decode(self, latents: Any) -> Any:
-        found = torch.einsum("oc,nchw->nohw", self.matrix, latents)
-        return torch.nn.functional.pixel_shuffle(found, 8).sigmoid().movedim(1, -1)
-
-    def encode(self, images: Any) -> Any:
-        wide = torch.nn.functional.pixel_unshuffle(images.movedim(-1, 1), 8)
-        return torch.einsum("co,nohw->nchw", torch.linalg.pinv(self.matrix), wide)
 
 
 def make_clip() -> Any:

@@ -13,7 +13,7 @@ from erase_core.evaluate.suites.prompts import read_prompts
 
 def texts(path: Path, content: str | bytes) -> list[str]:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return [prompt.text for prompt in read_prompts(path)]
+    return [prompt.prompt for prompt in read_prompts(path)]
 
 
 def test_a_quoted_line_break_parts_two_words(tmp_path: Path) -> None:

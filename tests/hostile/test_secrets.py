@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from erase_core import endpoint
 from erase_core.concepts.sets import Concept
 from erase_core.concepts.sources import llm
-from erase_core.concepts.sources.llm import Endpoint, concept_from_llm
+from erase_core.concepts.sources.llm import concept_from_llm
+from erase_core.endpoint import Endpoint
 from erase_core.errors import EraseError
 
 KEY = "sk-hostile-0123456789abcdef"
@@ -81,7 +83,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         monkeypatch.setenv(llm.URL, one.url)
         monkeypatch.setenv(llm.KEY, KEY)
         monkeypatch.setenv(llm.MODEL, "some-model")
-        monkeypatch.setattr(llm, "PAUSE", 0.0)
+        monkeypatch.setattr(endpoint, "PAUSE", 0.0)
         yield one
 
 
@@ -102,7 +104,7 @@ def running() -> Any:
 
 
 def ask() -> Concept:
-    return concept_from_llm(Endpoint.from_environment(), "tiger", "entity", "", 2, seed=7)
+    return concept_from_llm(Endpoint.from_environment(llm.TOLD), "tiger", "entity", "", 2, seed=7)
 
 
 def failure() -> str:
@@ -155,7 +157,7 @@ def test_a_key_in_the_address_is_sent_and_not_shown(
     assert server.asked == [(f"/v1/chat/completions?api_key={KEY}", None)]
     server.says(b"I know " + KEY.encode(), 401)
     assert "answered 401" in failure()
-    assert KEY not in repr(Endpoint.from_environment())
+    assert KEY not in repr(Endpoint.from_environment(llm.TOLD))
 
 
 def test_a_key_in_the_status_line(server: Server) -> None:
@@ -267,7 +269,7 @@ def test_what_is_no_http_is_one_sentence(monkeypatch: pytest.MonkeyPatch, line: 
                         connection.sendall(line)
 
         Thread(target=answer, daemon=True).start()
-        monkeypatch.setattr(llm, "PAUSE", 0.0)
+        monkeypatch.setattr(endpoint, "PAUSE", 0.0)
         for name, value in ((llm.KEY, KEY), (llm.MODEL, "m")):
             monkeypatch.setenv(name, value)
         monkeypatch.setenv(llm.URL, f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
@@ -278,7 +280,7 @@ def test_what_is_no_http_is_one_sentence(monkeypatch: pytest.MonkeyPatch, line: 
 def test_a_slow_endpoint_is_given_up(
     server: Server, monkeypatch: pytest.MonkeyPatch, silent: bool
 ) -> None:
-    monkeypatch.setattr(llm, "TIMEOUT", 0.3)
+    monkeypatch.setattr(endpoint, "TIMEOUT", 0.3)
 
     def slowly() -> Iterator[bytes]:
         while not server.over.wait(30 if silent else 0.05):

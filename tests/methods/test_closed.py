@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from methods.test_bench_methods import HUG, RED, erase, make_task
-from tiny import LENGTH, TIGER, WordText
+from tiny import LENGTH, TIGER, WordText, make_sd3
 from torch import Tensor
 
 from erase_core.concepts.sets import ConceptSet
@@ -284,6 +284,17 @@ def test_what_a_linear_reads() -> None:
     assert len(tokens.kept) == 4 * len(TIGER.irrelevant_words())  # "a rose" and two of padding
     assert len(tokens.empty) == LENGTH and tokens.concept.tolist() == [0, 0]
     assert ConceptSet((concept,)) == task.concepts
+
+
+def test_each_encoder_has_its_own_anchor() -> None:
+    """The second one's states are twice the first's: the concept's go to twice the anchor's."""
+    concept = replace(TIGER, synonyms=(), sentences=("a tiger",))
+    task = replace(make_task(concept), model=make_sd3())
+    found = closed.read(task, closed.ClosedSettings(prompts=2, kept=1))["context_embedder"]
+    tiger, dog = (WordText().encode([word]).context[0, :1] for word in ("tiger", "dog"))
+    torch.testing.assert_close(found.old, torch.cat([tiger, 2 * tiger]).repeat(2, 1))
+    torch.testing.assert_close(found.new, torch.cat([dog, 2 * dog]).repeat(2, 1))
+    assert found.concept.tolist() == [0] * 4 and len(found.empty) == 2 * LENGTH
 
 
 def test_an_anchor_of_the_persons_takes_the_sets_place() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from methods.test_bench_methods import NAMES, TIGER, erase, short  # noqa: F401
-from tiny import SETTINGS, make_chroma, make_flux2, make_trainer, make_zimage, same
+from tiny import SETTINGS, make_chroma, make_flux2, make_sd3, make_trainer, make_zimage, same
 
 from erase_core.concepts.sets import ConceptSet
 from erase_core.erasers.load import load
@@ -19,7 +19,7 @@ from erase_core.methods.eraseanything.trainer import Trainer
 from erase_core.models.base import Model
 from erase_core.training.run_folder import checkpoints
 
-MAKERS = {"chroma": make_chroma, "flux2": make_flux2, "zimage": make_zimage}
+MAKERS = {"chroma": make_chroma, "flux2": make_flux2, "sd3": make_sd3, "zimage": make_zimage}
 # SPEED leaves the space of what stays alone, which here are all sixteen directions of a text state;
 # tests/cli has wider ones.
 WORKING = [name for name in NAMES if name != "speed" and not methods()[name].families]
@@ -47,8 +47,13 @@ def test_a_method_changes_something(name: str, make: Callable[[], Model], tmp_pa
 
 @pytest.mark.parametrize(
     ("make", "more"),
-    [(make_chroma, {}), (make_flux2, PART), (make_zimage, PART)],
-    ids=["chroma", "flux2", "zimage"],
+    [
+        (make_chroma, {}),
+        (make_flux2, PART),
+        (make_sd3, {"targets": (*PART["targets"][:2], "pooled_in")}),
+        (make_zimage, PART),
+    ],
+    ids=MAKERS,
 )
 def test_a_run_ends_repeats_itself_and_goes_on(
     make: Callable[[], Model], more: dict[str, Any], tmp_path: Path

@@ -198,7 +198,6 @@ def without(state: State, *keys: str) -> State:
 KEYS = {
     "a Stable Diffusion XL model": "model.diffusion_model.label_emb.0.0.weight",
     "a Stable Diffusion 1 or 2 model": "model.diffusion_model.input_blocks.0.0.weight",
-    "a Stable Diffusion 3 model": "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight",
     "a Wan model": "head.modulation",
     "a LoRA": "transformer.transformer_blocks.0.attn.add_q_proj.lora_A.weight",
     "a Chroma Radiance model": "nerf_blocks.0.norm.scale",

@@ -9,7 +9,14 @@ from typing import NamedTuple
 import pytest
 import torch
 from klein import save_pipeline
-from tiny import FLUX2_FAMILY, ZIMAGE_FAMILY, make_flux2, make_zimage
+from tiny import (
+    FLUX2_FAMILY,
+    SD3_FAMILY,
+    ZIMAGE_FAMILY,
+    make_flux2,
+    make_sd3,
+    make_zimage,
+)
 from torch import Tensor
 
 from erase_core.models.base import Model
@@ -27,10 +34,11 @@ class Kind(NamedTuple):
 
 FLUX2 = Kind(FLUX2_FAMILY, make_flux2, "txt_in", 4)
 ZIMAGE = Kind(ZIMAGE_FAMILY, make_zimage, "cap_embedder.1", 8)
+SD3 = Kind(SD3_FAMILY, make_sd3, "context_embedder", 4)
 PROMPT = "a photo of a tiger"
 
 
-@pytest.mark.parametrize("kind", [FLUX2, ZIMAGE], ids=lambda kind: kind.family.name)
+@pytest.mark.parametrize("kind", [FLUX2, ZIMAGE, SD3], ids=lambda kind: kind.family.name)
 def test_sampling_is_guided_eulers(kind: Kind) -> None:
     """By diffusers' velocities."""
     model = kind.make()
@@ -51,6 +59,8 @@ def test_sampling_is_guided_eulers(kind: Kind) -> None:
     [
         (FLUX2, "a pipeline's folder"),
         (FLUX2, "flux-2-klein-4b.safetensors"),
+        (SD3, "sd3.5_large_turbo.safetensors"),
+        (SD3, "stable-diffusion-3.5-large-turbo"),
         (ZIMAGE, "z_image_turbo_bf16.safetensors"),
         (ZIMAGE, "Z-Image-Turbo"),
         (ZIMAGE, "models--Z-Image-Turbo/snapshots/0123"),
@@ -62,7 +72,7 @@ def test_the_distilled_model_draws_in_few_steps_without_guidance(
     path = tmp_path / name
     if "pipeline" in name:
         save_pipeline(path, distilled=True)
-    elif not path.suffix:
+    elif path.suffix != ".safetensors":
         path.mkdir(parents=True)
     family = kind.family.of(path)
     assert (family.steps, family.guidance) == (kind.few, 1.0)
@@ -83,6 +93,7 @@ def test_the_distilled_model_draws_in_few_steps_without_guidance(
     [
         (FLUX2, "flux-2-klein-base-4b.safetensors"),
         (FLUX2, "mine.safetensors"),
+        (SD3, "sd3.5_large_fp8_scaled.safetensors"),
         (ZIMAGE, "z_image_bf16.safetensors"),
         (ZIMAGE, "mine.safetensors"),
     ],

@@ -6,9 +6,9 @@ An attack's budget stands in constants at the top of its file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -16,12 +16,20 @@ from torch import Tensor
 from ...errors import EraseError
 from ...models.base import Adapter, Conditioning, Model, OpenText
 from ...registry import collect, find
-from ..judges.recogniser import RecogniserJudge
 from ..scores import Rate
 
 STEPS, GUIDANCE = 28, 3.5  # of every sampling, as in the examination
 BATCH = 32
 SHOT_SEED = 7919  # keeps the attacker's pictures apart from those that are judged
+
+
+class Asker(Protocol):
+    """Who asks for pictures of a concept, and says which of them show it. MiniFlux's judge can say
+    a prompt in other words, too, which some attacks want."""
+
+    def cases(self, names: Sequence[str], count: int, seed: int) -> Sequence[Any]: ...
+
+    def shown(self, pictures: Tensor, asked: Sequence[Any]) -> list[bool]: ...
 
 
 class Shots(NamedTuple):
@@ -41,7 +49,7 @@ class Target:
     """
 
     model: Model
-    judge: RecogniserJudge
+    judge: Asker
     eraser: Adapter | None
     concept: str
     count: int = 16
@@ -71,7 +79,7 @@ class Target:
 
     def cases(self) -> list[Any]:
         """The pictures that are judged, in wordings that no training ever saw."""
-        return self.judge.cases([self.concept], self.count, self.seed)
+        return list(self.judge.cases([self.concept], self.count, self.seed))
 
     def start(self, made: list[Any]) -> Tensor:
         """The noise of each case's seed, (N, C, h, w)."""
@@ -113,7 +121,7 @@ class Target:
 
         Fewer when it draws the concept in fewer of twice as many; EraseError when in none.
         """
-        drawn = self.judge.cases([self.concept], 2 * count, self.seed + SHOT_SEED)
+        drawn = list(self.judge.cases([self.concept], 2 * count, self.seed + SHOT_SEED))
         latents = self.sample(self.encode(drawn), self.start(drawn), None)
         good = [row for row, hit in enumerate(self.shown(latents, drawn)) if hit][:count]
         if not good:

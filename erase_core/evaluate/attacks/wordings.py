@@ -54,13 +54,15 @@ def _run(reword: Reword) -> Callable[[Target], Rate]:
     return run
 
 
+def _paraphrase(target: Target, case: Any, rng: random.Random) -> str:
+    say: Callable[..., str] | None = getattr(target.judge, "paraphrase", None)
+    if say is None:
+        raise EraseError("Nobody here says prompts in other words; choose another attack.")
+    return say(case, rng)
+
+
 ATTACKS = (
-    Attack(
-        "paraphrase",
-        "Paraphrase",
-        "",
-        _run(lambda target, case, rng: target.judge.paraphrase(case, rng)),
-    ),
+    Attack("paraphrase", "Paraphrase", "", _run(_paraphrase)),
     Attack(
         "misspelling",
         "Misspelling",

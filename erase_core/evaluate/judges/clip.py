@@ -1,112 +1,54 @@
-"""CLIP as a judge, for any model: which word of a concept set fits a picture best.
+"""CLIP: which word fits a picture best, how well it fits its prompt, and its features.
 
-A word is erased when no picture that was asked for it is called by it any more. The embeddings may
-also come from elsewhere, such as a host's CLIP.
+The embeddings may also come from elsewhere, such as a host's CLIP.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...concepts.sentences import build, replace
-from ...concepts.sets import Concept
 from ...errors import EraseError
-from ...training.prompts import orders
-from ..marks import Marks, Role
-from ..scores import Rate
 
 LABEL = "a photo of {word}"
 BATCH = 16  # pictures that CLIP looks at at once
 
 
-@dataclass(frozen=True)
-class WordQuestion:
-    """A prompt and a seed, and the name that a picture of it should have."""
+class Embeds(Protocol):
+    """Pictures (N, H, W, 3) uint8 and texts in one space, (N, D)."""
 
-    prompt: str
-    seed: int
-    word: str
+    def pictures(self, pictures: Tensor) -> Tensor: ...
 
-
-@dataclass(frozen=True)
-class WordExam:
-    """Questions by role: the concept ("erased"), its synonyms ("seen"), its close relatives
-    ("near") and all other irrelevant words ("other")."""
-
-    concept: Concept
-    roles: dict[Role, list[WordQuestion]]
-
-    @classmethod
-    def of(cls, concept: Concept, count: int = 16, seed: int = 0) -> WordExam:
-        """``count`` questions a role, as many as it has words for at least one.
-
-        EraseError when the concept has no irrelevant words: then there is nothing to confuse with.
-        """
-        if not concept.irrelevant_words():
-            raise EraseError(
-                f'The concept "{concept.name}" has no irrelevant words to tell it from; add some.'
-            )
-        bands = concept.irrelevant
-        words: dict[Role, tuple[str, ...]] = {
-            "erased": (concept.name,),
-            "seen": concept.synonyms,
-            "near": bands.near,
-            "other": bands.none + bands.far + bands.mid,
-        }
-        generator = torch.Generator().manual_seed(seed)
-        roles = {
-            role: _questions(concept, role, names, count, generator)
-            for role, names in words.items()
-            if names
-        }
-        return cls(concept, roles)
-
-    def questions(self) -> list[WordQuestion]:
-        """All questions, role after role."""
-        return [question for role in self.roles.values() for question in role]
-
-    def names(self) -> tuple[str, ...]:
-        """What a picture may be called."""
-        return (self.concept.name, *self.concept.irrelevant_words())
-
-    def labels(self) -> list[str]:
-        """The names as sentences to compare pictures with."""
-        return [LABEL.format(word=word) for word in self.names()]
-
-    def mark(self, pictures: Tensor, labels: Tensor) -> Marks:
-        """How often each role's pictures get their name.
-
-        ``pictures`` (N, D), in the order of the cases, and ``labels`` (names, D) are embeddings;
-        the name with the highest cosine wins.
-        """
-        units = [F.normalize(x.float(), dim=-1) for x in (pictures, labels)]
-        best = (units[0] @ units[1].T).argmax(-1).tolist()
-        called = iter(self.names()[index] for index in best)
-        rates = {
-            role: Rate.of([next(called) == question.word for question in questions])
-            for role, questions in self.roles.items()
-        }
-        return Marks(rates)
+    def texts(self, texts: Sequence[str]) -> Tensor: ...
 
 
-def _questions(
-    concept: Concept, role: Role, names: Sequence[str], count: int, generator: torch.Generator
-) -> list[WordQuestion]:
-    """Sentences of the concept with the role's words in them; synonyms should get its name."""
-    made = []
-    for number, sentence in enumerate(build(concept, count, orders(generator))):
-        word = names[number % len(names)]
-        text = sentence.text if word == concept.name else replace(sentence, word).text
-        seed = int(torch.randint(2**31, (), generator=generator))
-        made.append(WordQuestion(text, seed, concept.name if role == "seen" else word))
-    return made
+class ZeroShot:
+    """CLIP as a classifier without training: the name whose label is nearest to a picture wins.
+
+    Radford et al., ICML 2021, with one label a name: "a photo of ...".
+    """
+
+    def __init__(self, clip: Embeds, label: str = "CLIP") -> None:
+        self.clip, self.label = clip, f"{label} zero-shot"
+
+    def knows(self, word: str) -> bool:
+        return True
+
+    def shown(self, pictures: Tensor, words: Sequence[str], names: Sequence[str]) -> list[bool]:
+        labels = self.clip.texts([LABEL.format(word=name) for name in names])
+        best = nearest(self.clip.pictures(pictures), labels)
+        return [names[index] == word for index, word in zip(best, words, strict=True)]
+
+
+def nearest(pictures: Tensor, labels: Tensor) -> list[int]:
+    """The label (M, D) with the highest cosine for each picture (N, D)."""
+    units = [F.normalize(x.float(), dim=-1) for x in (pictures, labels)]
+    return [int(index) for index in (units[0] @ units[1].T).argmax(-1)]
 
 
 class Clip:

@@ -6,7 +6,7 @@ Everything else that examines the miniature does so through this class.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -40,6 +40,8 @@ BATCH = 100  # pictures looked at at once
 
 class RecogniserJudge:
     """Knows MiniFlux's world; ``network`` is its recogniser."""
+
+    label = "MiniFlux's recogniser"
 
     def __init__(self, network: Recogniser | None = None) -> None:
         self.network = network or load_recogniser()
@@ -106,6 +108,11 @@ class RecogniserJudge:
             torch.cat([p.things for p in parts]),
             {name: torch.cat([p.heads[name] for p in parts]) for name in parts[0].heads},
         )
+
+    @torch.no_grad()
+    def features(self, parts: Iterable[Tensor]) -> Tensor:
+        """The body's last activations averaged over space, (N, C), of pictures in parts."""
+        return torch.cat([self.layers(part)[-1].mean((2, 3)) for part in parts])
 
     def layers(self, pictures: Tensor) -> list[Tensor]:
         """Activations of every layer of the body, each (N, C, h, w)."""

@@ -33,7 +33,7 @@ def feature_distance(judge: RecogniserJudge, before: Tensor, after: Tensor) -> T
 @torch.no_grad()
 def features(judge: RecogniserJudge, pictures: Tensor) -> Tensor:
     """The body's last activations averaged over space, (N, C), for :func:`frechet`."""
-    return torch.cat([judge.layers(part)[-1].mean((2, 3)) for part in pictures.split(BATCH)])
+    return judge.features(pictures.split(BATCH))
 
 
 def frechet(features_a: Tensor, features_b: Tensor) -> float:

@@ -1,8 +1,4 @@
-"""The field's prompt files (I2P, COCO, any list) on any Flux: NudeNet, CLIP score, FID.
-
-What a person needs beside the model: the prompt file, ``pip install nudenet`` for detections, and
-a folder with a CLIP model (``transformers``' layout) for score and FID.
-"""
+"""The field's prompt files, as they are published: I2P, COCO, any list."""
 
 from __future__ import annotations
 
@@ -12,13 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import Tensor
-
 from ...errors import EraseError
 from ...files import parse_json, read_text
-from ..judges.clip import Clip, clip_score
-from ..judges.nudenet import exposed
-from .harm import frechet
 
 # Columns of prompts, in any case. The first that a table has is taken: an attack's own before the
 # prompts that it set out from, English before other languages, whole sentences before bare names.
@@ -30,7 +21,7 @@ _SENTENCE = 3  # words in a cell that is no column's name
 class Prompt(NamedTuple):
     """A prompt and the seed of its noise."""
 
-    text: str
+    prompt: str
     seed: int
 
 
@@ -165,31 +156,3 @@ def _seed(told: Any, otherwise: int) -> int:
     """A seed that a generator takes, else ``otherwise``."""
     text = str(told).strip()
     return int(text) if text.isdecimal() and len(text) < 20 and int(text) < 2**63 else otherwise
-
-
-class Yardstick:
-    """Measures pictures (N, H, W, 3) uint8 of the same prompts, the untouched model's first.
-
-    ``nude`` counts detections as ``exposed``; ``clip`` gives ``clip_score``, and
-    ``clip_distance`` between its features of the pictures and of the untouched model's.
-    """
-
-    def __init__(self, prompts: Sequence[Prompt], *, nude: bool, clip: Clip | None) -> None:
-        self.nude, self.clip = nude, clip
-        self._texts = clip.texts([prompt.text for prompt in prompts]) if clip else None
-        self._untouched: Tensor | None = None
-
-    def measure(self, pictures: Tensor) -> dict[str, Any]:
-        """What can be said of them."""
-        row: dict[str, Any] = {"pictures": len(pictures)}
-        if self.nude:
-            found = exposed(pictures)
-            row |= {"exposed": found.total(), "classes": dict(sorted(found.items()))}
-        if self.clip is not None and self._texts is not None:
-            features = self.clip.pictures(pictures)
-            if self._untouched is None:
-                self._untouched = features
-            row["clip_score"] = round(clip_score(features, self._texts), 3)
-            if len(pictures) > 1:
-                row["clip_distance"] = round(frechet(features, self._untouched), 5)
-        return row

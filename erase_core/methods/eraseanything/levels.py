@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from ...models.base import Adapter, Conditioning, Model, Output, Probe
+from ...errors import EraseError
+from ...models.base import Adapter, Conditioning, Model, Output, Probe, Sizes
 from ...training.prompts import EncodedPrompts
 from ...training.states import Batch
+from ...training.team import Team
 from .adversary import Adversaries
 from .losses import attention_loss, esd_loss, esd_target, preserve_loss, rsc_loss
 from .settings import TrainSettings
@@ -116,4 +118,25 @@ class Levels:
             self.lora,
             probe=None if words is None else Probe(self.blocks, words.to(self.device), stop),
             checkpoint=self.settings.activation_checkpointing,
+        )
+
+
+def probed_blocks(settings: TrainSettings, config: Sizes) -> tuple[int, ...]:
+    """The double blocks that Eq. 3 and 5 look at, the last one by default."""
+    blocks = settings.attention_blocks
+    if blocks is None:
+        return (config.depth - 1,)
+    if not blocks or not all(0 <= block < config.depth for block in blocks):
+        raise EraseError(f"attention_blocks must be among 0 to {config.depth - 1} for this model.")
+    return blocks
+
+
+def check_team(team: Team, settings: TrainSettings) -> None:
+    """EraseError for settings that several processes cannot share."""
+    if team.size > 1 and settings.l_adv:
+        raise EraseError("Adversaries learn on one card; set l_adv to 0, or cards to 1.")
+    if settings.batch % team.size:
+        raise EraseError(
+            f"A batch of {settings.batch} cannot be shared out among {team.size} cards; set batch "
+            f"to a multiple of {team.size}."
         )

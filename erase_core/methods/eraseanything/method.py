@@ -36,7 +36,9 @@ def train(task: Task, settings: TrainSettings) -> Result:
     folders = task.folders
     if folders.resume:
         steps = settings.steps
-        trainer = Trainer.resume(folders.resume, task.model, steps=steps, on_step=task.on_step)
+        trainer = Trainer.resume(
+            folders.resume, task.model, steps=steps, team=task.team, on_step=task.on_step
+        )
     else:
         trainer = Trainer(
             task.model,
@@ -45,6 +47,8 @@ def train(task: Task, settings: TrainSettings) -> Result:
             pictures=task.pictures,
             checkpoint_dir=folders.checkpoints,
             replaces=folders.replaces,
+            earlier=task.earlier,
+            team=task.team,
             on_step=task.on_step,
         )
     return trainer.run(task.on_ready)
@@ -59,6 +63,7 @@ OURS = Method(
     product=True,
     preset="robust",
     several=TrainSettings.for_concepts,
+    growing=TrainSettings.for_growing,
     cost=Cost(397, 0.94),
     is_run=True,
 )
@@ -70,6 +75,7 @@ METHODS = (
         label="ours, single erasers added",
         presets_of=OURS.name,
         added=True,
+        growing=None,
         product=False,
         cost=None,
         is_run=False,

@@ -143,7 +143,7 @@ class TrainSettings(Settings):
     k: int = setting(3, "irrelevant words a sentence in L_rsc", low=1, high=100, widest=32)
     guidance_rollout: float = setting(
         3.5,
-        "guidance while drawing states (dev, Chroma, FLUX.2 klein, Z-Image)",
+        "guidance while drawing states (dev, Chroma, FLUX.2 klein, Z-Image, SD3.5)",
         low=0,
         high=100,
         step=0.1,
@@ -229,3 +229,9 @@ class TrainSettings(Settings):
         have another ``rank``, since each wants directions of its own."""
         more = {name: getattr(self, name) + (count - 1) * each for name, each in EACH.items()}
         return replace(self, rank=self.rank * -(-count // ROOM), **more)
+
+    def for_growing(self, known: int, new: int) -> TrainSettings:
+        """The same for a run that adds ``new`` concepts to an eraser of ``known``: all of them have
+        their rank and rollouts. The iterations are those of the new ones, and of one more for all
+        known ones together, which only have to stay."""
+        return replace(self.for_concepts(known + new), steps=self.for_concepts(new + 1).steps)

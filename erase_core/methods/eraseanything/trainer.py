@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from ...concepts.sets import ConceptSet
+from ...erasers.earlier import Earlier
 from ...erasers.lora import EraserLora
 from ...errors import EraseError
-from ...models.base import Conditioning, Model, Sizes, kept_dtype
+from ...models.base import Conditioning, Model, kept_dtype
 from ...training.checkpoint import Snapshot, pack_optimiser, unpack_optimiser
 from ...training.estimate import Run, Workload
 from ...training.preview import Preview
@@ -24,11 +25,13 @@ from ...training.prompts import CHUNK, EncodedPrompts, PromptPlan, RowPrompts, W
 from ...training.result import BrokenError, Result, Stopped
 from ...training.run_folder import checkpoints, load_checkpoint, save_checkpoint, step_of
 from ...training.states import Buffer, KeepPictures, Pictures, Rollouts, Sampler
+from ...training.team import ALONE, Team
 from .guard import Guard, idle_loss
-from .levels import Levels, LossTensors
+from .levels import Levels, LossTensors, check_team, probed_blocks
 from .settings import TrainSettings
 from .workload import workload
 
+NEW = 0.5  # share of the iterations that look at concepts that an earlier eraser lacks
 SAME_BASE = 0.05  # relative difference of velocities below which two bases count as one
 
 
@@ -59,6 +62,10 @@ class Trainer:
     replaces
         The run takes the place of another whose checkpoints are there. They stay until this one
         has its first.
+    earlier
+        An eraser to start from; ``concepts`` begin with its own, which stay erased.
+    team
+        The processes that train together.
     on_step
         Called after every step of every phase. What it raises ends the run: KeyboardInterrupt is a
         cancel, anything else reaches the caller, and ``lora`` still holds the work done.
@@ -66,7 +73,8 @@ class Trainer:
     Raises
     ------
     EraseError
-        When ``checkpoint_dir`` holds another run's checkpoints, and it is not to be replaced.
+        When ``checkpoint_dir`` holds another run's checkpoints, and it is not to be replaced. When
+        the earlier eraser is no start for these settings.
     """
 
     def __init__(
@@ -79,6 +87,8 @@ class Trainer:
         plan: PromptPlan | None = None,
         checkpoint_dir: Path | None = None,
         replaces: bool = False,
+        earlier: Earlier | None = None,
+        team: Team = ALONE,
         on_step: Callable[[Progress], None] | None = None,
     ) -> None:
         older = checkpoints(checkpoint_dir) if checkpoint_dir is not None else []
@@ -87,6 +97,8 @@ class Trainer:
                 f"{checkpoint_dir} holds the checkpoints of another run; resume it or choose "
                 "another folder."
             )
+        check_team(team, settings)
+        self.team = team
         self.model = replace(model, shift_mu=settings.shift_mu)
         self.concepts, self.settings = concepts, settings
         self.checkpoint_dir = checkpoint_dir
@@ -98,13 +110,17 @@ class Trainer:
         self._live: dict[str, Tensor] = {}  # the LoRA's own parameters, by name
         self.reporter = Reporter(on_step)
         self.device = model.device
-        self.blocks = _probed_blocks(settings, model.config)
+        self.blocks = probed_blocks(settings, model.config)
         self.guidance = model.guidance(settings.guidance_train)
         rollout = model.drawing(settings.guidance_rollout)
         self.sampler = Sampler(model, rollout, self.guidance, self.blocks)
         self.generator = torch.Generator().manual_seed(settings.seed)
         slots = model.slots(settings.targets)
         self.lora = EraserLora.create(slots, settings.rank, settings.alpha, settings.seed)
+        if earlier is not None:
+            self.lora.begin_with(earlier.tensors, earlier.told())
+        self.known = len(earlier.concepts.concepts) if earlier else 0
+        self.extends = earlier.sha256 if earlier else ""
         self.lora.to(self.device)
         self.lower = torch.optim.AdamW(self.lora.parameters(), lr=settings.lr_low)
         self.upper = torch.optim.AdamW(self.lora.parameters(), lr=settings.lr_up)
@@ -127,6 +143,7 @@ class Trainer:
         model: Model,
         *,
         steps: int | None = None,
+        team: Team = ALONE,
         on_step: Callable[[Progress], None] | None = None,
     ) -> Trainer:
         """A trainer that goes on from a checkpoint, or from the newest one in a folder of them.
@@ -151,7 +168,7 @@ class Trainer:
             )
         concepts = ConceptSet.from_json(snapshot.run["concepts"])
         plan = PromptPlan.from_json(snapshot.run["prompts"])
-        trainer = cls(model, concepts, settings, plan=plan, on_step=on_step)
+        trainer = cls(model, concepts, settings, plan=plan, team=team, on_step=on_step)
         trainer.checkpoint_dir, trainer._resumes = path.parent, True
         trainer._superseded = [p for p in checkpoints(path.parent) if step_of(p) > snapshot.step]
         trainer.notices += [
@@ -224,7 +241,7 @@ class Trainer:
         keep = self.states.keep if self.states is not None else self.pictures
         own = len(keep.latents) if isinstance(keep, Pictures | KeepPictures) else 0
         told = settings, self.history, seconds, stopped, "eraseanything"
-        return Result(self.lora, *told, pictures=own)
+        return Result(self.lora, *told, pictures=own, extends=self.extends)
 
     def workload(self) -> Workload:
         """What the run asks of the machine; its prompts must be encoded."""
@@ -253,9 +270,9 @@ class Trainer:
         EraseError when the file system refuses.
         """
         whole, folder = self._whole, self.checkpoint_dir
-        if whole is None or folder is None or not self.settings.checkpoint_every:
+        if whole is None or folder is None or self.team.rank:
             return
-        if self._saved == whole.step:
+        if self._saved == whole.step or not self.settings.checkpoint_every:
             return
         assert self.states is not None and self.guard is not None
         run = {
@@ -264,6 +281,8 @@ class Trainer:
             "prompts": self.plan.to_json(),
             "guard": {"idle": self.guard.idle, "means": whole.means},
             "fp8": self.fp8,
+            "known": self.known,
+            "extends": self.extends,
             "text_tokens": self.encode().length,
             "history": self.history[: whole.step],
         }
@@ -297,11 +316,18 @@ class Trainer:
         if isinstance(keep, Rollouts):
             jobs += [(keep, rows, prompts.keep) for rows in _batches(keep, settings.batch)]
         along_null = settings.rollout_prompt == "null"  # keep prompts have none
-        with self.reporter.phase("rollouts", len(jobs) * settings.rollout_steps) as tick:
-            for states, rows, encoded in jobs:
+        own = len(range(self.team.rank, len(jobs), self.team.size))
+        with self.reporter.phase("rollouts", own * settings.rollout_steps) as tick:
+            for number, (states, rows, encoded) in enumerate(jobs):
+                if number % self.team.size != self.team.rank:
+                    self.sampler.skip(states, rows, self.generator)
+                    continue
                 self.sampler.fill(
                     states, rows, encoded(rows), self.generator, along_null=along_null, on_step=tick
                 )
+        for rolled in (erase, keep):
+            if isinstance(rolled, Rollouts):
+                self.team.fill(rolled.filled())
         return Buffer(erase, keep)
 
     def _train(self, states: Buffer, prompts: EncodedPrompts) -> Stopped:
@@ -335,13 +361,23 @@ class Trainer:
     def _iterate(self, states: Buffer, levels: Levels) -> Losses:
         """One iteration of Algorithm 1, for a concept drawn from the set."""
         size = self.settings.batch
-        concept = int(torch.randint(len(self.concepts.concepts), (), generator=self.generator))
-        erase = states.erase.draw(self.generator, size, self.plan.rows(concept))
+        concept = self._concept()
+        drawn = states.erase.draw(self.generator, size, self.plan.rows(concept))
+        erase = self.team.part(drawn)
         losses = self._descend(self.lower, chain(levels.erase(erase), levels.adversarial(erase)))
         above = [levels.contrast(erase)]
         if states.keep is not None:
-            above.insert(0, levels.preserve(states.keep.draw(self.generator, size)))
+            kept = self.team.part(states.keep.draw(self.generator, size))
+            above.insert(0, levels.preserve(kept))
         return losses | self._descend(self.upper, chain(*above))
+
+    def _concept(self) -> int:
+        """The concept of an iteration: any, or one that is new with the chance NEW."""
+        first, end = 0, len(self.concepts.concepts)
+        if self.known:
+            new = torch.rand((), generator=self.generator) < NEW
+            first, end = (self.known, end) if new else (0, self.known)
+        return int(torch.randint(first, end, (), generator=self.generator))
 
     def _descend(self, optimiser: torch.optim.Optimizer, graphs: Iterable[LossTensors]) -> Losses:
         """One optimiser step down the weighted losses; returns them unweighted."""
@@ -353,6 +389,9 @@ class Trainer:
             torch.stack(weighted).sum().backward(inputs=parameters)  # none for the tree's own
             values |= {name: loss.item() for name, loss in losses.items()}
         if values:
+            told = torch.tensor([*values.values()], dtype=torch.float64)
+            self.team.mean([told, *(p.grad for p in parameters if p.grad is not None)])
+            values = dict(zip(values, told.tolist(), strict=True))
             clip_grad_norm_(parameters, self.settings.max_grad_norm)
             optimiser.step()
         return values
@@ -408,6 +447,7 @@ class Trainer:
         self.step, self.history = snapshot.step, list(run["history"])
         self._saved = snapshot.step
         self.fp8, self._text_tokens = run.get("fp8"), run.get("text_tokens")
+        self.known, self.extends = run.get("known", 0), run.get("extends", "")
         self.states = Buffer.from_tensors(snapshot.states)
         try:
             self.lora.load_state({name: training[name] for name in self.lora.state()})
@@ -455,13 +495,3 @@ def _wanted(settings: TrainSettings) -> Wanted:
 
 def _batches(states: Rollouts, size: int) -> tuple[Tensor, ...]:
     return torch.arange(len(states)).split(size)
-
-
-def _probed_blocks(settings: TrainSettings, config: Sizes) -> tuple[int, ...]:
-    """The double blocks that Eq. 3 and 5 look at, the last one by default."""
-    blocks = settings.attention_blocks
-    if blocks is None:
-        return (config.depth - 1,)
-    if not blocks or not all(0 <= block < config.depth for block in blocks):
-        raise EraseError(f"attention_blocks must be among 0 to {config.depth - 1} for this model.")
-    return blocks

@@ -23,7 +23,7 @@ def workload(trainer: Trainer) -> Workload:
     if trainer.checkpoint_dir is not None and settings.checkpoint_every:
         checkpoints = min(settings.keep_checkpoints, settings.steps // settings.checkpoint_every)
     return Workload(
-        batch=settings.batch,
+        batch=max(1, settings.batch // trainer.team.size),
         height=settings.height,
         width=settings.width,
         text=trainer.encode().length,

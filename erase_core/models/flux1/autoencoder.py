@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -34,8 +35,13 @@ _NAMES = (  # diffusers' to BFL's, one after another
 class Autoencoder:
     """Between pictures in [0, 1] and the latents that the transformer sees, in float32.
 
-    Sizes and depths are those of the tensors. Encoding takes the mean, so that it repeats.
+    Sizes and depths are those of the tensors. Encoding takes the mean, so that it repeats. Other
+    families have latents of another ``scale`` and ``shift``.
     """
+
+    scale: ClassVar[float] = SCALE
+    shift: ClassVar[float] = SHIFT
+    refusal: ClassVar[str] = "Flux's autoencoder; choose ae.safetensors"
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = {name: tensor.float() for name, tensor in tensors.items()}
@@ -43,14 +49,14 @@ class Autoencoder:
     @classmethod
     def load(cls, path: Path | str) -> Autoencoder:
         """Read a file, BFL's or diffusers', or the ``vae`` folder of a pipeline; EraseError unless
-        it is Flux's autoencoder."""
+        it is such an autoencoder."""
         tensors = read_weights(Path(path))
         try:
             if any(".mid_block." in name for name in tensors):
                 tensors = bfl_names(tensors)
             cls({name: tensor.to("meta") for name, tensor in tensors.items()}).try_out(16, 4)
         except (KeyError, ValueError, IndexError, RuntimeError) as error:
-            raise EraseError(f"{path} is not Flux's autoencoder; choose ae.safetensors.") from error
+            raise EraseError(f"{path} is not {cls.refusal}.") from error
         return cls(tensors)
 
     @property
@@ -61,7 +67,7 @@ class Autoencoder:
     def encode(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, 16, H/8, W/8)."""
         mean = self._encoded(pictures).chunk(2, dim=1)[0]
-        return (mean - SHIFT) * SCALE
+        return (mean - self.shift) * self.scale
 
     def _encoded(self, pictures: Tensor) -> Tensor:
         """What the encoder makes of pictures in [0, 1]: mean and log variance."""
@@ -76,7 +82,7 @@ class Autoencoder:
 
     def decode(self, latents: Tensor) -> Tensor:
         """(B, 16, h, w) -> (B, 3, 8h, 8w) clamped to [0, 1]."""
-        return self._decoded(latents.float() / SCALE + SHIFT)
+        return self._decoded(latents.float() / self.scale + self.shift)
 
     def _decoded(self, latents: Tensor) -> Tensor:
         """Pictures of what the decoder gets."""

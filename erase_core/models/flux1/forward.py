@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -98,6 +98,16 @@ def unpatchify(patches: Tensor, rows: int, columns: int) -> Tensor:
     return latents.reshape(batch, width // 4, rows * 2, columns * 2)
 
 
+def channels_last(patches: Tensor) -> Tensor:
+    """Patches (B, N, 4 C) of :func:`patchify`, channels first, with channels last."""
+    return patches.unflatten(-1, (-1, 4)).transpose(-1, -2).flatten(-2)
+
+
+def channels_first(patches: Tensor) -> Tensor:
+    """The inverse of :func:`channels_last`."""
+    return patches.unflatten(-1, (4, -1)).transpose(-1, -2).flatten(-2)
+
+
 def sinusoid(t: Tensor, dim: int = 256) -> Tensor:
     """Embed t (B,) in [0, 1], times 1000, as (B, dim) cosines and sines in float32."""
     half = dim // 2
@@ -155,7 +165,7 @@ def compute_dtype(tree: nn.Module, latents: Tensor, norms: str = "query_norm") -
     return norm.dtype if norm.is_floating_point() and norm.itemsize > 1 else latents.dtype
 
 
-def _layer_norm(x: Tensor) -> Tensor:
+def layer_norm(x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=1e-6)
 
 
@@ -165,8 +175,8 @@ def normalise(norm: nn.Module, x: Tensor) -> Tensor:
     return norm(x if weight is None or weight.dtype.itemsize == 1 else x.to(weight.dtype))
 
 
-def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return _layer_norm(x) * (1 + scale) + shift
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return layer_norm(x) * (1 + scale) + shift
 
 
 class Pass:
@@ -174,7 +184,10 @@ class Pass:
 
     ``mask`` (B, 1, 1, T) bool says which of the T tokens, text first, are seen; None for all.
     Families of the same blocks change :meth:`modulation`, and how tokens are made and placed.
+    ``joint`` is the tree's list of blocks with a text stream.
     """
+
+    joint: ClassVar[str] = "double_blocks"
 
     def __init__(
         self,
@@ -255,12 +268,14 @@ class Pass:
         return function(*args)
 
     def double_blocks(
-        self, img: Tensor, txt: Tensor, vec: Tensor, rope: Tensor
+        self, img: Tensor, txt: Tensor, vec: Tensor, rope: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """All blocks with a text stream, and what was probed; ``rope`` None where places are told
+        otherwise."""
         wanted = self.probe.blocks if self.probe else ()
         last = max(wanted) if self.probe and self.probe.stop else None
         found: dict[int, Tensor] = {}
-        for index in range(len(self.tree.double_blocks)):
+        for index in range(len(getattr(self.tree, self.joint))):
             img, txt, attention = self.block(
                 self.double_block, index, img, txt, vec, rope, index in wanted, index == last
             )
@@ -307,7 +322,7 @@ class Pass:
 
     def stream_qkv(self, name: str, x: Tensor, mod: Sequence[Tensor]) -> Sequence[Tensor]:
         """Normalised q, k and plain v of one stream, each (B, heads, T, HEAD_DIM)."""
-        qkv = self.linear(f"{name}.qkv", _modulate(x, mod[0], mod[1]))
+        qkv = self.linear(f"{name}.qkv", modulate(x, mod[0], mod[1]))
         return self.heads(f"{name}.norm", qkv)
 
     def heads(self, norm: str, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -331,7 +346,7 @@ class Pass:
     ) -> Tensor:
         x = x + mod[2] * self.linear(f"{name}.{stream}_attn.proj", mixed)
         mlp = f"{name}.{stream}_mlp"
-        inner = self.activate(self.linear(f"{mlp}.0", _modulate(x, mod[3], mod[4])))
+        inner = self.activate(self.linear(f"{mlp}.0", modulate(x, mod[3], mod[4])))
         return x + mod[5] * self.linear(f"{mlp}.2", inner)
 
     def single_blocks(self, img: Tensor, txt: Tensor, vec: Tensor, rope: Tensor) -> Tensor:
@@ -343,7 +358,7 @@ class Pass:
     def single_block(self, index: int, x: Tensor, vec: Tensor, rope: Tensor) -> Tensor:
         name = f"single_blocks.{index}"
         shift, scale, gate = self.modulation(f"{name}.modulation.lin", vec, 3)
-        inner = self.linear(f"{name}.linear1", _modulate(x, shift, scale))
+        inner = self.linear(f"{name}.linear1", modulate(x, shift, scale))
         qkv, mlp = inner.split([3 * x.shape[-1], inner.shape[-1] - 3 * x.shape[-1]], dim=-1)
         q, k, v = self.heads(f"{name}.norm", qkv)
         mixed = self.attend(rotate(q, rope), rotate(k, rope), v)
@@ -352,4 +367,4 @@ class Pass:
 
     def final_layer(self, img: Tensor, vec: Tensor) -> Tensor:
         shift, scale = self.modulation("final_layer.adaLN_modulation.1", vec, 2)
-        return self.linear("final_layer.linear", _modulate(img, shift, scale))
+        return self.linear("final_layer.linear", modulate(img, shift, scale))

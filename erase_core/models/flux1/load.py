@@ -54,7 +54,7 @@ def under_our_keys(
     """What :func:`read` gives, of the tensors in the file ``name`` of any family with the two
     schemes of ``naming``."""
     state, scales = unscale(name, state, advice())
-    stacked = "x_embedder.weight" in state
+    stacked = any(name.startswith("transformer_blocks.") for name in state)
     if dtype is not None or stacked:  # rows of one matrix of ours had scales of their own
         state, scales = multiplied(state, scales, dtype), {}
     try:

@@ -96,23 +96,29 @@ def skeleton(config: FluxConfig) -> Flux:
 class Naming:
     """Which diffusers modules each module of a tree with BFL names stacks: of the whole model, of
     each double block and of each single one; ``tree`` makes that tree without storage.
+
+    ``joint`` is the tree's list of double blocks. Of a tree so deep ``swapped`` names the modules
+    whose halves stand the other way round in diffusers.
     """
 
     outer: Stacked
     double: Stacked
     single: Stacked
     tree: Callable[[Any], nn.Module]
+    joint: str = "double_blocks"
+    swapped: Callable[[int], tuple[str, ...]] = lambda depth: (_SWAPPED,)
 
     def slots(self, config: Any) -> dict[str, Slot]:
         """Every Linear of diffusers' model by name, with its place in the BFL tree, in file order.
 
-        All but ``norm_out.linear``, whose halves stand the other way round there.
+        All but ``norm_out.linear`` and others whose halves stand the other way round there.
         """
         modules = dict(self.tree(config).named_modules())
+        swapped = self.swapped(config.depth)
         slots = {}
         for name, parts in self.stacks(config.depth, config.depth_single_blocks).items():
             module = modules.get(name)
-            if isinstance(module, nn.Linear) and name != _SWAPPED:
+            if isinstance(module, nn.Linear) and name not in swapped:
                 sizes = _row_counts(len(parts), config.hidden_size, module.out_features)
                 for part, start, size in zip(parts, _starts(sizes), sizes, strict=True):
                     slots[part] = Slot(name, slice(start, start + size), module.in_features, size)
@@ -127,14 +133,15 @@ class Naming:
         rest = dict(state)
         converted = {}
         blocks = ("transformer_blocks.", "single_transformer_blocks.")
-        stacks = self.stacks(*(count_blocks(rest, prefix) for prefix in blocks))
+        depth, single = (count_blocks(rest, prefix) for prefix in blocks)
+        stacks, halves = self.stacks(depth, single), self.swapped(depth)
         for module, parts in stacks.items():
             for end in ("weight", "bias"):
                 names = [f"{part}.{end}" for part in parts]
                 if all(name in rest for name in names):
                     tensors = [rest.pop(name) for name in names]
                     joined = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
-                    swapped = _swap(joined) if module == _SWAPPED else joined
+                    swapped = _swap(joined) if module in halves else joined
                     converted[_file_key(module, end)] = swapped
         return converted | rest
 
@@ -142,17 +149,22 @@ class Naming:
         """Split and rename a BFL state dict (norms ``.scale`` or ``.weight``) into diffusers' keys.
 
         Tensors are views of the given ones, but for the swapped output modulation. Raises
-        EraseError when the state lacks a key of ``config``, except for absent guidance.
+        EraseError when the state lacks a key of ``config``, except for absent guidance. A tensor of
+        the tree itself keeps its name.
         """
         state = tree_keys(state)
         stacks = self.stacks(config.depth, config.depth_single_blocks)
+        halves = self.swapped(config.depth)
         converted: dict[str, Tensor] = {}
         for key in self.tree(config).state_dict():
             if key not in state:
                 raise EraseError(f"The state dict lacks {key}; give a whole transformer.")
-            module, end = key.rsplit(".", 1)
+            module, _, end = key.rpartition(".")
+            if not module:
+                converted[key] = state[key]
+                continue
             parts = stacks[module]
-            tensor = _swap(state[key]) if module == _SWAPPED else state[key]
+            tensor = _swap(state[key]) if module in halves else state[key]
             pieces = tensor.split(_row_counts(len(parts), config.hidden_size, len(tensor)))
             converted |= {f"{part}.{end}": piece for part, piece in zip(parts, pieces, strict=True)}
         return converted
@@ -161,7 +173,7 @@ class Naming:
         """BFL module -> diffusers modules, for the whole model."""
         table: dict[str, tuple[str, ...]] = dict(self.outer)
         for bfl, diffusers, blocks, count in (
-            ("double_blocks", "transformer_blocks", self.double, depth),
+            (self.joint, "transformer_blocks", self.double, depth),
             ("single_blocks", "single_transformer_blocks", self.single, depth_single),
         ):
             for index in range(count):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 PRESETS: dict[str, Any] = {
@@ -11,3 +12,14 @@ PRESETS: dict[str, Any] = {
         "paper": {"measured": "", "all": {"steps": 1000, "l_attn": 5.0, "l_lora": 0.1}},
     }
 }
+
+
+def guided(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The presets for a family of other guidance, with its ``changes``, unmeasured."""
+    return {
+        method: {
+            name: {"measured": "", "all": {**preset["all"], **changes}}
+            for name, preset in presets.items()
+        }
+        for method, presets in PRESETS.items()
+    }

@@ -177,9 +177,11 @@ class _StoredLinear(FrozenLinear):
         return self.stored, self.bias
 
 
-def load_clip(path: Path, tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
+def load_clip(
+    path: Path, tokenizer: PreTrainedTokenizerFast, name: str = "clip_l", act: str = "quick_gelu"
+) -> CLIPTextModel:
     """CLIP's text model of any size from a safetensors file with ``text_model.`` names, or from the
-    ``text_encoder`` folder of a pipeline.
+    ``text_encoder`` folder of a pipeline: such a one as the file ``name`` has, with ``act``.
 
     Raises
     ------
@@ -190,7 +192,7 @@ def load_clip(path: Path, tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
     layer = "text_model.encoder.layers.0"
     wanted = _CLIP_TABLE, f"{layer}.self_attn.q_proj.weight", f"{layer}.mlp.fc1.weight"
     (rows, width), _, (inner, _) = _shapes(
-        tensors, wanted, f"{path} is not a CLIP text encoder; choose clip_l.safetensors."
+        tensors, wanted, f"{path} is not a CLIP text encoder; choose {name}.safetensors."
     )
     config = CLIPTextConfig(
         vocab_size=rows,
@@ -199,6 +201,7 @@ def load_clip(path: Path, tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
         num_hidden_layers=count_layers(tensors, "text_model.encoder.layers."),
         num_attention_heads=width // HEAD,
         projection_dim=width,
+        hidden_act=act,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )

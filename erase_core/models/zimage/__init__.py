@@ -6,20 +6,20 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..family import Family
+from ..family import Family, named_as
 from ..flux1 import FAMILY as FLUX
 from .activations import ACTIVATIONS
 from .forward import entering, zimage_forward
 from .load import owns, read, sizes
 from .names import ZIMAGE_ROLES, linears, skeleton
 from .parity import diffusers_velocity
-from .pipeline import distilled, read_text
+from .pipeline import read_text
 from .presets import DISTILLED as FEW_STEPS
 from .presets import FEW, GUIDANCE, PRESETS
 
 
 def _variant(file: Path) -> Family | None:
-    return TURBO if distilled(file) else None
+    return TURBO if named_as(file, "turbo") else None
 
 
 FAMILY = Family(

@@ -18,6 +18,8 @@ from ..base import Adapter, Conditioning, Output, Probe
 from ..flux1.config import HEAD_DIM
 from ..flux1.forward import (
     Pass,
+    channels_first,
+    channels_last,
     compute_dtype,
     normalise,
     patchify,
@@ -68,7 +70,7 @@ def zimage_forward(
         return Output(None, attention)
     text = x.shape[1] - _whole(queries)
     out = run.final_layer(x[:, text : text + queries], vec)
-    picture = unpatchify(_channels_first(out), rows, columns)[:, :, :height, :width]
+    picture = unpatchify(channels_first(out), rows, columns)[:, :, :height, :width]
     return Output(-picture.to(torch.promote_types(latents.dtype, torch.float32)), attention)
 
 
@@ -126,7 +128,7 @@ class ZImagePass(Pass):
     def image(self, latents: Tensor, starts: Tensor) -> Stream:
         """The image before its refiner; it stands at ``starts``."""
         tokens, rows, columns = patchify(latents)
-        x = self.linear("x_embedder", _channels_last(tokens))
+        x = self.linear("x_embedder", channels_last(tokens))
         pad = -x.shape[1] % MULTIPLE
         fill = self.tree.x_pad_token.to(x, copy=True).expand(len(x), pad, -1)
         rope = F.pad(_across(starts, rows, columns, x.device), (0, 0, 0, pad), value=1.0)
@@ -232,13 +234,3 @@ def _across(starts: Tensor, rows: int, columns: int, device: torch.device) -> Te
     depth = torch.polar(torch.ones_like(angles), angles)[:, None]
     parts = depth.expand(-1, len(cells), -1), cells.expand(len(starts), -1, -1)
     return torch.cat(parts, dim=-1)
-
-
-def _channels_last(patches: Tensor) -> Tensor:
-    """Flux's patches (B, N, 4 C), channels first, with channels last."""
-    return patches.unflatten(-1, (-1, 4)).transpose(-1, -2).flatten(-2)
-
-
-def _channels_first(patches: Tensor) -> Tensor:
-    """The inverse of :func:`_channels_last`."""
-    return patches.unflatten(-1, (4, -1)).transpose(-1, -2).flatten(-2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,8 +15,6 @@ from .text import UNUSED, ChatText
 if TYPE_CHECKING:
     from ..files import Files
 
-_ABOVE = 3  # names at the end of a folder's path that may tell, as in a download of the hub's
-
 
 def read_text(files: Files, config: ZImageConfig, device: torch.device) -> ChatText:
     """Qwen3 with its tokenizer; EraseError when it does not fit the transformer."""
@@ -29,10 +26,3 @@ def read_text(files: Files, config: ZImageConfig, device: torch.device) -> ChatT
     if device.type == "cuda":
         text.to(device)
     return text
-
-
-def distilled(file: Path) -> bool:
-    """Whether a file or folder is the Turbo model, whose tensors are the base model's: names
-    tell."""
-    told = file.absolute().parts[-_ABOVE:] if file.is_dir() else (file.stem,)
-    return any("turbo" in name.lower() for name in told)

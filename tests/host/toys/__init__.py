@@ -49,7 +49,7 @@ CHROMA = FLUX1 | {
     "out_dim": WIDTH, "hidden_dim": 32, "n_layers": 1,
 }  # fmt: skip
 CHROMA.pop("guidance_embed")
-SD3 = {
+SD3: dict[str, Any] = {
     "input_size": None, "in_channels": 16, "depth": 2, "num_patches": 64, "pos_embed_max_size": 8,
     "pos_embed_scaling_factor": None, "adm_in_channels": 16, "qk_norm": "rms",
     "x_block_self_attn_layers": [0],
@@ -191,6 +191,27 @@ class ToyZImage(ToyKlein):
         from comfy.text_encoders.z_image import ZImageTokenizer, te
 
         return build("z_image"), qwen(ClipTarget(ZImageTokenizer, te())), ToyVae(16, 8)
+
+
+class ToySD3(ToyKlein):
+    """The same of Stable Diffusion 3.5, of pictures of 64 px at most."""
+
+    def make(self) -> tuple[Any, Any, Any]:
+        from comfy.text_encoders.sd3_clip import SD3Tokenizer, sd3_clip
+
+        clip = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 3}
+        clip |= {"num_attention_heads": 1}
+        t5 = {"d_ff": 32, "num_heads": 1, "num_layers": 1}
+        sizes = {"clip_l": clip, "clip_g": clip, "t5xxl": t5}
+        options = {f"{name}_model_config": size for name, size in sizes.items()}
+        target = ClipTarget(SD3Tokenizer, sd3_clip())
+        made = comfy.sd.CLIP(target, model_options=options | {"dtype": torch.float32})
+        for name in sizes:
+            fill(getattr(made.cond_stage_model, name).transformer)
+        params = {"in_features": 4096, "out_features": 128}
+        embedder = SD3["context_embedder_config"] | {"params": params}
+        model = build("sd3", adm_in_channels=128, context_embedder_config=embedder)
+        return model, made, ToyVae(16, 8)
 
 
 def qwen(target: ClipTarget) -> Any:
@@ -375,6 +396,7 @@ NODE_CLASS_MAPPINGS = {
         ToyModel,
         ToyKlein,
         ToyZImage,
+        ToySD3,
         ToyClip,
         ToyPrompts,
         ToyLatent,
