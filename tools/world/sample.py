@@ -21,7 +21,7 @@ from .model import LONG, Encoders, make_flux
 from .render import SIZE
 from .train_text import load as load_text
 
-GUIDANCE, STEPS = 3.0, 24
+GUIDANCE, STEPS = 5.0, 24
 
 
 def load_flux(folder: Path) -> tuple[Flux, int]:
