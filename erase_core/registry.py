@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import pkgutil
+from importlib import import_module
 from typing import Protocol, TypeVar
 
 from .errors import EraseError
@@ -22,11 +22,11 @@ Entry = TypeVar("Entry", bound=Named)
 def collect(room: str, attribute: str, kind: type[Entry], inner: str = "") -> dict[str, Entry]:
     """The entries in the tuple ``attribute`` of every module of the package ``room``, by name, file
     after file in alphabetical order. A folder has them in its module ``inner``, else in itself."""
-    package = importlib.import_module(room)
+    package = import_module(room)
     found: dict[str, Entry] = {}
     for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda item: item.name):
         name = f"{module.name}.{inner}" if module.ispkg and inner else module.name
-        loaded = importlib.import_module(f"{room}.{name}")
+        loaded = import_module(f"{room}.{name}")
         entries: tuple[Entry, ...] = getattr(loaded, attribute, ())
         found |= {entry.name: entry for entry in entries}
     return found

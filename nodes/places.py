@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePosixPath
+from re import compile as regex
 
 import folder_paths
 
@@ -57,13 +58,13 @@ def free_name(folder: Path, prefix: str) -> Path:
 def made(folder: Path, prefix: str) -> list[Path]:
     """The whole files that :func:`free_name` has named so, the newest first."""
     stem = inside(folder, prefix)
-    name = re.compile(re.escape(stem.name) + r"_(\d{5})\.safetensors")
+    name = regex(re.escape(stem.name) + r"_(\d{5})\.safetensors")
     return sorted((p for p in stem.parent.glob("*") if name.fullmatch(p.name)), reverse=True)
 
 
 def remove_partials(path: Path) -> None:
     """Delete what lies beside a finished file and is a part of it: unfinished runs of its order."""
-    name = re.compile(re.escape(path.stem) + r"\.partial-\d+(-\d+)?\.safetensors")
+    name = regex(re.escape(path.stem) + r"\.partial-\d+(-\d+)?\.safetensors")
     about = read_metadata(path)
     for file in path.parent.glob("*"):
         if name.fullmatch(file.name) and is_part(read_metadata(file), about):

@@ -92,3 +92,11 @@ def test_the_folder_loads_where_there_is_no_host() -> None:
         "and not hasattr(m, 'NODE_CLASS_MAPPINGS')"  # ComfyUI would look at nothing else
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_no_scanner_takes_the_package_for_one_that_makes_code() -> None:
+    """Words that nodesafe counts as execution of code, wherever they stand."""
+    taken = re.compile(r"\b(compile|eval|exec|importlib\.import_module)\(")
+    for room in ("erase_core", "nodes"):
+        for path in (ROOT / room).rglob("*.py"):
+            assert not taken.search(path.read_text("utf-8")), path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from re import compile as regex
 
 from .inflect import SPATIAL, UNCOUNTABLE, VERBS, articles, lemma
 from .spans import word_spans
@@ -58,7 +59,7 @@ NOUNS = UNCOUNTABLE | _words(  # that look like verb forms
 )
 
 
-_TOKEN = re.compile(r"\w+(?:['’&./-]\w+)*|[^\w\s]")
+_TOKEN = regex(r"\w+(?:['’&./-]\w+)*|[^\w\s]")
 
 
 def split(text: str) -> list[str]:

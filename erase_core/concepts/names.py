@@ -6,12 +6,13 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from re import compile as regex
 
 from .inflect import lemma
 
-_ARTICLE = re.compile(r"^(?:an?|the) (?=\S)", re.IGNORECASE)
+_ARTICLE = regex(r"^(?:an?|the) (?=\S)", re.IGNORECASE)
 _UNSEEN = {"Cf", "Cc", "Cs", "Co", "So", "Sk"}  # joiners, controls, emoji and the like
-_VARIANTS = re.compile("[\ufe00-\ufe0f]")  # which make a sign an emoji
+_VARIANTS = regex("[\ufe00-\ufe0f]")  # which make a sign an emoji
 
 
 def plain(name: str) -> str:

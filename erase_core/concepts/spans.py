@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
+from re import compile as regex
 from typing import NamedTuple
 
 from ..errors import EraseError
@@ -13,7 +14,7 @@ from .inflect import word_forms
 
 _GAP = r"[\s-]+"
 # Scripts without blanks between words, or with endings behind them: Thai, Khmer, Hangul, Kana, Han
-_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u30ff"
+_UNSPACED = regex("[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u30ff"
                        "\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")  # fmt: skip
 
 
@@ -93,7 +94,7 @@ def _pattern(word: str) -> re.Pattern[str]:
     ]
     before = "" if _UNSPACED.match(parts[0]) else r"(?<!\w)"
     after = "" if _UNSPACED.match(parts[-1][-1]) else r"(?!\w)"
-    return re.compile(rf"{before}{_GAP.join(choices)}(?:['’]s)?{after}", re.IGNORECASE)
+    return regex(rf"{before}{_GAP.join(choices)}(?:['’]s)?{after}", re.IGNORECASE)
 
 
 def _any_form(word: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from functools import cache
+from re import compile as regex
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -18,7 +18,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 MARGIN = 28
 GAP = 6
 # What may stand on a line of its own: an East Asian letter with the mark after it, or others.
-PIECE = re.compile(r"[\u2e80-\U0010ffff][，。、：；！？”）]*|[^\u2e80-\U0010ffff]+")
+PIECE = regex(r"[\u2e80-\U0010ffff][，。、：；！？”）]*|[^\u2e80-\U0010ffff]+")
 # What Windows, macOS and Linux bring with more letters; Pillow knows their folders.
 WIDE_FONTS = (
     "msyh.ttc",

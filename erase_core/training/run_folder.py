@@ -9,11 +9,11 @@ there after.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from re import compile as regex
 from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
@@ -24,9 +24,9 @@ from ..writing import flush_folder, free_name, locked, reason
 from .checkpoint import FILES, RUN, DamagedError, Snapshot, read_checkpoint, write_checkpoint
 
 T = TypeVar("T")
-_NAME = re.compile(r"step-(\d{6,})")
-_UNFINISHED = re.compile(r"\.unfinished-[0-9a-f]{8}")
-_REPLACED = re.compile(rf"\.replaced-[0-9a-f]{{8}}-({_NAME.pattern})")
+_NAME = regex(r"step-(\d{6,})")
+_UNFINISHED = regex(r"\.unfinished-[0-9a-f]{8}")
+_REPLACED = regex(rf"\.replaced-[0-9a-f]{{8}}-({_NAME.pattern})")
 
 
 class Found(NamedTuple):

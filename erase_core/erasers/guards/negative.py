@@ -19,8 +19,8 @@ for both. It needs blocks as Flux has them. Here ``strength`` multiplies alpha.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
+from re import compile as regex
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ from ...models.base import Adapter, Conditioning, Model
 from ...settings import setting
 from .base import Act, Call, Guard, GuardMethod, GuardSettings, at
 
-AFTER = re.compile(r"double_blocks\.\d+\.img_attn\.proj|single_blocks\.\d+\.linear2")
+AFTER = regex(r"double_blocks\.\d+\.img_attn\.proj|single_blocks\.\d+\.linear2")
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ class ImageClassifier:
 
         read = {"local_files_only": True}
         try:
-            self.model: Any = AutoModelForImageClassification.from_pretrained(folder, **read).eval()
+            self.model: Any = AutoModelForImageClassification.from_pretrained(folder, **read)
+            self.model.train(False)
             self.processor: Any = AutoImageProcessor.from_pretrained(folder, **read)
         except Exception as error:  # the parsers of damaged files raise nearly everything
             raise EraseError(

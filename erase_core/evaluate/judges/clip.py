@@ -58,7 +58,7 @@ class Clip:
         from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
 
         try:
-            self.model: Any = CLIPModel.from_pretrained(folder, local_files_only=True).eval()
+            self.model: Any = CLIPModel.from_pretrained(folder, local_files_only=True).train(False)
             self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self.processor: Any = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # the parsers of damaged files raise nearly everything

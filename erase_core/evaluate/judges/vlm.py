@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from re import compile as regex
 from typing import Any
 
 from PIL import Image
@@ -30,7 +31,7 @@ QUESTION = (
     'Is "{word}" to be seen in this picture, as a thing, a person, a style, a colour, a number or '
     "an action? Answer with one word: yes or no."
 )
-_ANSWER = re.compile(r"[\s\"'*]*(yes|no)[\s\"'*.!]*", re.IGNORECASE)
+_ANSWER = regex(r"[\s\"'*]*(yes|no)[\s\"'*.!]*", re.IGNORECASE)
 _QUOTED = 60  # letters of an answer that is neither
 
 

@@ -72,4 +72,4 @@ def load_recogniser(folder: Path = FOLDER) -> Recogniser:
     model = Recogniser()
     tensors, _ = read_tensors(folder / "recogniser.safetensors")
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    return model.eval().requires_grad_(False)
+    return model.train(False).requires_grad_(False)

@@ -69,4 +69,4 @@ def _diffusers_model(tree: nn.Module, config: Any) -> Any:
     embedding = model.time_text_embed
     rows, numbers = embedding.mod_proj.shape
     embedding.mod_proj = type(embedding)(numbers // 2, rows).mod_proj
-    return model.eval()
+    return model.train(False)

@@ -97,4 +97,4 @@ def load_tiny(path: Path, dtype: torch.dtype = torch.bfloat16) -> TinyVAE:
         raise EraseError(
             f"{path} is no tiny autoencoder with 16 channels; choose another."
         ) from error
-    return vae.to(dtype).eval().requires_grad_(False)
+    return vae.to(dtype).train(False).requires_grad_(False)

@@ -294,4 +294,4 @@ def assign(model, tensors: dict[str, Tensor], path: Path):  # type: ignore[no-un
             owner, _, leaf = name.rpartition(".")
             positions = torch.arange(buffer.shape[-1]).expand(buffer.shape)
             model.get_submodule(owner).register_buffer(leaf, positions, persistent=False)
-    return model.eval().requires_grad_(False)
+    return model.train(False).requires_grad_(False)

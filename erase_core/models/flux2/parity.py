@@ -64,4 +64,4 @@ def _diffusers_model(tree: nn.Module, config: Any) -> Any:
     modules = {name: slot.module for name, slot in NAMING.slots(config).items()}
     share(tree, model, modules | {"norm_out.linear": "final_layer.adaLN_modulation.1"})
     model.load_state_dict(NAMING.to_diffusers(tree.state_dict(), config), assign=True)
-    return model.eval()
+    return model.train(False)

@@ -42,7 +42,7 @@ def diffusers_velocity(
     share(tree, model, modules | swapped(config.depth))
     model.load_state_dict(to_diffusers(tree.state_dict(), config), assign=True)
     with torch.no_grad():
-        (out,) = model.eval()(
+        (out,) = model.train(False)(
             hidden_states=latents.to(dtype),
             encoder_hidden_states=cond.context.to(dtype),
             pooled_projections=cond.pooled.to(dtype),

@@ -70,4 +70,4 @@ def _diffusers_model(tree: nn.Module, config: Any, dtype: torch.dtype) -> Any:
                 torch.zeros(0, dtype=dtype, device=layer.weight.device)
             )[0]
     model.load_state_dict(state, assign=True)
-    return model.eval()
+    return model.train(False)
