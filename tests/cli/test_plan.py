@@ -150,7 +150,11 @@ def test_ctrl_c_in_a_training_ends_the_plan(
         raise EraseError("The run ended early.")
 
     monkeypatch.setattr("erase_core.cli.making.Maker.make", cancelled)
-    assert main([*plan(tmp_path), "--methods", "eraseanything"]) == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job has none
+    try:
+        assert main([*plan(tmp_path), "--methods", "eraseanything"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(made) == 1 and "ended early" not in capsys.readouterr().err
 
 

@@ -40,9 +40,9 @@ from eraseanything.nodes import (
     hosts,
     judging,
     load,
+    orders,
     places,
     settings,
-    train,
 )
 from eraseanything.nodes.hosts import flux1
 from inside import (
@@ -449,10 +449,10 @@ def measure_plans() -> list[list[int]]:
     node = {"rank": 8, "erase_rollouts": 48, "keep_rollouts": 50, "batch": 2}
     words = tuple(Concept(f"thing {n}", "entity") for n in range(6))
     flux = replace(hosts.open_model(unet(), load.load_miniflux_clip()), presets={})
-    method = find_method(train.DEFAULT)
+    method = find_method(orders.DEFAULT)
     plans = []
     for made in (ConceptSet(words[:1]), ConceptSet(words)):
-        order = train._order(flux, method, made, {"steps": 0}, node, 0)
+        order = orders.order(flux, method, made, {"steps": 0}, node, 0)
         plans.append(method.suited(flux, made, order.preset, order.changes))
     return [[getattr(plan, name) for name in node] for plan in plans]
 

@@ -24,7 +24,7 @@ from erase_core.tensors import read_tensors
 
 IDS = {
     "LoadFlux", "ConceptSet", "ConceptSetLLM", "ConceptSetIO", "AttentionMap", "Train", "Settings",
-    "Preview", "Report", "Save", "Combine", "Guard", "GuardPrompt", "Instant",
+    "Preview", "Report", "Save", "Combine", "Guard", "GuardPrompt", "Instant", "Each",
 }  # fmt: skip
 LOSSES = ("esd", "attn", "lora", "rsc", "adv")
 # The host's own; the last says why a backend is not there ("ImportError").
