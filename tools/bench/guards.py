@@ -94,7 +94,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("methods", nargs="+")
-    parser.add_argument("--count", type=int, default=4, help="pictures a question and concept, 2 at least")
+    parser.add_argument("--count", type=int, default=4, help="pictures a question, 2 or more")
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--things", type=int, default=30, help="how many of the thirty")
     parser.add_argument("--pairs", type=int, default=9, help="drawings to time by; 0: none")
