@@ -11,7 +11,7 @@ from ..errors import EraseError
 from .judges import open_fidelity, open_judge
 from .models import MINIFLUX
 from .output import check_out, note, say
-from .studio import Studio
+from .studio import Studio, file_name
 
 if TYPE_CHECKING:
     from ..concepts.sets import Concept
@@ -70,7 +70,7 @@ def run_words(args: argparse.Namespace) -> int:
     studio, rows = Studio(args), []
     for name, file in erasers(args.loras):
         for concept in concepts:
-            folder = args.out / "pictures" / "concepts" / name / concept.name.replace("/", " ")
+            folder = args.out / "pictures" / "concepts" / name / file_name(concept.name)
             row = examined(studio, judge, concept, folder, file, args.exam or COUNT)
             rows.append({"eraser": name, **row})
     write_json(path, rows)

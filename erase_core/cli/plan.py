@@ -17,7 +17,7 @@ from .models import MINIFLUX
 from .output import sentence, warn
 from .progress import Bar
 from .signals import stopping
-from .studio import Studio
+from .studio import Studio, file_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -152,15 +152,17 @@ class Plan:
         from ..evaluate.scores import Rate
         from ..evaluate.suites.gallery import kept
         from ..evaluate.suites.paper import ATTACKS
+        from ..files import sha256
 
-        rows, prompts = [], self.material.prompts["attacks"]
+        rows, prompts, file = [], self.material.prompts["attacks"], self.eraser(method)
+        how = studio.how() | {"eraser": sha256(file) if file else ""}
         tell = Bar().phase(f"attacks: {method}", len(ATTACKS) * len(prompts))
         for number, attack in enumerate(ATTACKS):
             rate = Rate(0, 0)
             for start in range(0, len(prompts), ATTACKED):
                 path = self._attack_file(method, attack, start)
                 some = prompts[start : start + ATTACKED]
-                key = {"prompts": [prompt.prompt for prompt in some], **studio.how()}
+                key = {"prompts": [prompt.prompt for prompt in some], **how}
 
                 def run(some: Sequence[Question] = some, attack: str = attack) -> dict[str, Any]:
                     return self._attack(studio, method, attack, some).to_dict()
@@ -285,8 +287,3 @@ class Given:
 
     def shown(self, pictures: Tensor, asked: Sequence[Question]) -> list[bool]:
         return [found.total() > 0 for found in self._detector.found(pictures)]
-
-
-def file_name(name: str) -> str:
-    """A method or concept as the name of a file."""
-    return "".join(c if c.isalnum() or c in " -_=.,+" else "-" for c in name)

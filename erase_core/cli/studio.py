@@ -73,3 +73,8 @@ class Studio:
         if self._eraser[0] != file:
             self._eraser = (file, load(file, self.model) if file else None)
         return self._eraser[1]
+
+
+def file_name(name: str) -> str:
+    """A method or concept as the name of a file."""
+    return "".join(c if c.isalnum() or c in " -_=.,+" else "-" for c in name)

@@ -92,6 +92,16 @@ def test_the_plan_is_rehearsed_and_goes_on_after_a_kill(
     seconds = json.loads(capsys.readouterr().out)["seconds"]
     assert sum(seconds.values()) == 0  # nothing is left
 
+    (card / "README.md").write_text("My own words.")
+    path = tmp_path / "attacks" / "eraseanything" / "none" / "0.json"
+    known = json.loads(path.read_text())
+    key = {name: "another" if name == "eraser" else v for name, v in known["key"].items()}
+    path.write_text(json.dumps({"key": key, "row": {"hits": 5, "count": 7}}))
+    assert main([*plan(tmp_path, *ROWS), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == results  # measured again for this eraser
+    assert (card / "README.md").read_text() == "My own words."
+    assert (card / "README.new.md").read_text() == text
+
 
 def test_the_plan_runs_on_files_with_the_fields_judges(
     quick: None, tmp_path: Path, capsys: Capture

@@ -54,7 +54,11 @@ class Card:
 
 
 def write_card(folder: Path, card: Card, tables: str) -> None:
-    """README.md, the LoRA, sheet.png, kinds.png, explicit.png and workflow.json."""
+    """README.md, the LoRA, sheet.png, kinds.png, explicit.png and workflow.json.
+
+    A README.md that says something else stays, for a person has written in it: the new text lies
+    beside it in README.new.md.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     told = [FRONT + f"# An eraser of “{card.concept}” for {card.model}"]
     told += [REHEARSAL] if card.results["rehearsal"] else []
@@ -70,8 +74,11 @@ def write_card(folder: Path, card: Card, tables: str) -> None:
     told += _figures(folder, card.results)
     told.append(tables)
     told.append("Before you publish: name the base model and its licence at the top of this file.")
-    with atomic(folder / "README.md") as temporary:
-        temporary.write_text("\n\n".join(told) + "\n", encoding="utf-8")
+    text, path = "\n\n".join(told) + "\n", folder / "README.md"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        path = folder / "README.new.md"
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _use(card: Card, name: str, folder: Path) -> str:
