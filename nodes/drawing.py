@@ -24,7 +24,7 @@ def theme() -> Theme:
     settings = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
     try:
         palette = read_json(settings).get("Comfy.ColorPalette")
-    except (OSError, ValueError, EraseError):
+    except EraseError:  # there is none yet, as on a new host
         return DARK
     return LIGHT if palette == "light" else DARK
 

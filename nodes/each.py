@@ -75,9 +75,20 @@ class EraseEach(io.ComfyNode):
     ) -> io.NodeOutput:
         workflow = ((cls.hidden.extra_pnginfo or {}).get("workflow") or {}).get("id") or ""
         with outlasted() as stopping:
-            each = _Each(model, clip, vae, settings or {}, steps, seed, count, stopping)
-            each.prefix, each.folder = filename_prefix, places.lora_folder(folder)
-            each.node, each.workflow = str(cls.hidden.unique_id), workflow
+            each = _Each(
+                model,
+                clip,
+                vae,
+                settings or {},
+                steps,
+                seed,
+                count,
+                stopping,
+                node=str(cls.hidden.unique_id),
+                workflow=workflow,
+                prefix=filename_prefix,
+                folder=places.lora_folder(folder),
+            )
             each.run(names, source, concepts)
         files = "\n".join(row.file for row in each.rows if row.file)
         told = {"rows": [asdict(row) for row in each.rows]}
@@ -107,10 +118,10 @@ class _Each:
     seed: int
     count: int
     stopping: threading.Event
-    node: str = ""
-    workflow: str = ""
-    prefix: str = ""
-    folder: Path = Path()
+    node: str
+    workflow: str
+    prefix: str
+    folder: Path
 
     def run(self, names: str, source: str, concepts: ConceptSet | None) -> None:
         """One eraser after another, until all are there or the person stops it."""

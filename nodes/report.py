@@ -41,54 +41,7 @@ class Report(io.ComfyNode):
             description="Draws many prompts without and with an eraser and counts what is still "
             "recognised: the concept and its synonyms (should go), everything else (should stay). "
             "MiniFlux has its own recogniser; other models need CLIP vision or another judge.",
-            inputs=[
-                io.Model.Input("model", tooltip="The untouched model."),
-                io.Clip.Input("clip", tooltip="Its text encoders."),
-                io.Vae.Input("vae", tooltip="Its autoencoder."),
-                io.Custom("ERASE_CONCEPTS").Input(
-                    "concepts", tooltip="What was to be erased, from a Concept Set."
-                ),
-                io.Int.Input(
-                    "count",
-                    default=16,
-                    min=2,
-                    max=1000,
-                    tooltip="Pictures for each score. More narrow the intervals.",
-                ),
-                inputs.seed(2**32 - 1, "Seed of prompts and pictures."),
-                inputs.steps_input(),
-                inputs.guidance_input(),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=-10.0,
-                    max=10.0,
-                    step=0.05,
-                    tooltip="Strength of the eraser.",
-                ),
-                io.ClipVision.Input(
-                    "clip_vision",
-                    optional=True,
-                    tooltip="CLIP-L's vision model (clip-vit-large-patch14), the judge for models "
-                    "other than MiniFlux.",
-                ),
-                *eraser.inputs(),
-                io.Clip.Input(
-                    "clip_l",
-                    optional=True,
-                    tooltip="A CLIP with CLIP-L, which judges together with CLIP vision, for "
-                    "models that have none of their own (Chroma, FLUX.2 klein, Z-Image).",
-                ),
-                io.Combo.Input(
-                    "judge",
-                    options=judging.choices(),
-                    default=judging.AUTO,
-                    optional=True,
-                    tooltip="Who says what a picture shows: a folder in models/classifiers (image "
-                    "classifier or CLIP), or a vision model behind an endpoint. The environment "
-                    "names that one: ERASEANYTHING_VLM_URL, _MODEL and _KEY.",
-                ),
-            ],
+            inputs=_inputs(),
             outputs=[
                 io.String.Output(display_name="table", tooltip="The scores for reading."),
                 io.String.Output(display_name="json", tooltip="The scores for machines."),
@@ -156,6 +109,57 @@ class _Result:
     exam: Exam[Question]
     images: list[Tensor]
     marks: list[Marks]
+
+
+def _inputs() -> list[Any]:
+    return [
+        io.Model.Input("model", tooltip="The untouched model."),
+        io.Clip.Input("clip", tooltip="Its text encoders."),
+        io.Vae.Input("vae", tooltip="Its autoencoder."),
+        io.Custom("ERASE_CONCEPTS").Input(
+            "concepts", tooltip="What was to be erased, from a Concept Set."
+        ),
+        io.Int.Input(
+            "count",
+            default=16,
+            min=2,
+            max=1000,
+            tooltip="Pictures for each score. More narrow the intervals.",
+        ),
+        inputs.seed(2**32 - 1, "Seed of prompts and pictures."),
+        inputs.steps_input(),
+        inputs.guidance_input(),
+        io.Float.Input(
+            "strength",
+            default=1.0,
+            min=-10.0,
+            max=10.0,
+            step=0.05,
+            tooltip="Strength of the eraser.",
+        ),
+        io.ClipVision.Input(
+            "clip_vision",
+            optional=True,
+            tooltip="CLIP-L's vision model (clip-vit-large-patch14), the judge for models "
+            "other than MiniFlux.",
+        ),
+        *eraser.inputs(),
+        io.Clip.Input(
+            "clip_l",
+            optional=True,
+            tooltip="A CLIP with CLIP-L, which judges together with CLIP vision, for "
+            "models that have none of their own (Chroma, FLUX.2 klein, Z-Image).",
+        ),
+        io.Combo.Input(
+            "judge",
+            options=judging.choices(),
+            default=judging.AUTO,
+            optional=True,
+            tooltip="Who says what a picture shows: a folder in models/classifiers (image "
+            "classifier or CLIP), or a vision model behind an endpoint. The environment "
+            "names that one: ERASEANYTHING_VLM_URL, _MODEL and _KEY.",
+        ),
+    ]
 
 
 def _output(results: list[_Result], judge: str) -> io.NodeOutput:

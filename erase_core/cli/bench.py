@@ -98,7 +98,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_workers(parser, "one")
     add_ray(parser)
-    exams = parser.add_argument_group("your model and your erasers (--suite concepts, i2p, coco)")
+    _add_exams(
+        parser.add_argument_group("your model and your erasers (--suite concepts, i2p, coco)")
+    )
+    _add_plan(parser.add_argument_group("the paper's tables on your model (--plan paper)"))
+    add_model(parser)
+    add_memory(parser)
+
+
+def _add_exams(exams: Any) -> None:
     exams.add_argument(
         "--suite", choices=("miniflux", "concepts", "i2p", "coco"), default="miniflux"
     )
@@ -116,7 +124,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=size, metavar="WxH", help="pixels (default 512x512; MiniFlux's own)"
     )
     add_overwrite(exams)
-    paper = parser.add_argument_group("the paper's tables on your model (--plan paper)")
+
+
+def _add_plan(paper: Any) -> None:
     paper.add_argument(
         "--plan", choices=("paper",), help="make every eraser, fill every table, write a card"
     )
@@ -134,8 +144,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rehearse", action="store_true", help="everything at its smallest, in minutes"
     )
     add_material(paper)
-    add_model(parser)
-    add_memory(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -71,9 +71,9 @@ def run_paper(args: argparse.Namespace) -> int:
 
 def tell_hours(plan: Plan, studio: Studio) -> dict[str, float]:
     """Say what the rest will take on this machine, line by line; seconds by line."""
-    one = seconds_a_pass(studio)
+    one, left = seconds_a_pass(studio), [*plan.left(studio)]
     passes: dict[str, float] = {}
-    for part in plan.left(studio):
+    for part in left:
         passes[part.what] = passes.get(part.what, 0.0) + part.passes
     seconds = {what: round(count * one, 1) for what, count in passes.items()}
     height, width = studio.size
@@ -83,7 +83,7 @@ def tell_hours(plan: Plan, studio: Studio) -> dict[str, float]:
     note(
         f"  {'together':<28} {clock(sum(seconds.values())):>10} (h:mm:ss; closed forms not counted)"
     )
-    pictures = sum(p.passes / studio.steps for p in plan.left(studio) if p.what not in _UNKEPT)
+    pictures = sum(p.passes / studio.steps for p in left if p.what not in _UNKEPT)
     note(f"  {'pictures on disk':<28} {pictures * height * width * BYTES / 1e9:>7.1f} GB")
     return seconds
 

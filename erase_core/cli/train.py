@@ -55,25 +55,7 @@ LONG = 300  # seconds of encoding that a person may want to shorten
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    source = parser.add_argument_group("what to erase (one of these)")
-    choice = source.add_mutually_exclusive_group(required=True)
-    choice.add_argument(
-        "--concept",
-        nargs="+",
-        metavar="NAME",
-        help="a concept, or several at once; the words to keep are found",
-    )
-    choice.add_argument("--concepts", type=Path, metavar="FILE.json", help="a concept set")
-    choice.add_argument(
-        "--resume", type=Path, metavar="DIR", help="go on from a folder of checkpoints"
-    )
-    source.add_argument(
-        "--extend",
-        type=Path,
-        metavar="FILE.safetensors",
-        help="an eraser of train to start from; what it erases stays erased, too",
-    )
-    add_source(source)
+    _add_source(parser.add_argument_group("what to erase (one of these)"))
     add_model(parser)
     add_out(parser, "FILE.safetensors", "the LoRA file")
     parser.add_argument(
@@ -119,6 +101,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="settings of any method, e.g. --method esd-x --set lr=2e-4 steps=50",
     )
     add_settings(parser, TrainSettings)
+
+
+def _add_source(source: Any) -> None:
+    choice = source.add_mutually_exclusive_group(required=True)
+    choice.add_argument(
+        "--concept",
+        nargs="+",
+        metavar="NAME",
+        help="a concept, or several at once; the words to keep are found",
+    )
+    choice.add_argument("--concepts", type=Path, metavar="FILE.json", help="a concept set")
+    choice.add_argument(
+        "--resume", type=Path, metavar="DIR", help="go on from a folder of checkpoints"
+    )
+    source.add_argument(
+        "--extend",
+        type=Path,
+        metavar="FILE.safetensors",
+        help="an eraser of train to start from; what it erases stays erased, too",
+    )
+    add_source(source)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -26,8 +26,8 @@ def moved(before: Tensor, after: Tensor) -> float:
 
 
 def effect(taken: int, told: int, distance: float | None = None, strength: float = 1.0) -> str:
-    """One line for a person: how many of a file's ``told`` changes the model has taken, and how far
-    its pictures moved at a ``strength``, or what to do where nothing came of it."""
+    """One line for a person: ``taken`` of a file's ``told`` changes are in the model, and its
+    pictures moved by a ``distance`` at a ``strength``. Where nothing came of it: what to do."""
     of = f"{taken} of the file's {told} weights are patched"
     if not taken:
         return (
