@@ -1,9 +1,9 @@
 """The plan of the paper: which erasers its tables need, on what they are examined, what it takes.
 
 Gao et al., *EraseAnything*, ICML 2025, on FLUX.1-dev. ``PRINTED`` holds the numbers that it prints,
-as far as we could read them; the cells of its ablation stay empty for that reason. Of the paper's
-concepts we know some alone (soccer, car, a celebrity, styles, colours, times, hug, kiss, on top
-of), so the lists are ours, ten of each kind as there.
+as far as we could read them; the cells of its ablation stay empty for that reason. We know only
+some of the paper's concepts: soccer, car, a celebrity, styles, colours, times, hug, kiss, on top
+of. So the lists are ours, ten of each kind as there.
 """
 
 from __future__ import annotations
