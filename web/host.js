@@ -30,6 +30,34 @@ export function rememberPrompts() {
   };
 }
 
+/** What our templates show, in the order of a first visit. */
+const TEMPLATES = [
+  "erase and compare",
+  "erase in a second",
+  "use a saved eraser",
+  "attention maps",
+  "count what went",
+];
+const FIRST = "MiniFlux"; // the model that needs no download
+
+/** Give the template browser ours in that order: the host lists them as its disk does. */
+export function sortTemplates() {
+  const [folder] = new URL(import.meta.url).pathname.split("/").slice(-2);
+  const get = api.getWorkflowTemplates;
+  api.getWorkflowTemplates = async function (...args) {
+    const known = await get.apply(this, args);
+    known?.[folder]?.sort((a, b) => place(a).localeCompare(place(b), "en"));
+    return known;
+  };
+}
+
+/** A text that sorts as the template is to stand. */
+function place(name) {
+  const [model, ...what] = name.split(" ");
+  const found = TEMPLATES.indexOf(what.join(" "));
+  return `${Number(model !== FIRST)} ${model} ${found < 0 ? TEMPLATES.length : found} ${what.join(" ")}`;
+}
+
 /** Whether a run belongs to another workflow, another copy of this one, or to no page at all. */
 export function isForeign({ prompt_id, workflow }) {
   const home = homes.get(prompt_id);

@@ -25,6 +25,7 @@ SHOWN = {
     "EraseAnythingReport": 260,
     "EraseAnythingAttentionMap": 340,
     "EraseAnythingGuard": 100,
+    "VAELoader": 28,  # while its file is missing
     "NAGuidance": 24,  # it has a badge
     "PreviewImage": 300,
     "MaskPreview": 170,
