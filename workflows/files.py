@@ -25,7 +25,7 @@ SHOWN = {
     "EraseAnythingReport": 260,
     "EraseAnythingAttentionMap": 340,
     "EraseAnythingGuard": 100,
-    "VAELoader": 28,  # while its file is missing
+    "LoraLoaderModelOnly": 32,  # while its file is missing
     "NAGuidance": 24,  # it has a badge
     "PreviewImage": 300,
     "MaskPreview": 170,
@@ -87,8 +87,8 @@ class Node(Placed):
         height = FOOT + SLOT * sockets + WIDGET * (len(shown) - texts) + TEXT * texts
         if self.type.startswith("EraseAnything"):
             height += BADGE
-        if len(shown) < len(options):
-            height += MORE
+        if len(shown) < len(options) or self.files:
+            height += MORE  # a button for more, or the word that a file is missing
         more = SHOWN.get(self.type, 0) if self.shown is None else self.shown
         return self.width, height + more
 
