@@ -20,7 +20,7 @@ SLOT, WIDGET, TEXT, FOOT, BADGE, MORE = 24, 32, 60, 24, 24, 28
 # Pixels of what a node shows besides: panels and pictures.
 SHOWN = {
     "EraseAnythingTrain": 580,
-    "EraseAnythingConceptSet": 70,
+    "EraseAnythingConceptSet": 140,
     "EraseAnythingPreview": 280,
     "EraseAnythingReport": 260,
     "EraseAnythingAttentionMap": 340,

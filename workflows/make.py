@@ -116,7 +116,13 @@ def count_what_went(base: Base, info: dict[str, Any]) -> Workflow:
     words = concept(flow, base, "tiger")
     made = instant(flow, model, words)
     count = flow.add(
-        "EraseAnythingReport", 480, **model, concepts=words["concepts"], lora=made["lora"]
+        "EraseAnythingReport",
+        480,
+        **model,
+        concepts=words["concepts"],
+        lora=made["lora"],
+        count=8,
+        steps=20,
     )
     note = flow.note(
         f"**Press Run.** {base.note}\n\n**Erasure Report** draws the concept, its synonyms and "
@@ -243,7 +249,7 @@ def attention_maps(base: Base, info: dict[str, Any]) -> Workflow:
         f"{base.note}\n\n"
         "A word's heat is the share of attention that each place of the picture pays to it. "
         "Choose a block and a step to look closer. To see what an eraser does, put "
-        "**LoraLoaderModelOnly** between Load Flux and Attention Map.\n\n"
+        "**Load LoRA** between Load Flux and Attention Map.\n\n"
         "中文：点击运行，然后把鼠标移到提示词的每个词上，查看它落在画面何处。"
     )
     flow.arrange(
@@ -300,7 +306,7 @@ def saved_eraser(base: Base, info: dict[str, Any], file: str) -> Workflow:
     sheet.shown = 230
     note = flow.note(
         f"**First run “{base.name} erase and compare”**: it makes `{file}`. Or choose another "
-        "eraser in **LoraLoaderModelOnly** and **Erasure Preview**. Then press Run.\n\n"
+        "eraser in **Load LoRA** and **Erasure Preview**. Then press Run.\n\n"
         "An eraser is an ordinary LoRA: use it wherever a LoRA goes, at any strength.\n\n"
         "中文：请先运行“erase and compare”工作流生成该文件，或选择其他擦除器，再点击运行。"
     )
