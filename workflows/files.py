@@ -245,7 +245,9 @@ def _saved(node: Node, order: int, wires: Mapping[int, Wire]) -> dict[str, Any]:
         if node.specs()[name][1].get("control_after_generate"):
             values.append("fixed")
     into = {wire.slot: number for number, wire in wires.items() if wire.target == node.id}
-    slots = [{"name": name, "type": kind, "link": None} for name, (kind, _) in node.specs().items()]
+    slots: list[dict[str, Any]] = [
+        {"name": name, "type": kind, "link": None} for name, (kind, _) in node.specs().items()
+    ]
     sockets = [slot for slot in slots if slot["name"] not in node.values()]
     widgets = [s | {"widget": {"name": s["name"]}} for s in slots if s["name"] in node.values()]
     out = [[n for n, wire in wires.items() if wire.source == (node.id, index)]

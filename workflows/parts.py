@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -316,7 +316,7 @@ def draw(
 
 
 def preview(
-    flow: Workflow, base: Base, model: Parts, prompts: list[str], width: int = 400, **more: Any
+    flow: Workflow, base: Base, model: Parts, prompts: Sequence[str], width: int = 400, **more: Any
 ) -> Node:
     inputs: dict[str, Any] = {"prompts": "\n".join(prompts), "steps": 20} | base.pictures | more
     return flow.add("EraseAnythingPreview", width, **model, **inputs)

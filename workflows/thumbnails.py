@@ -124,7 +124,8 @@ def _plan(name: str, model: str, what: str) -> Image.Image:
         )
 
     for group in graph["groups"]:
-        box(*group["bounding"], group["color"])
+        x, y, width, height = group["bounding"]
+        box(x, y, width, height, group["color"])
     for node in graph["nodes"]:
         height = 0 if node["flags"].get("collapsed") else node["size"][1]
         colour = "#a08040" if node["type"] == "MarkdownNote" else PAPER
