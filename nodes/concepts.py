@@ -43,7 +43,7 @@ class EraseConceptSet(io.ComfyNode):
             category=inputs.CATEGORY,
             description="What to erase, under which names, and which words must stay. What is left "
             "empty is filled in, and shown on the node with the meanings to choose from.",
-            inputs=_inputs(),
+            inputs=inputs.advanced(_inputs(), "sense", "sentences", "per_band", "seed"),
             outputs=outputs(),
             is_output_node=True,
             **inputs.aliases("concept", "wordnet", "synonyms", "unlearn"),

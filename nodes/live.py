@@ -228,7 +228,8 @@ def say(node: str, text: str) -> None:
     """
     safe = shortened(text).translate({ord("<"): "‹", ord(">"): "›"})
     server = PromptServer.instance
-    server.send_progress_text(safe, node, server.client_id)
+    if server.client_id:  # no page has queued a run over the API, and every page would show the line
+        server.send_progress_text(safe, node, server.client_id)
 
 
 def _finite(value: float | None) -> float | None:

@@ -5,7 +5,7 @@ import { ConceptPanel } from "./concepts.js";
 import { addStyles } from "./dom.js";
 import { EachPanel, listenToEach } from "./each.js";
 import { GuardPanel, GuardPromptPanel, listenToGuards } from "./guard.js";
-import { allNodes, app, calmTexts, chain, refreshLists, rememberPrompts, workflowId } from "./host.js";
+import { allNodes, app, calmTexts, chain, refreshLists, rememberPrompts, sortTemplates, tuckAway, workflowId } from "./host.js";
 import { ReportPanel } from "./report.js";
 import { listen, TrainPanel } from "./train.js";
 
@@ -36,6 +36,7 @@ app.registerExtension({
   setup() {
     addStyles();
     rememberPrompts();
+    sortTemplates();
     listen();
     listenToGuards();
     listenToEach();
@@ -44,6 +45,7 @@ app.registerExtension({
   nodeCreated(node) {
     if (!node.comfyClass?.startsWith("EraseAnything")) return;
     calmTexts(node);
+    tuckAway(node);
     const make = PANELS[node.comfyClass];
     if (make && node.addDOMWidget) panels.set(node, make(node));
     if (make || SAVING.includes(node.comfyClass)) {

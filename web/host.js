@@ -5,7 +5,7 @@ import { app } from "../../scripts/app.js";
 
 export { api, app };
 
-const TEXT_HEIGHT = 90; // pixels
+const [TEXT_HEIGHT, ROW] = [90, 24]; // pixels, of a text and of any other input
 
 /** The whole graph, also while the canvas shows a subgraph. */
 export const rootGraph = () => app.rootGraph ?? app.graph;
@@ -28,6 +28,34 @@ export function rememberPrompts() {
     if (queued?.prompt_id) homes.set(queued.prompt_id, home);
     return queued;
   };
+}
+
+/** What our templates show, in the order of a first visit. */
+const TEMPLATES = [
+  "erase and compare",
+  "erase in a second",
+  "use a saved eraser",
+  "attention maps",
+  "count what went",
+];
+const FIRST = "MiniFlux"; // the model that needs no download
+
+/** Give the template browser ours in that order: the host lists them as its disk does. */
+export function sortTemplates() {
+  const [folder] = new URL(import.meta.url).pathname.split("/").slice(-2);
+  const get = api.getWorkflowTemplates;
+  api.getWorkflowTemplates = async function (...args) {
+    const known = await get.apply(this, args);
+    known?.[folder]?.sort((a, b) => place(a).localeCompare(place(b), "en"));
+    return known;
+  };
+}
+
+/** A text that sorts as the template is to stand. */
+function place(name) {
+  const [model, ...what] = name.split(" ");
+  const found = TEMPLATES.indexOf(what.join(" "));
+  return `${Number(model !== FIRST)} ${model} ${found < 0 ? TEMPLATES.length : found} ${what.join(" ")}`;
 }
 
 /** Whether a run belongs to another workflow, another copy of this one, or to no page at all. */
@@ -79,6 +107,33 @@ export function hide(widget) {
   widget.hidden = true;
   widget.options ??= {};
   widget.options.hidden = true;
+}
+
+/** Advanced inputs stay out of sight until they are asked for, in the classic design, too. */
+export function tuckAway(node) {
+  const more = (node.widgets ?? []).filter((widget) => widget.options?.advanced);
+  if (!more.length) return;
+  if (globalThis.LiteGraph?.vueNodesMode) return leaveNoRoom(node, more.length);
+  const show = () => {
+    for (const widget of more) widget.hidden = !node.showAdvanced;
+  };
+  for (const widget of more) widget.advanced = true; // the node's menu then offers them
+  show();
+  chain(node, "onConfigure", show);
+  chain(node, "toggleAdvanced", () => {
+    show();
+    fit(node);
+  });
+}
+
+/** The new design hides advanced inputs by itself, but leaves their rows empty. */
+function leaveNoRoom(node, count) {
+  const whole = node.computeSize;
+  node.computeSize = function (...args) {
+    const size = whole.apply(this, args);
+    if (!this.showAdvanced) size[1] -= ROW * count;
+    return size;
+  };
 }
 
 /** Leave the room on a tall node to panels and pictures; by itself the host gives it to texts. */
