@@ -2,7 +2,6 @@
 
 import { AttentionPanel } from "./attention.js";
 import { ConceptPanel } from "./concepts.js";
-import { addStyles } from "./dom.js";
 import { EachPanel, listenToEach } from "./each.js";
 import { GuardPanel, GuardPromptPanel, listenToGuards } from "./guard.js";
 import { allNodes, app, calmTexts, chain, refreshLists, rememberPrompts, workflowId } from "./host.js";
@@ -34,7 +33,6 @@ app.registerExtension({
   name: "eraseanything.panels",
 
   setup() {
-    addStyles();
     rememberPrompts();
     listen();
     listenToGuards();

@@ -2,6 +2,7 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { styles } from "./dom.js";
 
 export { api, app };
 
@@ -94,6 +95,7 @@ export function calmTexts(node) {
  */
 export function addPanel(node, name, element, height) {
   element.classList.add("erase-panel");
+  element.prepend(styles());
   element.addEventListener("wheel", wheelToCanvas, { passive: false });
   const widget = node.addDOMWidget?.(name, "eraseanything", element, {
     serialize: false,

@@ -18,7 +18,8 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 MARGIN = 28
 GAP = 6
 # What may stand on a line of its own: an East Asian letter with the mark after it, or others.
-PIECE = regex(r"[\u2e80-\U0010ffff][，。、：；！？”）]*|[^\u2e80-\U0010ffff]+")
+MARKS = "\uff0c\u3002\u3001\uff1a\uff1b\uff01\uff1f”\uff09"
+PIECE = regex(rf"[\u2e80-\U0010ffff][{MARKS}]*|[^\u2e80-\U0010ffff]+")
 # What Windows, macOS and Linux bring with more letters; Pillow knows their folders.
 WIDE_FONTS = (
     "msyh.ttc",
