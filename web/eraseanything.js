@@ -1,6 +1,7 @@
 /** EraseAnything's part of the front end: a panel on some of its nodes. */
 
 import { AttentionPanel } from "./attention.js";
+import { labelChoices, loadWords, translate } from "./chinese.js";
 import { ConceptPanel } from "./concepts.js";
 import { EachPanel, listenToEach } from "./each.js";
 import { GuardPanel, GuardPromptPanel, listenToGuards } from "./guard.js";
@@ -32,6 +33,10 @@ const key = (id) => `${workflowId()} ${id}`;
 app.registerExtension({
   name: "eraseanything.panels",
 
+  init: loadWords,
+
+  beforeConfigureGraph: translate,
+
   setup() {
     rememberPrompts();
     listen();
@@ -42,6 +47,7 @@ app.registerExtension({
   nodeCreated(node) {
     if (!node.comfyClass?.startsWith("EraseAnything")) return;
     calmTexts(node);
+    labelChoices(node);
     const make = PANELS[node.comfyClass];
     if (make && node.addDOMWidget) panels.set(node, make(node));
     if (make || SAVING.includes(node.comfyClass)) {

@@ -22,13 +22,25 @@ const homes = new Map();
 
 /** Remember from now on which tab queues which prompt. */
 export function rememberPrompts() {
+  tellLanguage();
   const queue = api.queuePrompt;
   api.queuePrompt = async function (...args) {
     const home = openWorkflow();
+    await tellLanguage();
     const queued = await queue.apply(this, args);
     if (queued?.prompt_id) homes.set(queued.prompt_id, home);
     return queued;
   };
+}
+
+/** What the server was told last; see nodes/language.py. */
+let told = "";
+
+/** Tell the server in which language errors and sheets are to be. */
+async function tellLanguage() {
+  if (told === language()) return;
+  told = language();
+  await api.storeSetting?.("EraseAnything.Language", told)?.catch?.(console.warn);
 }
 
 /** Whether a run belongs to another workflow, another copy of this one, or to no page at all. */
