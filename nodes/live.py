@@ -143,7 +143,7 @@ class Live:
     def expect(self, estimate: str) -> None:
         """Say what the run will take, on the node too."""
         self.estimate = estimate
-        self._text(f"{said(self.title)}: {estimate}")
+        self._text(f"{said(self.title)}{said(': ')}{estimate}")
         self._tell(force=True)
 
     def warn(self, sentence: str) -> None:

@@ -94,10 +94,15 @@ export function hide(widget) {
   widget.options.hidden = true;
 }
 
-/** Leave the room on a tall node to panels and pictures; by itself the host gives it to texts. */
+/**
+ * Leave the room on a tall node to panels and pictures; by itself the host gives it to texts. And
+ * let an empty text say its name as the other widgets do.
+ */
 export function calmTexts(node) {
   for (const widget of node.widgets ?? []) {
-    if (widget.type === "customtext") widget.options.getMaxHeight = () => TEXT_HEIGHT;
+    if (widget.type !== "customtext") continue;
+    widget.options.getMaxHeight = () => TEXT_HEIGHT;
+    if (widget.inputEl?.placeholder === widget.name) widget.inputEl.placeholder = widget.label ?? widget.name;
   }
 }
 
