@@ -92,7 +92,8 @@ def test_chinese_all_over(page: Page) -> None:
     assert groups[0] == "1 · 模型" and all(CHINESE.search(title) for title in groups)
     assert notes[0].startswith("使用说明**点击运行**。") and "Press" not in notes[0]
     page.until(
-        "() => fetch('/settings').then((r) => r.json()).then((all) => all['EraseAnything.Language'] === 'zh')"
+        """() => fetch('/settings').then((reply) => reply.json())
+          .then((all) => all['EraseAnything.Language'] === 'zh')"""
     )
     page.shot("chinese")
 
