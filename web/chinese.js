@@ -22,10 +22,10 @@ export async function loadWords() {
     .map(([english, chinese]) => [pattern(english), chinese]);
 }
 
-/** A numbered blank stands for a name in backticks, or a number. */
+/** A numbered blank stands for a name, in backticks or bold, or for a number. */
 function pattern(english) {
   const parts = english.split(/\{\d\}/).map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
-  return new RegExp(`^${parts.join("(`[^`]+`|\\d+)")}`);
+  return new RegExp(`^${parts.join("(`[^`]+`|\\*\\*[^*]+\\*\\*|\\d+)")}`);
 }
 
 /** Show the choices of a node's lists in Chinese; their values stay. */

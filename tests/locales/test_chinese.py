@@ -79,7 +79,9 @@ def test_chinese_is_punctuated_as_chinese() -> None:
 def test_every_word_of_the_templates_is_known() -> None:
     """As web/chinese.js puts them together."""
     patterns = [
-        re.compile(r"(?:`[^`]+`|\d+)".join(map(re.escape, re.split(r"\{\d\}", english))))
+        re.compile(
+            r"(?:`[^`]+`|\*\*[^*]+\*\*|\d+)".join(map(re.escape, re.split(r"\{\d\}", english)))
+        )
         for english in sorted(WORDS["templates"], key=len, reverse=True)
     ]
     for text in set(words_of_templates()):
