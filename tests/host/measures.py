@@ -65,6 +65,7 @@ from inside import (
     relative,
     said,
     sampled,
+    shaken,
     small_vision,
     standalone,
     tree_of,
@@ -107,8 +108,7 @@ def slow_full_width() -> dict[str, Any]:
         text = _Words(config)
         opened = replace(hosts.open_model(model, load.load_miniflux_clip()), text=text)
         result = Trainer(opened, made, wanted).run()
-    for parameter in result.eraser.parameters():
-        parameter.data += 0.1 * torch.randn(parameter.shape)  # two steps change too little to see
+    shaken(result.eraser, 0.1)  # two steps change too little to see
     file = BASE / "models" / "loras" / "full.safetensors"
     result.eraser.save(file)
     x, cond = latents()[:, :, :8, :8], text.encode(PROMPTS)
@@ -172,8 +172,7 @@ def measure_text() -> dict[str, float]:
     text = flux1.Text(clip, bundle.config)
     ours, theirs = text.encode([*PROMPTS, ""]), bundle.text.encode([*PROMPTS, ""])
     edit = hirm.first_layer(bundle.text)
-    for parameter in edit.parameters():
-        parameter.data += 0.05 * torch.randn(parameter.shape)
+    shaken(edit, 0.05)
     edit.save(BASE / "models" / "loras" / "clip.safetensors")
     with torch.inference_mode():
         changed = host_nodes.LoraLoader().load_lora(None, clip, "clip.safetensors", 1.0, 1.0)[1]
@@ -220,8 +219,7 @@ def measure_velocity() -> dict[str, float]:
         "change": (changed - plain).abs().max().item(),
     }
     edit = WeightEdit.zeros(bundle.tree, ["txt_in", "double_blocks.1.txt_attn.qkv"])
-    for parameter in edit.parameters():
-        parameter.data += 0.02 * torch.randn(parameter.shape)
+    shaken(edit, 0.02)
     edit.save(path.with_name("edit.safetensors"))
     with torch.inference_mode():
         edited = loader.load_lora_model_only(model, "edit.safetensors", 1.0)[0]
