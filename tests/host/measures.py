@@ -392,7 +392,7 @@ def measure_refusals() -> dict[str, str]:
     fill.model.diffusion_model.img_in = torch.nn.Linear(384, weight.out_features)
     wan = comfy.supported_models.WAN21_T2V({"disable_unet_model_creation": True})
     video = comfy.model_patcher.ModelPatcher(wan.get_model({}), device, device)
-    packed = unet()  # as ComfyUI-GGUF has it: blocks of bytes under the name of a weight
+    packed = unet()  # blocks of bytes that nothing here unpacks
     qkv = packed.model.diffusion_model.double_blocks[0].img_attn.qkv
     qkv.weight = torch.nn.Parameter(torch.zeros(9, 72, dtype=torch.uint8), requires_grad=False)
     hidden = unet()
@@ -408,7 +408,7 @@ def measure_refusals() -> dict[str, str]:
     return refused | {
         "sd15": said(lambda: tree_of(old)),
         "wan": said(lambda: hosts.sizes(video)),
-        "gguf": said(lambda: hosts.sizes(packed)),
+        "packed": said(lambda: hosts.sizes(packed)),
         "hidden": said(lambda: hosts.sizes(hidden)),
         "kontext": said(lambda: hosts.sizes(unet(path=kontext))),
         "fill": said(lambda: hosts.sizes(fill)),
