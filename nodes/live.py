@@ -230,7 +230,7 @@ def say(node: str, text: str) -> None:
     """
     safe = said(shortened(text)).translate({ord("<"): "‹", ord(">"): "›"})
     server = PromptServer.instance
-    if server.client_id:  # no page has queued a run over the API, and every page would show the line
+    if server.client_id:  # else no page queued the run, and every page would show the line
         server.send_progress_text(safe, node, server.client_id)
 
 
