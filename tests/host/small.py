@@ -172,7 +172,7 @@ class Small:
                 model, vae, cond, [5, 6], (64, 96), steps, 4.0, on_step=told.append
             )
         ours, once = (
-            vae.decode(model.model.latent_format.process_out(drawn))
+            drawing.decode(model, vae, drawn)
             for drawn in (
                 core.draw(cond, [5, 6], guidance=guidance, size=(64, 96), steps=steps)
                 for guidance in (4.0, 1.0)

@@ -15,18 +15,21 @@ from ..frozen import unscale
 from ..load import read_state
 from .config import QwenImageConfig
 
+EDITS = "Qwen-Image-Edit, which edits pictures"
+EDITS_SEVERAL = "Qwen-Image-Edit-Plus, which edits several pictures"
+LAYERED = "Qwen-Image-Layered, which splits a picture into layers"
 # Words in the names of variants, whose tensors may be the base model's; the first that is found.
 _NAMES = {
-    "layered": "Qwen-Image-Layered, which splits a picture into layers",
-    "2509": "Qwen-Image-Edit-Plus, which edits several pictures",
-    "2511": "Qwen-Image-Edit-Plus, which edits several pictures",
-    "editplus": "Qwen-Image-Edit-Plus, which edits several pictures",
-    "edit": "Qwen-Image-Edit, which edits pictures",
+    "layered": LAYERED,
+    "2509": EDITS_SEVERAL,
+    "2511": EDITS_SEVERAL,
+    "editplus": EDITS_SEVERAL,
+    "edit": EDITS,
 }
 # And tensors that only some of them have.
 _TENSORS = {
-    "time_text_embed.addition_t_embedding.weight": _NAMES["layered"],
-    "__index_timestep_zero__": _NAMES["2511"],
+    "time_text_embed.addition_t_embedding.weight": LAYERED,
+    "__index_timestep_zero__": EDITS_SEVERAL,
 }
 
 
