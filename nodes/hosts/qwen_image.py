@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import comfy.model_base
+import torch
 
 from ...erase_core.errors import EraseError
-from ...erase_core.models.base import linear_flop
+from ...erase_core.models.base import Conditioning, linear_flop
 from ...erase_core.models.qwen_image import FAMILY
 from ...erase_core.models.qwen_image.config import QwenImageConfig
 from ...erase_core.models.qwen_image.load import EDITS_SEVERAL, LAYERED, named
@@ -75,6 +76,11 @@ class Text(QwenText):
         """Of what reads text on one prompt."""
         whole = getattr(self.clip.cond_stage_model, self.name).transformer
         return linear_flop(whole.model, self.before + self.length)
+
+    def _encode(self, prompt: str) -> Conditioning:
+        """As many states as the prompt has tokens, and the template's behind it; all are read."""
+        states = super()._encode(prompt).context
+        return Conditioning(states, mask=torch.ones(states.shape[:2], dtype=torch.bool))
 
 
 HOST = Host(FAMILY, owns, sizes, tree, Text, flow_shift)

@@ -21,7 +21,6 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models
-import comfy.text_encoders.lumina2
 import comfy.text_encoders.qwen_image
 import comfy.text_encoders.qwen_vl
 import comfy.utils
@@ -37,7 +36,7 @@ from eraseanything.erase_core.models.tokens import read_tokenizer
 from eraseanything.erase_core.tensors import save_tensors
 from eraseanything.nodes import drawing, hosts, load
 from eraseanything.nodes.hosts import BASE as ATTACHED
-from eraseanything.nodes.hosts import qwen_image
+from eraseanything.nodes.hosts import qwen_image as family
 from inside import BASE, HOST, PROMPTS, SIGMA, relative, said
 from small import Small, random_weights
 
@@ -55,10 +54,20 @@ ENCODER = BASE / "models" / "text_encoders" / "qwen_vl_toy.safetensors"
 VAE = BASE / "models" / "vae" / "qwen_image_vae_toy.safetensors"
 
 TREE = random_weights(QwenImage(CONFIG))
+for block in TREE.transformer_blocks:
+    block.attn.add_v_proj.weight.mul_(4)
 save_tensors(PATH, TREE.state_dict())
 comfy.text_encoders.qwen_vl.Qwen2VLVisionTransformer = partial(
     comfy.text_encoders.qwen_vl.Qwen2VLVisionTransformer, num_layers=1
 )
+
+
+class Chatless(comfy.text_encoders.qwen_image.QwenImageTokenizer):
+    """The same words without a chat, as other models read them."""
+
+    def __init__(self, **told: Any) -> None:
+        super().__init__(**told)
+        self.llama_template = "{}"
 
 
 def unet(file: str, **built: Any) -> Any:
@@ -96,7 +105,7 @@ def make_clip() -> Any:
 
 
 def make_text() -> Any:
-    return qwen_image.Text(make_clip(), CONFIG)
+    return family.Text(make_clip(), CONFIG)
 
 
 @cache
@@ -166,7 +175,7 @@ def qwen_text() -> dict[str, Any]:
 SMALL = Small(
     "qwen",
     PATH.name,
-    0.04,
+    0.08,
     make_clip,
     standalone,
     latents,
@@ -204,7 +213,7 @@ def qwen_vae() -> dict[str, Any]:
 def qwen_shift() -> list[Any]:
     """Of the schedule as it comes."""
     model = unet(PATH.name)
-    opened = replace(standalone(), shift_mu=qwen_image.HOST.shift(model))
+    opened = replace(standalone(), shift_mu=family.HOST.shift(model))
     theirs = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 8)
     return [opened.shift_mu, float((opened.sigmas(8) - theirs).abs().max())]
 
@@ -231,11 +240,11 @@ def qwen_refusals() -> dict[str, str]:
     timed, layered = unet(PATH.name), unet(PATH.name)
     timed.model.diffusion_model.default_ref_method = "index_timestep_zero"
     layered.model.diffusion_model.time_text_embed.use_additional_t_cond = True
-    other = fresh_clip(comfy.text_encoders.lumina2.LuminaTokenizer)
+    other = fresh_clip(Chatless)
     return {
         "clip": said(lambda: hosts.open_model(model, load.load_miniflux_clip())),
-        "lumina": said(lambda: hosts.open_model(model, other)),
-        "wide": said(lambda: qwen_image.Text(make_clip(), narrow).encode(["a cat"])),
+        "chatless": said(lambda: hosts.open_model(model, other)),
+        "wide": said(lambda: family.Text(make_clip(), narrow).encode(["a cat"])),
         "long": said(lambda: make_text().encode(["a tiger " * 300])),
         "half": said(lambda: hosts.open_model(half, make_clip())),
         "hidden": said(lambda: hosts.sizes(hidden)),

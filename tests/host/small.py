@@ -147,7 +147,8 @@ class Small:
         lora = self.lora()
         out = model.velocity(self.latents(), SIGMA, cond, 4.0, lora)
         out.square().mean().backward(inputs=lora.parameters())
-        return torch.cat([p.grad.flatten() for p in lora.parameters()])
+        unread = {p: torch.zeros_like(p) for p in lora.parameters() if p.grad is None}
+        return torch.cat([unread.get(p, p.grad).flatten() for p in lora.parameters()])
 
     def attention(self) -> float:
         """What image queries pay to words: through the host's layers, against the standalone

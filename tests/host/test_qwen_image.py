@@ -63,7 +63,7 @@ def test_the_distilled_model_is_told_by_its_name(measured: dict[str, Any]) -> No
     ("what", "words"),
     [
         ("clip", "load qwen_2.5_vl_7b with CLIPLoader (Load CLIP), type qwen_image"),
-        ("lumina", "load qwen_2.5_vl_7b with CLIPLoader (Load CLIP), type qwen_image"),
+        ("chatless", "load qwen_2.5_vl_7b with CLIPLoader (Load CLIP), type qwen_image"),
         ("wide", "belongs to another MODEL"),
         ("long", "longer than 512 tokens"),
         ("half", "--bf16-unet"),
