@@ -8,12 +8,12 @@ from ..family import Activations
 # blocks does not hang on the prompt.
 ACTIVATIONS = Activations(
     drawn=22.0,
-    double=17.0,
+    double=12.28,
     single=0.0,
-    above=10.1,
-    checkpointed=1.03,
-    above_checkpointed=25.3,
-    above_probed=11.3,
+    above=5.5,
+    checkpointed=1.01,
+    above_checkpointed=21.7,
+    above_probed=10.5,
     inputs_probed=2.05,
     attacked_double=0.0,
     attacked_single=0.0,
@@ -21,4 +21,5 @@ ACTIVATIONS = Activations(
     attacked_checkpointed=0.0,
     freed=3.0,
     probes=3,
+    before_probed=6.55,
 )
