@@ -20,6 +20,7 @@ from parts import (
     HALF,
     KLEIN,
     MINI,
+    QWEN_IMAGE,
     SD3,
     ZIMAGE,
     ZIMAGE_BASE,
@@ -348,6 +349,7 @@ def main() -> None:
         plan(KLEIN, info).save()
         plan(ZIMAGE_BASE, info).save()
         plan(SD3, info).save()
+        plan(QWEN_IMAGE, info).save()
     guard_any_model(ZIMAGE, info).save()
     erase_in_a_second(CHROMA, info).save()
     style_erasure(MINI, info).save()

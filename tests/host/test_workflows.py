@@ -20,7 +20,9 @@ BOTH = ("attention maps", "erase and compare")
 KLEIN = [f"FLUX.2-klein-4B {what}" for what in BOTH]
 Z_IMAGE = [f"Z-Image {what}" for what in BOTH]
 SD3 = [f"SD3.5-medium {what}" for what in BOTH]
+QWEN_IMAGE = [f"Qwen-Image {what}" for what in BOTH]
 TOYS = {"FLUX.2-klein-4B": "ToyKlein", "Z-Image": "ToyZImage", "SD3.5-medium": "ToySD3"}
+TOYS |= {"Qwen-Image": "ToyQwenImage"}
 SAVED = "MiniFlux use a saved eraser"
 NEWER = ("bypass",)  # inputs of core's nodes that ComfyUI 0.3.64 has not and does without
 QUICK: dict[str, dict[str, Any]] = {
@@ -64,7 +66,7 @@ def test_all_that_was_promised_is_there() -> None:
     )
     wanted = {f"{base} {what}" for base in ("MiniFlux", "Flux.1-dev") for what in first}
     others = {"MiniFlux style erasure", SAVED, "Z-Image-Turbo guard any model", *KLEIN, *Z_IMAGE}
-    others |= {*SD3}
+    others |= {*SD3, *QWEN_IMAGE}
     others |= {"Chroma1-HD erase in a second"}
     assert wanted | others == set(NAMES)
     assert {path.stem for path in (FOLDER / "api").glob("*.json")} == set(NAMES)
@@ -125,9 +127,9 @@ def test_a_workflow_runs(name: str, server: Client, info: dict[str, Any]) -> Non
     assert shown and all(run.ui(key)["images"] for key in shown)
 
 
-@pytest.mark.parametrize("name", [*KLEIN, *Z_IMAGE, *SD3])
+@pytest.mark.parametrize("name", [*KLEIN, *Z_IMAGE, *SD3, *QWEN_IMAGE])
 def test_a_workflow_of_a_newer_family_runs_with_a_toy(name: str, toys: Client) -> None:
-    if name not in SD3 and "EmptyFlux2LatentImage" not in toys.get("/object_info"):
+    if name in (*KLEIN, *Z_IMAGE) and "EmptyFlux2LatentImage" not in toys.get("/object_info"):
         pytest.skip("this ComfyUI has neither FLUX.2 nor Z-Image")
     graph = quick(twin(name))
     first = {"UNETLoader": 0, "CLIPLoader": 1, "VAELoader": 2, "CheckpointLoaderSimple": 0}
@@ -147,7 +149,7 @@ def test_a_workflow_of_a_newer_family_runs_with_a_toy(name: str, toys: Client) -
 
 
 def test_newer_families_name_the_files_to_fetch() -> None:
-    for name in [*KLEIN, *Z_IMAGE, *SD3]:
+    for name in [*KLEIN, *Z_IMAGE, *SD3, *QWEN_IMAGE]:
         told = {
             item["type"]: (item["properties"]["models"], item["widgets_values"])
             for item in saved(name)["nodes"]
@@ -156,7 +158,10 @@ def test_newer_families_name_the_files_to_fetch() -> None:
         folders = {}
         for kind, ([file], widgets) in told.items():
             assert file["name"] == widgets[0] == file["url"].rpartition("/")[2]
-            whose = {"FLUX": "flux2-", "Z-Im": "z_image", "SD3.": "stable-diffusion-3.5"}[name[:4]]
+            whose = {
+                "FLUX": "flux2-", "Z-Im": "z_image", "SD3.": "stable-diffusion-3.5",
+                "Qwen": "Qwen-Image_ComfyUI",
+            }[name[:4]]  # fmt: skip
             assert file["url"].startswith(f"https://huggingface.co/Comfy-Org/{whose}")
             folders[kind] = file["directory"]
         whole = {"CheckpointLoaderSimple": "checkpoints"}
