@@ -150,8 +150,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps",
         type=whole(1, STEPS),
-        help="Euler steps (default: the model's, of FLUX.1 28, of Chroma 30, of FLUX.2 klein, "
-        "Z-Image, Qwen-Image and SD3.5 28 or, distilled, 4, 8, 8 and 4)",
+        help="Euler steps (default: the model's, 28, of Chroma 30, of distilled models 4 or 8)",
     )
     parser.add_argument(
         "--guidance",

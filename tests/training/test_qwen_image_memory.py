@@ -83,17 +83,12 @@ class SentenceText(MaskedText):
         return torch.eye(1, 64)[0]
 
 
-FP8 = Placement(fp8=True)
-CARDS = [
-    (24, replace(FP8, away=10), True),
-    (16, replace(FP8, away=30), True),
-    (12, replace(FP8, away=45), True),
-]
+CARDS = [(24, 18), (16, 40), (12, 50)]  # and how many of 60 blocks are away
 
 
-@pytest.mark.parametrize(("gigabytes", "way", "recomputed"), CARDS, ids=str)
+@pytest.mark.parametrize(("gigabytes", "away"), CARDS)
 def test_the_true_model_fits_every_card(
-    gigabytes: int, way: Placement, recomputed: bool, monkeypatch: pytest.MonkeyPatch
+    gigabytes: int, away: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At 512 px and the default batch: what is predicted is what tensors without storage add up to
     when an erase step is taken with them."""
@@ -105,11 +100,11 @@ def test_the_true_model_fits_every_card(
     assert (trainer.settings.height, trainer.settings.batch) == (512, 8)
     trainer.encode()
     placement, on, said = first_that_fits(trainer, gigabytes)
+    assert (placement, on) == (Placement(fp8=True, away=away), True)
     assert said / 1e9 < USED * gigabytes
     make = partial(in_bfloat16, QwenImage, TRUE)
     held = held_without_storage(trainer, placement, on, make, monkeypatch)
     assert said == pytest.approx(held, rel=0.02)
-    assert (placement, on) == (way, recomputed)
 
 
 @pytest.mark.parametrize("probed", [False, True])
