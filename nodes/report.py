@@ -150,7 +150,7 @@ def _inputs() -> list[Any]:
             "clip_l",
             optional=True,
             tooltip="A CLIP with CLIP-L, which judges together with CLIP vision, for "
-            "models that have none of their own (Chroma, FLUX.2 klein, Z-Image).",
+            "models that have none of their own (Chroma, FLUX.2 klein, Z-Image, Qwen-Image).",
         ),
         io.Combo.Input(
             "judge",
