@@ -181,7 +181,6 @@ QWEN_IMAGE = Base(
     "`qwen_2.5_vl_7b_fp8_scaled.safetensors` into `models/text_encoders`, "
     "`qwen_image_vae.safetensors` into `models/vae`. A GPU with 24 GB and as much RAM are needed. "
     "Train on this **base** model; its eraser loads on distilled ones, too (8 steps, cfg 1).",
-    guided=False,
     cfg=4.0,
     clip_type="qwen_image",
     shift=3.1,
