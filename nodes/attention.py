@@ -36,8 +36,8 @@ class AttentionMap(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="A FLUX.1, FLUX.2 klein, Z-Image, SD3.5 or Chroma model, with LoRAs or "
-                    "without.",
+                    tooltip="A FLUX.1, FLUX.2 klein, Z-Image, Qwen-Image, SD3.5 or Chroma model, "
+                    "with LoRAs or without.",
                 ),
                 io.Clip.Input("clip", tooltip=inputs.ENCODERS),
                 io.String.Input(

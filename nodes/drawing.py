@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import comfy.sample
-import folder_paths
 import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
 from ..erase_core.errors import EraseError
-from ..erase_core.files import read_json
 from ..erase_core.models.base import Conditioning
 from ..erase_core.pictures.sheet import DARK, LIGHT, Theme
 from . import hosts
+from .language import said, setting
 
 
 def theme() -> Theme:
-    """The colours of a sheet that suit the page: dark, as the host's is unless it was told."""
-    settings = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
-    try:
-        palette = read_json(settings).get("Comfy.ColorPalette")
-    except EraseError:  # there is none yet, as on a new host
-        return DARK
-    return LIGHT if palette == "light" else DARK
+    """The colours and the language of a sheet that suit the page: dark, as the host's is unless it
+    was told."""
+    colours = LIGHT if setting("Comfy.ColorPalette") == "light" else DARK
+    return replace(colours, said=said)
 
 
 def conditioning(cond: Conditioning, guidance: float | None = None) -> list[list[Any]]:
@@ -40,12 +36,25 @@ def conditioning(cond: Conditioning, guidance: float | None = None) -> list[list
 def decode(model: Any, vae: Any, latents: Tensor) -> Tensor:
     """Latents as the MODEL sees them (B, C, h, w) -> an IMAGE (B, H, W, 3) in [0, 1]."""
     with torch.inference_mode():
-        images = vae.decode(model.model.latent_format.process_out(latents.float().cpu()))
+        wide = _in_time(model, latents.float().cpu())
+        images = vae.decode(model.model.latent_format.process_out(wide))
     return _visible(images).clone()
 
 
+def _in_time(model: Any, latents: Tensor) -> Tensor:
+    """Latents (B, C, h, w) as the host has them: (B, C, 1, h, w) where they may be a film's."""
+    return latents.unsqueeze(2) if _films(model) else latents
+
+
+def _films(model: Any) -> bool:
+    """Whether a MODEL's latents have a time axis, as Qwen-Image's."""
+    return getattr(model.model.latent_format, "latent_dimensions", 2) == 3
+
+
 def _visible(images: Tensor) -> Tensor:
-    """What a VAE drew, in [0, 1] on the CPU; EraseError when there is nothing to be seen."""
+    """What a VAE drew, perhaps as films (B, 1, H, W, 3), in [0, 1] on the CPU; EraseError when
+    there is nothing to be seen."""
+    images = images.flatten(0, -4)
     if not images.isfinite().all():
         raise EraseError(
             "The pictures are NaN: the model, a LoRA or the VAE is damaged, or a strength or the "
@@ -56,9 +65,11 @@ def _visible(images: Tensor) -> Tensor:
 
 def encode(model: Any, vae: Any, images: Tensor) -> Tensor:
     """An IMAGE (B, H, W, 3) -> latents as the MODEL sees them, on the CPU."""
+    parts = images.split(1 if _films(model) else len(images))  # for it they would be one film
     with torch.inference_mode():
-        latents = vae.encode(images[..., :3])
-    return model.model.latent_format.process_in(latents.float().cpu()).clone()
+        latents = torch.cat([vae.encode(part[..., :3]) for part in parts])
+    found = model.model.latent_format.process_in(latents.float().cpu())
+    return (found[:, :, 0] if found.ndim == 5 else found).clone()
 
 
 def draw(
@@ -84,7 +95,7 @@ def draw(
         positive = negative = conditioning(part, None if scaled else guidance)
         if scaled and part.negative is not None:
             negative = conditioning(part.negative.select([0] * len(rows)))
-        noises = hosts.noise(model, [seeds[row] for row in rows], size)
+        noises = _in_time(model, hosts.noise(model, [seeds[row] for row in rows], size))
 
         def tell(step: int, *_: Any, first: int = start, count: int = len(rows)) -> None:
             on_step(first * steps + (step + 1) * count)

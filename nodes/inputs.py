@@ -12,7 +12,7 @@ from .places import MODELS, OUTPUT
 CATEGORY = "EraseAnything"
 ENCODERS = (  # a tooltip
     "Its text encoders: CLIP-L and T5, of SD3.5 CLIP-G, too, of Chroma T5 alone, of FLUX.2 klein "
-    "and Z-Image Qwen3."
+    "and Z-Image Qwen3, of Qwen-Image Qwen2.5-VL."
 )
 
 
@@ -51,9 +51,9 @@ def steps_input() -> Any:
 def guidance_input() -> Any:
     """The guidance input of distilled models, or the scale of a negative prompt."""
     tooltip = (
-        "FLUX.1-dev's guidance; of Chroma, FLUX.2 klein, Z-Image and SD3.5 the CFG scale, with an "
-        "empty negative prompt. 1 for a distilled klein or SD3.5, in 4 steps, and Z-Image-Turbo, "
-        "in 8."
+        "FLUX.1-dev's guidance; of Chroma, FLUX.2 klein, Z-Image, Qwen-Image and SD3.5 the CFG "
+        "scale, with an empty negative prompt. 1 for a distilled klein or SD3.5, in 4 steps, and "
+        "Z-Image-Turbo, in 8."
     )
     return io.Float.Input("guidance", default=3.5, min=0.0, max=100.0, step=0.1, tooltip=tooltip)
 
@@ -79,8 +79,8 @@ def erased_inputs() -> list[Any]:
     return [
         io.Model.Input(
             "model",
-            tooltip="The FLUX.1, FLUX.2 klein, Z-Image, SD3.5 or Chroma model that is to forget. "
-            "It may carry LoRAs, and comes back exactly as it was.",
+            tooltip="The FLUX.1, FLUX.2 klein, Z-Image, Qwen-Image, SD3.5 or Chroma model that is "
+            "to forget. It may carry LoRAs, and comes back exactly as it was.",
         ),
         io.Clip.Input("clip", tooltip=ENCODERS),
         io.Custom("ERASE_CONCEPTS").Input(

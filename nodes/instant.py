@@ -31,9 +31,9 @@ class Instant(io.ComfyNode):
             display_name="Erase Concept (instant)",
             category=inputs.CATEGORY,
             description=(
-                "Makes a FLUX.1, FLUX.2 klein, Z-Image, SD3.5 or Chroma model forget what the "
-                "concept set names, without training: a second once the prompts are encoded. The "
-                "eraser is saved to the LoRA list."
+                "Makes a FLUX.1, FLUX.2 klein, Z-Image, Qwen-Image, SD3.5 or Chroma model forget "
+                "what the concept set names, without training. It takes a second once the prompts "
+                "are encoded. The eraser is saved to the LoRA list."
             ),
             inputs=inputs.advanced(_inputs(), "rank", "folder"),
             outputs=_outputs(),

@@ -34,9 +34,9 @@ class Train(io.ComfyNode):
             display_name="Erase Concept (train)",
             category=inputs.CATEGORY,
             description=(
-                "Trains a LoRA that makes a FLUX.1, FLUX.2 klein, Z-Image, SD3.5 or Chroma model "
-                "forget what the concept set names and keep the rest. It is saved to the LoRA "
-                "list; cancelling keeps the work done so far."
+                "Trains a LoRA that makes a FLUX.1, FLUX.2 klein, Z-Image, Qwen-Image, SD3.5 or "
+                "Chroma model forget what the concept set names and keep the rest. It is saved to "
+                "the LoRA list; cancelling keeps the work done so far."
             ),
             inputs=inputs.advanced(_inputs(), *ADVANCED),
             outputs=_outputs(),

@@ -30,6 +30,9 @@ from erase_core.models.flux1.tree import Flux
 from erase_core.models.flux2 import FAMILY as FLUX2_FAMILY
 from erase_core.models.flux2.config import Flux2Config
 from erase_core.models.flux2.tree import Flux2
+from erase_core.models.qwen_image import FAMILY as QWEN_IMAGE_FAMILY
+from erase_core.models.qwen_image.config import QwenImageConfig
+from erase_core.models.qwen_image.tree import QwenImage
 from erase_core.models.sd3 import FAMILY as SD3_FAMILY
 from erase_core.models.sd3.config import SD3Config
 from erase_core.models.sd3.tree import SD3
@@ -58,6 +61,7 @@ CONFIG = FluxConfig(
     depth_single_blocks=1,
 )
 FLUX2 = Flux2Config(context_in_dim=16, hidden_size=128, num_heads=1, depth=2, depth_single_blocks=1)
+QWEN_IMAGE = QwenImageConfig(context_in_dim=16, hidden_size=128, num_heads=1, depth=2)
 SD3_SIZES = SD3Config(
     context_in_dim=16, vec_in_dim=8, hidden_size=128, depth=2, dual=(0,), positions=8
 )
@@ -127,7 +131,8 @@ class WordText:
 
 
 class MaskedText(WordText):
-    """As Chroma's: no pooled vector, a token of padding is read, and a negative prompt."""
+    """As Chroma's and, nearly, Qwen-Image's: no pooled vector, a token of padding is read, and a
+    negative prompt."""
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         found = self._masked(prompts)
@@ -218,6 +223,15 @@ def make_flux2(seed: int = 0, **options: Any) -> Model:
         tree = options.pop("tree", None) or Flux2(FLUX2)
     told = {"family": FLUX2_FAMILY, "config": FLUX2, "text": NegativeText()}
     return make_model(tree, **told | {"shift_mu": FLUX2.shift} | options)
+
+
+def make_qwen_image(seed: int = 0, **options: Any) -> Model:
+    """A model of a tiny Qwen-Image, or of another ``tree``."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tree = options.pop("tree", None) or QwenImage(QWEN_IMAGE)
+    told = {"family": QWEN_IMAGE_FAMILY, "config": QWEN_IMAGE, "text": MaskedText()}
+    return make_model(tree, **told | {"shift_mu": QWEN_IMAGE.shift} | options)
 
 
 def make_sd3(seed: int = 0, **options: Any) -> Model:

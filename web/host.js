@@ -2,6 +2,7 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { styles } from "./dom.js";
 
 export { api, app };
 
@@ -21,9 +22,11 @@ const homes = new Map();
 
 /** Remember from now on which tab queues which prompt. */
 export function rememberPrompts() {
+  tellLanguage();
   const queue = api.queuePrompt;
   api.queuePrompt = async function (...args) {
     const home = openWorkflow();
+    await tellLanguage();
     const queued = await queue.apply(this, args);
     if (queued?.prompt_id) homes.set(queued.prompt_id, home);
     return queued;
@@ -56,6 +59,16 @@ function place(name) {
   const [model, ...what] = name.split(" ");
   const found = TEMPLATES.indexOf(what.join(" "));
   return `${Number(model !== FIRST)} ${model} ${found < 0 ? TEMPLATES.length : found} ${what.join(" ")}`;
+}
+
+/** What the server was told last; see nodes/language.py. */
+let told = "";
+
+/** Tell the server in which language errors and sheets are to be. */
+async function tellLanguage() {
+  if (told === language()) return;
+  told = language();
+  await api.storeSetting?.("EraseAnything.Language", told)?.catch?.(console.warn);
 }
 
 /** Whether a run belongs to another workflow, another copy of this one, or to no page at all. */
@@ -136,10 +149,15 @@ function leaveNoRoom(node, count) {
   };
 }
 
-/** Leave the room on a tall node to panels and pictures; by itself the host gives it to texts. */
+/**
+ * Leave the room on a tall node to panels and pictures; by itself the host gives it to texts. And
+ * let an empty text say its name as the other widgets do.
+ */
 export function calmTexts(node) {
   for (const widget of node.widgets ?? []) {
-    if (widget.type === "customtext") widget.options.getMaxHeight = () => TEXT_HEIGHT;
+    if (widget.type !== "customtext") continue;
+    widget.options.getMaxHeight = () => TEXT_HEIGHT;
+    if (widget.inputEl?.placeholder === widget.name) widget.inputEl.placeholder = widget.label ?? widget.name;
   }
 }
 
@@ -149,6 +167,7 @@ export function calmTexts(node) {
  */
 export function addPanel(node, name, element, height) {
   element.classList.add("erase-panel");
+  element.prepend(styles());
   element.addEventListener("wheel", wheelToCanvas, { passive: false });
   const widget = node.addDOMWidget?.(name, "eraseanything", element, {
     serialize: false,

@@ -22,6 +22,7 @@ from parts import (
     HALF,
     KLEIN,
     MINI,
+    QWEN_IMAGE,
     SD3,
     ZIMAGE,
     ZIMAGE_BASE,
@@ -338,6 +339,7 @@ def main() -> None:
         plan(KLEIN, info).save()
         plan(ZIMAGE_BASE, info).save()
         plan(SD3, info).save()
+        plan(QWEN_IMAGE, info).save()
     guard_any_model(ZIMAGE, info).save()
     erase_in_a_second(CHROMA, info).save()
     count_what_went(MINI, info).save()

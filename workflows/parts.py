@@ -165,6 +165,31 @@ SD3 = Base(
     clip_type="sd3",
     urls=(f"{_HUB}/stable-diffusion-3.5-fp8/resolve/main/{_SD3}",),
 )
+_Q = f"{_HUB}/Qwen-Image_ComfyUI/resolve/main/split_files"
+QWEN_IMAGE = Base(
+    "Qwen-Image",
+    {
+        "unet_name": "qwen_image_fp8_e4m3fn.safetensors",
+        "clip_name": "qwen_2.5_vl_7b_fp8_scaled.safetensors",
+        "vae_name": "qwen_image_vae.safetensors",
+    },
+    1024,
+    1,
+    "auto",
+    {"seeds": 1, "width": 512, "height": 512, "steps": 20, "guidance": 4.0},
+    "Put `qwen_image_fp8_e4m3fn.safetensors` into `models/diffusion_models`, "
+    "`qwen_2.5_vl_7b_fp8_scaled.safetensors` into `models/text_encoders`, "
+    "`qwen_image_vae.safetensors` into `models/vae`. A GPU with 24 GB and as much RAM are needed. "
+    "Train on this **base** model; its eraser loads on distilled ones, too (8 steps, cfg 1).",
+    cfg=4.0,
+    clip_type="qwen_image",
+    shift=3.1,
+    urls=(
+        f"{_Q}/diffusion_models/qwen_image_fp8_e4m3fn.safetensors",
+        f"{_Q}/text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors",
+        f"{_Q}/vae/qwen_image_vae.safetensors",
+    ),
+)
 CHROMA = Base(
     "Chroma1-HD",
     {
@@ -196,7 +221,7 @@ HALF = {
     ),
 }
 HALF |= dict.fromkeys(
-    ("Z-Image-Turbo", "Z-Image", "Chroma1-HD", "FLUX.2-klein-4B", "SD3.5-medium"),
+    ("Z-Image-Turbo", "Z-Image", "Chroma1-HD", "FLUX.2-klein-4B", "SD3.5-medium", "Qwen-Image"),
     HALF["Flux.1-dev"],
 )
 PARTS = ("model", "clip", "vae")

@@ -51,9 +51,9 @@ FAILED, USAGE, CANCELLED = 1, 2, 130
 LONGEST = 2000  # characters of a sentence: a name in it may be a whole file
 
 DESCRIPTION = """\
-Make FLUX.1, FLUX.2 klein, Z-Image, SD3.5 or Chroma forget a concept. Training needs no pictures: a
-concept and words to keep are enough. The result is a small LoRA file that ComfyUI and diffusers
-load."""
+Make FLUX.1, FLUX.2 klein, Z-Image, Qwen-Image, SD3.5 or Chroma forget a concept. Training needs
+no pictures: a concept and words to keep are enough. The result is a small LoRA file that ComfyUI
+and diffusers load."""
 
 EXAMPLES = """\
 first steps:

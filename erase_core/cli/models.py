@@ -31,15 +31,16 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=MINIFLUX,
         metavar="miniflux|FILE",
-        help="the bundled MiniFlux (default), a FLUX.1, FLUX.2 klein, Z-Image, SD3.5 or Chroma "
-        "transformer (.safetensors, bf16 or fp8), or diffusers' folder of one. Such a folder has "
-        "the files below",
+        help="the bundled MiniFlux (default), a FLUX.1, FLUX.2 klein, Z-Image, Qwen-Image, SD3.5 "
+        "or Chroma transformer (.safetensors, bf16 or fp8), or diffusers' folder of one. Such a "
+        "folder has the files below",
     )
     files = {
         "--clip-l": "CLIP-L text encoder for a FLUX.1 or SD3.5 FILE, or its folder",
         "--clip-g": "CLIP-G text encoder for an SD3.5 FILE, or its folder",
         "--t5": "T5-XXL text encoder for a FLUX.1, SD3.5 or Chroma FILE, or its folder",
-        "--qwen": "Qwen3 text encoder for a FLUX.2 klein or Z-Image FILE, or its folder",
+        "--qwen": "Qwen3 text encoder for a FLUX.2 klein or Z-Image FILE, Qwen2.5-VL for a "
+        "Qwen-Image FILE, or its folder",
         "--vae": "VAE for a FILE, or its folder",
     }
     for flag, what in files.items():
@@ -149,14 +150,13 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps",
         type=whole(1, STEPS),
-        help="Euler steps (default: the model's, of FLUX.1 28, of Chroma 30, of FLUX.2 klein, "
-        "Z-Image and SD3.5 28 or, distilled, 4, 8 and 4)",
+        help="Euler steps (default: the model's, 28, of Chroma 30, of distilled models 4 or 8)",
     )
     parser.add_argument(
         "--guidance",
         type=real(0, 100),
-        help="default: the model's, of FLUX.1 3.5, of Chroma, FLUX.2 klein, Z-Image and SD3.5 4, "
-        "where 1 leaves the negative prompt out",
+        help="default: the model's, of FLUX.1 3.5, of Chroma, FLUX.2 klein, Z-Image, "
+        "Qwen-Image and SD3.5 4, where 1 leaves the negative prompt out",
     )
     parser.add_argument(
         "--negative",

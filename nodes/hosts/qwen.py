@@ -1,4 +1,4 @@
-"""Qwen3 of the host's, for the families that read it."""
+"""Qwen3 and Qwen2.5-VL of the host's, for the families that read them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from .layers import fast
 class QwenText:
     """Encodes prompts with a CLIP of the host's and finds words in them, for the core.
 
-    A family says between which texts a prompt stands, what pictures are drawn away from, how many
-    tokens a prompt may have, and what to tell of another CLIP and of one of another size.
+    A family says how its ``encoder`` is called, between which texts a prompt stands, what pictures
+    are drawn away from, how many tokens a prompt may have, and what to tell of another CLIP and of
+    one of another size. Of so many tokens ``before`` a prompt the host hands no states on.
     """
 
+    encoder: str = "qwen3"
+    before: int = 0
     template: tuple[str, str]
     negative: str
     length: int
@@ -31,7 +34,7 @@ class QwenText:
     def __init__(self, clip: Any, config: Any) -> None:
         name = next(iter(clip.tokenize("")), "")
         own = getattr(clip.tokenizer, "llama_template", "") == "{}".join(self.template)
-        if not own or not name.startswith("qwen3"):
+        if not own or not name.startswith(self.encoder):
             raise EraseError(self.not_ours)
         self.clip, self.config, self.name = clip, config, name
         self.tokenizer = fast(getattr(clip.tokenizer, name).tokenizer)
@@ -39,7 +42,7 @@ class QwenText:
 
     @property
     def flop(self) -> float:
-        """Of Qwen3 on one prompt."""
+        """Of the encoder on one prompt."""
         return linear_flop(getattr(self.clip.cond_stage_model, self.name), self.length)
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
@@ -56,7 +59,7 @@ class QwenText:
 
     def _encode(self, prompt: str) -> Conditioning:
         tokens = self.clip.tokenize(prompt)
-        if len(tokens[self.name][0]) > self.length:
+        if len(tokens[self.name][0]) > self.before + self.length:
             raise EraseError(
                 f'The prompt "{prompt[:60]}..." is longer than {self.length} tokens; shorten it.'
             )
@@ -65,4 +68,5 @@ class QwenText:
 
     def token_mask(self, prompt: str, word: str) -> Tensor:
         """(length,) of 0 and 1: the tokens of ``word``; EraseError when it is not there."""
-        return token_mask(self.tokenizer, prompt, word, self.length, self.template)
+        length = self.before + self.length
+        return token_mask(self.tokenizer, prompt, word, length, self.template)[self.before :]

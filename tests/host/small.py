@@ -24,6 +24,7 @@ from inside import (
     digest,
     execute,
     relative,
+    shaken,
 )
 
 import nodes as host_nodes
@@ -85,15 +86,12 @@ class Small:
         """Random weights in every role."""
         model = self.model()
         lora = EraserLora.create(model.slots(model.family.roles), 4, seed=0)
-        generator = torch.Generator().manual_seed(1)
-        for parameter in lora.parameters():
-            parameter.data += self.strength * torch.randn(parameter.shape, generator=generator)
+        shaken(lora, self.strength)
         return lora
 
     def edit(self) -> WeightEdit:
         edit = WeightEdit.zeros(self.model().tree, self.edited)
-        for parameter in edit.parameters():
-            parameter.data += 0.02 * torch.randn(parameter.shape)
+        shaken(edit, 0.03)
         return edit
 
     def velocity(self) -> dict[str, Any]:
@@ -147,7 +145,8 @@ class Small:
         lora = self.lora()
         out = model.velocity(self.latents(), SIGMA, cond, 4.0, lora)
         out.square().mean().backward(inputs=lora.parameters())
-        return torch.cat([p.grad.flatten() for p in lora.parameters()])
+        unread = {p: torch.zeros_like(p) for p in lora.parameters() if p.grad is None}
+        return torch.cat([unread.get(p, p.grad).flatten() for p in lora.parameters()])
 
     def attention(self) -> float:
         """What image queries pay to words: through the host's layers, against the standalone
@@ -172,7 +171,7 @@ class Small:
                 model, vae, cond, [5, 6], (64, 96), steps, 4.0, on_step=told.append
             )
         ours, once = (
-            vae.decode(model.model.latent_format.process_out(drawn))
+            drawing.decode(model, vae, drawn)
             for drawn in (
                 core.draw(cond, [5, 6], guidance=guidance, size=(64, 96), steps=steps)
                 for guidance in (4.0, 1.0)

@@ -75,12 +75,12 @@ def test_the_schedule_is_the_models_own(measured: dict[str, Any]) -> None:
         (
             "ChromaRadiance",
             "This MODEL is ChromaRadiance, not Chroma or FLUX.1 or FLUX.2 klein or "
-            "Stable Diffusion 3.5 or Z-Image; connect a",
+            "Qwen-Image or Stable Diffusion 3.5 or Z-Image; connect a",
         ),
         (
             "LongCatImage",
             "This MODEL is LongCatImage, not Chroma or FLUX.1 or FLUX.2 klein or "
-            "Stable Diffusion 3.5 or Z-Image; connect a",
+            "Qwen-Image or Stable Diffusion 3.5 or Z-Image; connect a",
         ),
         ("clip", "load t5xxl with CLIPLoader (Load CLIP), type chroma"),
         ("flux", "load both with DualCLIPLoader"),

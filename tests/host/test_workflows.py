@@ -19,7 +19,9 @@ BOTH = ("attention maps", "erase and compare")
 KLEIN = [f"FLUX.2-klein-4B {what}" for what in BOTH]
 Z_IMAGE = [f"Z-Image {what}" for what in BOTH]
 SD3 = [f"SD3.5-medium {what}" for what in BOTH]
+QWEN_IMAGE = [f"Qwen-Image {what}" for what in BOTH]
 TOYS = {"FLUX.2-klein-4B": "ToyKlein", "Z-Image": "ToyZImage", "SD3.5-medium": "ToySD3"}
+TOYS |= {"Qwen-Image": "ToyQwenImage"}
 SAVED = "MiniFlux use a saved eraser"
 NEWER = ("bypass",)  # inputs of core's nodes that ComfyUI 0.3.64 has not and does without
 QUICK: dict[str, dict[str, Any]] = {
@@ -75,7 +77,7 @@ def test_all_that_was_promised_is_there() -> None:
         *KLEIN,
         *Z_IMAGE,
     }
-    others |= {*SD3}
+    others |= {*SD3, *QWEN_IMAGE}
     others |= {"Chroma1-HD erase in a second"}
     assert wanted | others == set(NAMES)
     assert {path.stem for path in (FOLDER / "api").glob("*.json")} == set(NAMES)
@@ -126,9 +128,9 @@ def check_pictures(run: Run, graph: Graph) -> None:
     assert {*PICTURES, "EraseAnythingReport"} & {*kinds.values()}
 
 
-@pytest.mark.parametrize("name", [*KLEIN, *Z_IMAGE, *SD3])
+@pytest.mark.parametrize("name", [*KLEIN, *Z_IMAGE, *SD3, *QWEN_IMAGE])
 def test_a_workflow_of_a_newer_family_runs_with_a_toy(name: str, toys: Client) -> None:
-    if name not in SD3 and "EmptyFlux2LatentImage" not in toys.get("/object_info"):
+    if name in (*KLEIN, *Z_IMAGE) and "EmptyFlux2LatentImage" not in toys.get("/object_info"):
         pytest.skip("this ComfyUI has neither FLUX.2 nor Z-Image")
     graph = quick(twin(name))
     first = {"UNETLoader": 0, "CLIPLoader": 1, "VAELoader": 2, "CheckpointLoaderSimple": 0}

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 import torch
 from methods.test_bench_methods import NAMES, TIGER, erase, short  # noqa: F401
-from tiny import SETTINGS, make_chroma, make_flux2, make_sd3, make_trainer, make_zimage, same
+from tiny import (
+    SETTINGS,
+    make_chroma,
+    make_flux2,
+    make_qwen_image,
+    make_sd3,
+    make_trainer,
+    make_zimage,
+    same,
+)
 
 from erase_core.concepts.sets import ConceptSet
 from erase_core.erasers.load import load
@@ -19,7 +28,13 @@ from erase_core.methods.eraseanything.trainer import Trainer
 from erase_core.models.base import Model
 from erase_core.training.run_folder import checkpoints
 
-MAKERS = {"chroma": make_chroma, "flux2": make_flux2, "sd3": make_sd3, "zimage": make_zimage}
+MAKERS = {
+    "chroma": make_chroma,
+    "flux2": make_flux2,
+    "qwen_image": make_qwen_image,
+    "sd3": make_sd3,
+    "zimage": make_zimage,
+}
 # SPEED leaves the space of what stays alone, which here are all sixteen directions of a text state;
 # tests/cli has wider ones.
 WORKING = [name for name in NAMES if name != "speed" and not methods()[name].families]
@@ -50,6 +65,7 @@ def test_a_method_changes_something(name: str, make: Callable[[], Model], tmp_pa
     [
         (make_chroma, {}),
         (make_flux2, PART),
+        (make_qwen_image, {}),
         (make_sd3, {"targets": (*PART["targets"][:2], "pooled_in")}),
         (make_zimage, PART),
     ],

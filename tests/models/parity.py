@@ -11,9 +11,12 @@ def draw(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
-def gradients(loss: Tensor, module: nn.Module, *leaves: Tensor) -> dict[str, Tensor]:
+def gradients(
+    loss: Tensor, module: nn.Module, *leaves: Tensor, unused: bool = False
+) -> dict[str, Tensor]:
+    """Of all parameters and leaves; zeros where ``unused`` ones may be among them."""
     names, parameters = zip(*module.named_parameters(), strict=True)
-    found = torch.autograd.grad(loss, [*parameters, *leaves])
+    found = torch.autograd.grad(loss, [*parameters, *leaves], materialize_grads=unused)
     return dict(zip([*names, "latents", "context"], found, strict=True))
 
 

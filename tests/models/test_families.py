@@ -22,6 +22,7 @@ from erase_core.models.files import Files, family_of, filled
 from erase_core.models.flux1 import FAMILY
 from erase_core.models.flux1.names import NAMING, file_keys, skeleton
 from erase_core.models.flux2 import FAMILY as FLUX2
+from erase_core.models.qwen_image import FAMILY as QWEN_IMAGE
 from erase_core.models.sd3 import FAMILY as SD3
 from erase_core.models.zimage import FAMILY as ZIMAGE
 
@@ -34,7 +35,7 @@ def stranger(**changes: object) -> Family:
 
 
 def test_every_folder_is_found() -> None:
-    assert families() == (CHROMA, FAMILY, FLUX2, SD3, ZIMAGE)
+    assert families() == (CHROMA, FAMILY, FLUX2, QWEN_IMAGE, SD3, ZIMAGE)
     assert published([FAMILY]) == "FLUX.1-dev or FLUX.1-schnell"
     assert published([FAMILY, stranger()]) == "FLUX.1-dev, FLUX.1-schnell, Strange-1 or Strange-2"
 
@@ -68,7 +69,7 @@ DIFFUSERS = {
     "LongCatImageTransformer2DModel": [],
     "SD3Transformer2DModel": [SD3],
     "SD3ControlNetModel": [SD3],  # which files.py calls by its name before
-    "QwenImageTransformer2DModel": [],
+    "QwenImageTransformer2DModel": [QWEN_IMAGE],
     "HunyuanVideoTransformer3DModel": [],
 }
 

@@ -11,9 +11,11 @@ import torch
 from klein import save_pipeline
 from tiny import (
     FLUX2_FAMILY,
+    QWEN_IMAGE_FAMILY,
     SD3_FAMILY,
     ZIMAGE_FAMILY,
     make_flux2,
+    make_qwen_image,
     make_sd3,
     make_zimage,
 )
@@ -34,11 +36,14 @@ class Kind(NamedTuple):
 
 FLUX2 = Kind(FLUX2_FAMILY, make_flux2, "txt_in", 4)
 ZIMAGE = Kind(ZIMAGE_FAMILY, make_zimage, "cap_embedder.1", 8)
+QWEN_IMAGE = Kind(QWEN_IMAGE_FAMILY, make_qwen_image, "txt_in", 8)
 SD3 = Kind(SD3_FAMILY, make_sd3, "context_embedder", 4)
 PROMPT = "a photo of a tiger"
 
 
-@pytest.mark.parametrize("kind", [FLUX2, ZIMAGE, SD3], ids=lambda kind: kind.family.name)
+@pytest.mark.parametrize(
+    "kind", [FLUX2, ZIMAGE, SD3, QWEN_IMAGE], ids=lambda kind: kind.family.name
+)
 def test_sampling_is_guided_eulers(kind: Kind) -> None:
     """By diffusers' velocities."""
     model = kind.make()
@@ -59,6 +64,8 @@ def test_sampling_is_guided_eulers(kind: Kind) -> None:
     [
         (FLUX2, "a pipeline's folder"),
         (FLUX2, "flux-2-klein-4b.safetensors"),
+        (QWEN_IMAGE, "qwen_image_distill_full_fp8_e4m3fn.safetensors"),
+        (QWEN_IMAGE, "Qwen-Image-Lightning"),
         (SD3, "sd3.5_large_turbo.safetensors"),
         (SD3, "stable-diffusion-3.5-large-turbo"),
         (ZIMAGE, "z_image_turbo_bf16.safetensors"),
@@ -93,6 +100,7 @@ def test_the_distilled_model_draws_in_few_steps_without_guidance(
     [
         (FLUX2, "flux-2-klein-base-4b.safetensors"),
         (FLUX2, "mine.safetensors"),
+        (QWEN_IMAGE, "qwen_image_fp8_e4m3fn.safetensors"),
         (SD3, "sd3.5_large_fp8_scaled.safetensors"),
         (ZIMAGE, "z_image_bf16.safetensors"),
         (ZIMAGE, "mine.safetensors"),

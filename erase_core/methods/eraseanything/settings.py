@@ -143,7 +143,7 @@ class TrainSettings(Settings):
     k: int = setting(3, "irrelevant words a sentence in L_rsc", low=1, high=100, widest=32)
     guidance_rollout: float = setting(
         3.5,
-        "guidance while drawing states (dev, Chroma, FLUX.2 klein, Z-Image, SD3.5)",
+        "guidance while drawing states (dev, Chroma, FLUX.2 klein, Z-Image, Qwen-Image, SD3.5)",
         low=0,
         high=100,
         step=0.1,

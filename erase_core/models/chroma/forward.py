@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import Adapter, Conditioning, Output, Probe
-from ..flux1.forward import Pass, compute_dtype, normalise, sinusoid
+from ..flux1.forward import Pass, compute_dtype, normalise, over_all, sinusoid
 from .config import NUMBERS
 
 APPROXIMATOR = "distilled_guidance_layer"
@@ -32,7 +32,7 @@ def chroma_forward(
     pass of its own. Text tokens that ``cond.mask`` leaves out are seen by nobody.
     """
     cond, probe = trimmed(cond, probe)
-    mask = None if cond.mask is None else _over_all(cond.mask, latents)
+    mask = None if cond.mask is None else over_all(cond.mask, latents)
     run = ChromaPass(tree, eraser, probe, checkpoint, mask)
     dtype = compute_dtype(tree, latents)
     vec = run.modulations(sigma.expand(len(latents)), dtype)
@@ -50,13 +50,6 @@ def trimmed(cond: Conditioning, probe: Probe | None) -> tuple[Conditioning, Prob
     if probe is not None:
         probe = replace(probe, tokens=probe.tokens[..., read.to(probe.tokens.device)])
     return kept, probe
-
-
-def _over_all(mask: Tensor, latents: Tensor) -> Tensor:
-    """A mask of text tokens (B, L) as one of all tokens as keys, (B, 1, 1, L + Q)."""
-    rows, columns = (-(-side // 2) for side in latents.shape[2:])
-    image = mask.new_ones(len(mask), rows * columns)
-    return torch.cat([mask, image], dim=1)[:, None, None]
 
 
 def modulation_rows(depth: int, singles: int) -> dict[str, int]:

@@ -165,6 +165,13 @@ def compute_dtype(tree: nn.Module, latents: Tensor, norms: str = "query_norm") -
     return norm.dtype if norm.is_floating_point() and norm.itemsize > 1 else latents.dtype
 
 
+def over_all(mask: Tensor, latents: Tensor) -> Tensor:
+    """A mask of text tokens (B, L) as one of all tokens as keys, (B, 1, 1, L + Q)."""
+    rows, columns = (-(-side // 2) for side in latents.shape[2:])
+    image = mask.new_ones(len(mask), rows * columns)
+    return torch.cat([mask, image], dim=1)[:, None, None]
+
+
 def layer_norm(x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=1e-6)
 
@@ -297,7 +304,7 @@ class Pass:
         last: bool,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """One block; the ``last`` one of a pass that stops ends with its attention."""
-        name = f"double_blocks.{index}"
+        name = f"{self.joint}.{index}"
         streams = {"txt": txt, "img": img}
         mods = {s: self.modulation(f"{name}.{s}_mod.lin", vec, 6) for s in streams}
         q, k, v = (

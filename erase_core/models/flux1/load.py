@@ -94,9 +94,14 @@ def check_width(config: BlockConfig) -> None:
 
 def _refuse_kontext(path: Path, metadata: dict[str, str]) -> None:
     """Kontext has dev's very keys: only its name tells it apart."""
+    if any("kontext" in text.lower() for text in names_of(path, metadata)):
+        raise EraseError(f"{path.name} is FLUX.1 Kontext, which edits pictures; {advice()}.")
+
+
+def names_of(path: Path, metadata: Mapping[str, str]) -> list[str]:
+    """What tells the name of a file or folder, its metadata and a pipeline's index among it."""
     told = [path.name, *(v for k, v in metadata.items() if re.search("title|name|architecture", k))]
     for index in (path / "model_index.json", path.parent / "model_index.json"):
         if index.is_file():
             told.append(str(read_json(index)))
-    if any("kontext" in text.lower() for text in told):
-        raise EraseError(f"{path.name} is FLUX.1 Kontext, which edits pictures; {advice()}.")
+    return told

@@ -111,8 +111,13 @@ def load_qwen(path: Path, layers: int = LAYERS[-1]) -> Any:
     with torch.device("meta"):
         model: Any = Qwen3Model(config)
     model.norm = nn.Identity()  # of the last layer's states, which are taken without
+    return without_positions(model, config, tensors, path)
+
+
+def without_positions(model: Any, config: Any, tensors: dict[str, Tensor], path: Path) -> Any:
+    """Fill a model that has no storage from a file that has no numbers for its positions."""
     rope = type(model.rotary_emb)(config)
-    model.rotary_emb = nn.Identity()  # its numbers are in no file
+    model.rotary_emb = nn.Identity()
     model = assign(model, tensors, path)
     model.rotary_emb = rope
     return model

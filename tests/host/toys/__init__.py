@@ -10,6 +10,7 @@ import hashlib
 import zlib
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,22 @@ class ToyZImage(ToyKlein):
         return build("z_image"), qwen(ClipTarget(ZImageTokenizer, te())), ToyVae(16, 8)
 
 
+class ToyQwenImage(ToyKlein):
+    """The same of Qwen-Image."""
+
+    def make(self) -> tuple[Any, Any, Any]:
+        from comfy.text_encoders import qwen_image, qwen_vl
+
+        eyes = qwen_vl.Qwen2VLVisionTransformer
+        qwen_vl.Qwen2VLVisionTransformer = partial(eyes, num_layers=1)  # of 32
+        try:
+            target = ClipTarget(qwen_image.QwenImageTokenizer, qwen_image.te())
+            clip = qwen(target, "qwen25_7b", num_hidden_layers=1)
+        finally:
+            qwen_vl.Qwen2VLVisionTransformer = eyes
+        return build("qwen_image"), clip, ToyVae(16, 8)
+
+
 class ToySD3(ToyKlein):
     """The same of Stable Diffusion 3.5, of pictures of 64 px at most."""
 
@@ -214,24 +231,26 @@ class ToySD3(ToyKlein):
         return model, made, ToyVae(16, 8)
 
 
-def qwen(target: ClipTarget) -> Any:
-    """A CLIP with a small Qwen3 of random weights."""
-    sizes = {name: 32 for name in ("hidden_size", "intermediate_size")}
-    sizes |= {"num_hidden_layers": 28, "num_attention_heads": 1, "num_key_value_heads": 1}
-    options = {"qwen3_4b_model_config": sizes, "dtype": torch.float32}
+def qwen(target: ClipTarget, name: str = "qwen3_4b", **more: int) -> Any:
+    """A CLIP with a small Qwen of random weights."""
+    sizes = {side: 32 for side in ("hidden_size", "intermediate_size")}
+    sizes |= {"num_hidden_layers": 28, "num_attention_heads": 1, "num_key_value_heads": 1} | more
+    options = {f"{name}_model_config": sizes, "dtype": torch.float32}
     clip = comfy.sd.CLIP(target, model_options=options)
-    fill(clip.cond_stage_model.qwen3_4b.transformer)
+    fill(getattr(clip.cond_stage_model, name).transformer)
     return clip
 
 
 class ToyVae:
-    """Pictures of ``scale`` px a latent, by one random matrix."""
+    """Pictures of ``scale`` px a latent, by one random matrix; of films the first one."""
 
     def __init__(self, channels: int, scale: int) -> None:
         self.scale = scale
         self.matrix = normal(3, 3 * scale**2, channels) / channels**0.5
 
     def decode(self, latents: Tensor) -> Tensor:
+        if latents.ndim == 5:
+            return self.decode(latents[:, :, 0])[:, None]
         wide = torch.einsum("oc,nchw->nohw", self.matrix, latents)
         return torch.nn.functional.pixel_shuffle(wide, self.scale).sigmoid().movedim(1, -1)
 
@@ -396,6 +415,7 @@ NODE_CLASS_MAPPINGS = {
         ToyModel,
         ToyKlein,
         ToyZImage,
+        ToyQwenImage,
         ToySD3,
         ToyClip,
         ToyPrompts,
