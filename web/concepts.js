@@ -13,6 +13,7 @@ const LISTS = {
   irrelevant_far: "far",
   irrelevant_none: "none",
 };
+const MOST = 330; // pixels that the panel asks for; more words scroll where the node is no taller
 /** The text of a list that is to stay empty; the same in nodes/concepts.py. */
 const NO_WORDS = "-";
 /** Inputs whose texts are a person's own words for one concept. */
@@ -31,7 +32,7 @@ export class ConceptPanel {
     this.editable = editable;
     this.inner = el("div.erase-concepts-inner");
     this.element = el("div.erase-concepts", {}, this.inner);
-    this.widget = addPanel(node, "erase_chips", this.element, () => this.tall ?? 60);
+    this.widget = addPanel(node, "erase_chips", this.element, () => Math.min(this.tall ?? 60, MOST));
     if (!this.widget) return;
     if (editable) this.bind();
     this.render();
@@ -264,11 +265,12 @@ export class ConceptPanel {
     return el("div.erase-foot", {}, el("span.erase-note", {}, text), find);
   }
 
-  /** The node grows with its chips. */
+  /** The node grows with its chips, up to a limit. */
   measure() {
     const tall = Math.ceil(this.inner.scrollHeight) + 20;
     if (tall <= 20 || tall === this.tall) return;
     this.tall = tall;
+    this.element.style.minHeight = `${Math.min(tall, MOST)}px`;
     fit(this.node);
   }
 }
