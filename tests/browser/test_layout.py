@@ -58,7 +58,7 @@ def test_found_words_have_room(page: Page) -> None:
     page.open()
     for name in ("MiniFlux erase and compare", "MiniFlux two concepts combined"):
         page.load(name)
-        for find in page.tab.locator(".erase-find").all():
+        for find in page.tab.locator(".erase-concepts .erase-find").all():
             find.click()
         page.until("""() => [...document.querySelectorAll('.erase-near')]
           .every(band => band.querySelector('.erase-found'))""")
