@@ -20,6 +20,7 @@ from ..erase_core.errors import EraseError
 from ..erase_core.miniatures.miniflux.concepts import concept as miniflux_concept
 from . import inputs
 from .concept_parts import concept_input, merged_input, named, output, outputs, panel
+from .language import said
 from .places import shortened
 
 ROUTE = "/eraseanything/words"
@@ -43,7 +44,7 @@ class EraseConceptSet(io.ComfyNode):
             category=inputs.CATEGORY,
             description="What to erase, under which names, and which words must stay. What is left "
             "empty is filled in, and shown on the node with the meanings to choose from.",
-            inputs=_inputs(),
+            inputs=inputs.advanced(_inputs(), "sense", "sentences", "per_band", "seed"),
             outputs=outputs(),
             is_output_node=True,
             **inputs.aliases("concept", "wordnet", "synonyms", "unlearn"),
@@ -102,7 +103,7 @@ async def _found(request: web.Request) -> web.Response:
     try:
         told = await asyncio.to_thread(_tell, await request.json())
     except EraseError as error:
-        told = {"error": shortened(str(error))}
+        told = {"error": said(shortened(str(error)))}
     except (KeyError, TypeError, ValueError):
         wrong = {"error": "These are not the inputs of a Concept Set."}
         return web.json_response(wrong, status=400)

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import comfy.sample
-import folder_paths
 import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
 from ..erase_core.errors import EraseError
-from ..erase_core.files import read_json
 from ..erase_core.models.base import Conditioning
 from ..erase_core.pictures.sheet import DARK, LIGHT, Theme
 from . import hosts
+from .language import said, setting
 
 
 def theme() -> Theme:
-    """The colours of a sheet that suit the page: dark, as the host's is unless it was told."""
-    settings = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
-    try:
-        palette = read_json(settings).get("Comfy.ColorPalette")
-    except EraseError:  # there is none yet, as on a new host
-        return DARK
-    return LIGHT if palette == "light" else DARK
+    """The colours and the language of a sheet that suit the page: dark, as the host's is unless it
+    was told."""
+    colours = LIGHT if setting("Comfy.ColorPalette") == "light" else DARK
+    return replace(colours, said=said)
 
 
 def conditioning(cond: Conditioning, guidance: float | None = None) -> list[list[Any]]:

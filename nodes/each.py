@@ -30,6 +30,7 @@ from ..erase_core.writing import claim
 from . import drawing, hosts, inputs, orders, places
 from .concepts import AUTO, SOURCES, find
 from .job import Job, outlasted
+from .language import said
 from .live import Live
 
 EVENT = "eraseanything.each"
@@ -91,7 +92,7 @@ class EraseEach(io.ComfyNode):
             )
             each.run(names, source, concepts)
         files = "\n".join(row.file for row in each.rows if row.file)
-        told = {"rows": [asdict(row) for row in each.rows]}
+        told = {"rows": [row.told() for row in each.rows]}
         return io.NodeOutput(each.table(), files, ui={"eraseanything_each": [told]})
 
 
@@ -104,6 +105,10 @@ class _Row:
     seconds: float = 0.0
     file: str = ""
     failed: bool = False
+
+    def told(self) -> dict[str, Any]:
+        """For the front end."""
+        return asdict(self) | {"said": said(self.said)}
 
 
 @dataclass
@@ -147,7 +152,9 @@ class _Each:
 
     def table(self) -> str:
         """All rows as text."""
-        lines = ((row.concept, row.said, f"{row.seconds:.0f} s", row.file) for row in self.rows)
+        lines = (
+            (row.concept, said(row.said), f"{row.seconds:.0f} s", row.file) for row in self.rows
+        )
         return "\n".join("  ".join(line).rstrip() for line in lines)
 
     def _erase(self, row: _Row, concepts: ConceptSet) -> None:
@@ -201,7 +208,7 @@ class _Each:
     def _tell(self, now: str) -> None:
         """What there is, and the concept that is at work ("" when none is)."""
         server = PromptServer.instance
-        rows = [asdict(row) for row in self.rows]
+        rows = [row.told() for row in self.rows]
         prompt = str(getattr(server, "last_prompt_id", "") or "")
         told = {"node": self.node, "prompt_id": prompt, "workflow": self.workflow}
         server.send_sync(EVENT, told | {"now": now, "rows": rows}, server.client_id)

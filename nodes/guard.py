@@ -21,6 +21,7 @@ from .guarding import Acting, Told
 from .redrawing import Irece
 
 DVE, WORDS, VELOCITIES, IRECE = METHODS = ("dve", "word gate", "velocity gate", "irece")
+ADVANCED = ("start", "end", "threshold", "anchor", "words", "least", "every", "limit")
 
 
 class Guard(io.ComfyNode):
@@ -33,7 +34,7 @@ class Guard(io.ComfyNode):
             description="Keeps concepts out of pictures while they are drawn: no training, any "
             "MODEL, off at strength 0. Put it between the MODEL and the sampler; guards in a row "
             "act from first to last.",
-            inputs=_inputs(),
+            inputs=inputs.advanced(_inputs(), *ADVANCED),
             outputs=[io.Model.Output(tooltip="The MODEL, guarded.")],
             hidden=[io.Hidden.unique_id],
             **inputs.aliases("negative", "forget", "unlearn", "safety", "censor", "nag"),

@@ -22,6 +22,14 @@ def aliases(*words: str) -> dict[str, list[str]]:
     return {"search_aliases": list(words)} if "search_aliases" in known else {}
 
 
+def advanced(items: list[Any], *names: str) -> list[Any]:
+    """The inputs, those of these names behind the node's "Show advanced inputs"."""
+    for item in items:
+        if item.id in names:
+            item.extra_dict = {**item.extra_dict, "advanced": True}
+    return items
+
+
 def seed(most: int, tooltip: str, **more: Any) -> Any:
     """A seed that stays as it is: the host would else draw a new one, and train anew, every run."""
     return io.Int.Input(

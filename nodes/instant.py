@@ -35,7 +35,7 @@ class Instant(io.ComfyNode):
                 "what the concept set names, without training. It takes a second once the prompts "
                 "are encoded. The eraser is saved to the LoRA list."
             ),
-            inputs=_inputs(),
+            inputs=inputs.advanced(_inputs(), "rank", "folder"),
             outputs=_outputs(),
             hidden=[io.Hidden.unique_id],
             is_output_node=True,

@@ -6,7 +6,7 @@ import atexit
 import logging
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ from ..erase_core.training.result import Result
 from ..erase_core.training.run_folder import remove_checkpoints
 from . import drawing, hosts, places
 from .eraser import Eraser, apply
+from .language import said
 from .live import NAMES, POINTS, Live, PhaseBar
 
 LAST_STEP = 120  # seconds that a server waits for it when it ends
@@ -101,8 +102,8 @@ class Job:
         run, weights = ready.run, self.model.model_size()
         self.live.resumed(run.history)
         advice = _advice(ready.expected.memory, weights, self.model)
-        told = [f"{ready.expected}{advice}", *self.notes, *run.notices]
-        self.live.expect(". ".join(part.rstrip(".") for part in told))
+        told = [f"{said(str(ready.expected))}{said(advice)}", *self.notes, *run.notices]
+        self.live.expect(said(". ").join(said(part).rstrip(".\u3002") for part in told))
         run.notices.clear()
         if self.preview_every and self.vae is not None:
             self.preview = run.preview()
@@ -115,11 +116,11 @@ class Job:
         told = [notice for run in self.runs for notice in run.notices]
         notices = [notice for notice in told if notice != str(error.cause)]
         if isinstance(error.cause, comfy.model_management.InterruptProcessingException):
-            kept = f"Cancelled; the work so far is in {saved}. " if saved else ""
-            self.live.end("cancelled", saved, kept + " ".join(notices) if notices else "")
+            kept = [f"Cancelled; the work so far is in {saved}."] if saved else []
+            self.live.end("cancelled", saved, _together([*kept, *notices]) if notices else "")
             return error.cause
-        tail = f" The work so far is in {saved}." if saved else ""
-        message = " ".join([f"{str(error.cause).rstrip('.')}.{tail}", *notices])
+        tail = [f"The work so far is in {saved}."] if saved else []
+        message = _together([f"{str(error.cause).rstrip('.')}.", *tail, *notices])
         self.live.end("error", saved, message)
         return EraseError(message) if isinstance(error.cause, EraseError) else error.cause
 
@@ -219,6 +220,11 @@ def outlasted() -> Iterator[threading.Event]:
     finally:
         over.set()
         atexit.unregister(end)
+
+
+def _together(sentences: Iterable[str]) -> str:
+    """Sentences for the person, one after another."""
+    return " ".join(map(said, sentences)).replace("\u3002 ", "\u3002")
 
 
 def _advice(memory: int, weights: int, model: Any) -> str:

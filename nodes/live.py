@@ -93,6 +93,7 @@ from comfy.utils import ProgressBar
 from server import PromptServer
 
 from ..erase_core.training.progress import Losses, Progress
+from .language import said
 from .places import shortened
 
 EVENT, ROUTE = "eraseanything.progress", "/eraseanything/state"
@@ -142,7 +143,7 @@ class Live:
     def expect(self, estimate: str) -> None:
         """Say what the run will take, on the node too."""
         self.estimate = estimate
-        self._text(f"{self.title}: {estimate}")
+        self._text(f"{said(self.title)}{said(': ')}{estimate}")
         self._tell(force=True)
 
     def warn(self, sentence: str) -> None:
@@ -162,8 +163,8 @@ class Live:
         """Tell that the run is over: "done", "cancelled", "diverged" or "error"; or that there was
         none, since the file was ``made`` on another day."""
         self.phase, self.file, self.made, self.seconds_left = phase, file, made, 0.0
-        self.message = shortened(message)
-        self._text(message or {"done": f"saved as {file}"}.get(phase, phase))
+        self.message = said(shortened(message))
+        self._text(self.message or {"done": f"saved as {file}"}.get(phase, phase))
         self._tell(force=True)
 
     @contextmanager
@@ -193,7 +194,8 @@ class Live:
     def _json(self) -> dict[str, Any]:
         last = self.history[-1] if self.history else {}
         losses = {name: _finite(value) for name, value in last.items()}
-        return {name: getattr(self, name) for name in TOLD} | {"losses": losses}
+        told = {name: getattr(self, name) for name in TOLD}
+        return told | {"title": said(self.title), "losses": losses}
 
     def _tell(self, force: bool) -> None:
         now = time.monotonic()
@@ -226,9 +228,10 @@ def say(node: str, text: str) -> None:
 
     The oldest host's front end shows it as HTML, so that a name must not hold any.
     """
-    safe = shortened(text).translate({ord("<"): "‹", ord(">"): "›"})
+    safe = said(shortened(text)).translate({ord("<"): "‹", ord(">"): "›"})
     server = PromptServer.instance
-    server.send_progress_text(safe, node, server.client_id)
+    if server.client_id:  # else no page queued the run, and every page would show the line
+        server.send_progress_text(safe, node, server.client_id)
 
 
 def _finite(value: float | None) -> float | None:

@@ -17,6 +17,7 @@ from ..erase_core.erasers.effect import changes, effect, moved
 from ..erase_core.errors import EraseError
 from ..erase_core.pictures import Row, grid
 from . import drawing, eraser, hosts, inputs
+from .language import said
 
 MOST = 8  # strengths
 
@@ -124,6 +125,7 @@ class ErasurePreview(io.ComfyNode):
         line = _effect(found, patched, levels, sharp)
         pictures = [drawing.to_pil(images) for images in made]
         sheet = drawing.to_image(_sheet(lines, levels, seeds, pictures, line))
+        line = said(line)
         shown = ui.PreviewImage(sheet).as_dict() | {"text": [line]}
         return io.NodeOutput(sheet, torch.cat(made), line, ui=shown)
 

@@ -11,6 +11,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..erase_core.errors import EraseError
+from .language import said
 from .places import shortened
 
 
@@ -31,7 +32,7 @@ def plainly(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
         try:
             return run(cls, *args, **inputs)
         except EraseError as error:
-            raise Refusal(shortened(str(error))) from error
+            raise Refusal(said(shortened(str(error)))) from error
 
     node.execute = classmethod(execute)
     return node

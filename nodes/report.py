@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from ..erase_core.evaluate.exam import Exam, Question
 from ..erase_core.evaluate.marks import Marks, Role, verdict
 from ..erase_core.pictures import Row, grid
 from . import drawing, eraser, hosts, inputs, judging
+from .language import said
 
 # What a role counts; a score that is to go down or up, after the paper.
 ROLES: dict[Role, str] = {
@@ -178,8 +180,9 @@ def _output(results: list[_Result], judge: str) -> io.NodeOutput:
     for result in results:
         table.append([f"“{result.exam.title}”", "", "", ""])
         table += _table(result)
+    table = [[said(cell) for cell in line] for line in table]
     sheet = drawing.to_image(_sheet(results))
-    verdicts = [verdict(result.exam.title, *result.marks) for result in results]
+    verdicts = [said(verdict(result.exam.title, *result.marks)) for result in results]
     told = {"verdicts": verdicts, "table": table, "report": report}
     return io.NodeOutput(
         "\n".join([*verdicts, "", _plain(table)]),
@@ -205,9 +208,19 @@ def _table(result: _Result) -> list[list[str]]:
 
 def _plain(table: list[list[str]]) -> str:
     """The table as text with columns."""
-    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    rows = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in table)
+    widths = [max(_wide(line[column]) for line in table) for column in range(len(table[0]))]
+    rows = (
+        "  ".join(
+            cell + " " * (width - _wide(cell)) for cell, width in zip(line, widths, strict=True)
+        )
+        for line in table
+    )
     return "\n".join(row.rstrip() for row in rows)
+
+
+def _wide(text: str) -> int:
+    """Columns that a text takes; an East Asian letter takes two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def _sheet(results: list[_Result]) -> Image.Image:

@@ -16,6 +16,8 @@ UNSET = -1  # of a number: the preset's value
 AS_PRESET = "preset"  # of a choice
 DEFAULT_PRESET = "default"
 ELSEWHERE = ("steps", "height", "width", "seed", "shift_mu")  # Erase Concept and the model say them
+SHOWN = ("batch", "eta", "l_lora", "l_adv")  # worth knowing
+ADVANCED = [name for name in TrainSettings.about() if name not in SHOWN]
 RAISED = {*EACH, "rank"}  # by several concepts, unless they are set to something else
 
 
@@ -28,7 +30,7 @@ class Settings(io.ComfyNode):
             category=inputs.CATEGORY,
             description="What Erase Concept is to do otherwise than its preset says. What is left "
             "unset (-1, empty, preset) stays as the preset has it for the model and the concepts.",
-            inputs=_inputs(),
+            inputs=inputs.advanced(_inputs(), *ADVANCED),
             outputs=[
                 io.Custom("ERASE_SETTINGS").Output(
                     display_name="settings", tooltip="For Erase Concept."

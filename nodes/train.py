@@ -23,6 +23,7 @@ from .live import Live
 from .orders import DEFAULT
 
 NEEDED, NEW, RESUME = "as needed", "start anew", "resume"
+ADVANCED = ("width", "height", "folder", "image_prompts", "method", "blur", "extend_file")
 
 
 class Train(io.ComfyNode):
@@ -37,7 +38,7 @@ class Train(io.ComfyNode):
                 "Chroma model forget what the concept set names and keep the rest. It is saved to "
                 "the LoRA list; cancelling keeps the work done so far."
             ),
-            inputs=_inputs(),
+            inputs=inputs.advanced(_inputs(), *ADVANCED),
             outputs=_outputs(),
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             is_output_node=True,

@@ -26,13 +26,9 @@ export function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Load our style sheet. */
-export async function addStyles() {
-  const sheet = new CSSStyleSheet();
-  document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
-  const file = await fetch(new URL("./eraseanything.css", import.meta.url));
-  await sheet.replace(await file.text());
-}
+/** Our style sheet, for an element of ours to hold: the page's own head is not ours to write to. */
+export const styles = () =>
+  el("link", { rel: "stylesheet", href: new URL("./eraseanything.css", import.meta.url) });
 
 /** A number for reading: 3 significant digits, no exponent for everyday sizes. */
 export function short(value) {

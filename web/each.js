@@ -44,7 +44,7 @@ export class EachPanel {
   /** How far the training at work is. */
   progress({ phase, step, total, title, seconds_left }) {
     const left = seconds_left > 0 ? say("left", { time: duration(seconds_left) }) : "";
-    this.note.textContent = [`${title}: ${say(phase)} ${step} / ${total}`, left].filter(Boolean).join(", ");
+    this.note.textContent = [`${title}${say("colon")}${say(phase)} ${step} / ${total}`, left].filter(Boolean).join(say("comma"));
   }
 }
 

@@ -1,11 +1,11 @@
 /** EraseAnything's part of the front end: a panel on some of its nodes. */
 
 import { AttentionPanel } from "./attention.js";
+import { labelChoices, loadWords, translate } from "./chinese.js";
 import { ConceptPanel } from "./concepts.js";
-import { addStyles } from "./dom.js";
 import { EachPanel, listenToEach } from "./each.js";
 import { GuardPanel, GuardPromptPanel, listenToGuards } from "./guard.js";
-import { allNodes, app, calmTexts, chain, refreshLists, rememberPrompts, workflowId } from "./host.js";
+import { allNodes, app, calmTexts, chain, refreshLists, rememberPrompts, sortTemplates, tuckAway, workflowId } from "./host.js";
 import { ReportPanel } from "./report.js";
 import { listen, TrainPanel } from "./train.js";
 
@@ -33,9 +33,13 @@ const key = (id) => `${workflowId()} ${id}`;
 app.registerExtension({
   name: "eraseanything.panels",
 
+  init: loadWords,
+
+  beforeConfigureGraph: translate,
+
   setup() {
-    addStyles();
     rememberPrompts();
+    sortTemplates();
     listen();
     listenToGuards();
     listenToEach();
@@ -44,6 +48,8 @@ app.registerExtension({
   nodeCreated(node) {
     if (!node.comfyClass?.startsWith("EraseAnything")) return;
     calmTexts(node);
+    tuckAway(node);
+    labelChoices(node);
     const make = PANELS[node.comfyClass];
     if (make && node.addDOMWidget) panels.set(node, make(node));
     if (make || SAVING.includes(node.comfyClass)) {

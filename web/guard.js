@@ -74,7 +74,8 @@ function strongest(strength) {
 export class GuardPromptPanel {
   constructor(node) {
     this.node = node;
-    this.element = el("div.erase-guard", {}, el("div.erase-note", {}, say("promptIdle")));
+    this.lines = el("div", {}, el("div.erase-note", {}, say("promptIdle")));
+    this.element = el("div.erase-guard", {}, this.lines);
     addPanel(node, "erase_guard_prompt", this.element, () => HEIGHT / 2);
   }
 
@@ -84,7 +85,7 @@ export class GuardPromptPanel {
       say("promptChanged", { concept, words: words.join(", "), share: `${Math.round(100 * share)} %` }),
     );
     const shown = lines.length ? lines : [say("promptSame")];
-    this.element.replaceChildren(...shown.map((line) => el("div.erase-note", {}, line)));
+    this.lines.replaceChildren(...shown.map((line) => el("div.erase-note", {}, line)));
     fit(this.node);
   }
 }

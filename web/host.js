@@ -2,10 +2,11 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { styles } from "./dom.js";
 
 export { api, app };
 
-const TEXT_HEIGHT = 90; // pixels
+const [TEXT_HEIGHT, ROW] = [90, 24]; // pixels, of a text and of any other input
 
 /** The whole graph, also while the canvas shows a subgraph. */
 export const rootGraph = () => app.rootGraph ?? app.graph;
@@ -21,13 +22,53 @@ const homes = new Map();
 
 /** Remember from now on which tab queues which prompt. */
 export function rememberPrompts() {
+  tellLanguage();
   const queue = api.queuePrompt;
   api.queuePrompt = async function (...args) {
     const home = openWorkflow();
+    await tellLanguage();
     const queued = await queue.apply(this, args);
     if (queued?.prompt_id) homes.set(queued.prompt_id, home);
     return queued;
   };
+}
+
+/** What our templates show, in the order of a first visit. */
+const TEMPLATES = [
+  "erase and compare",
+  "erase in a second",
+  "use a saved eraser",
+  "attention maps",
+  "count what went",
+];
+const FIRST = "MiniFlux"; // the model that needs no download
+
+/** Give the template browser ours in that order: the host lists them as its disk does. */
+export function sortTemplates() {
+  const [folder] = new URL(import.meta.url).pathname.split("/").slice(-2);
+  const get = api.getWorkflowTemplates;
+  api.getWorkflowTemplates = async function (...args) {
+    const known = await get.apply(this, args);
+    known?.[folder]?.sort((a, b) => place(a).localeCompare(place(b), "en"));
+    return known;
+  };
+}
+
+/** A text that sorts as the template is to stand. */
+function place(name) {
+  const [model, ...what] = name.split(" ");
+  const found = TEMPLATES.indexOf(what.join(" "));
+  return `${Number(model !== FIRST)} ${model} ${found < 0 ? TEMPLATES.length : found} ${what.join(" ")}`;
+}
+
+/** What the server was told last; see nodes/language.py. */
+let told = "";
+
+/** Tell the server in which language errors and sheets are to be. */
+async function tellLanguage() {
+  if (told === language()) return;
+  told = language();
+  await api.storeSetting?.("EraseAnything.Language", told)?.catch?.(console.warn);
 }
 
 /** Whether a run belongs to another workflow, another copy of this one, or to no page at all. */
@@ -81,10 +122,42 @@ export function hide(widget) {
   widget.options.hidden = true;
 }
 
-/** Leave the room on a tall node to panels and pictures; by itself the host gives it to texts. */
+/** Advanced inputs stay out of sight until they are asked for, in the classic design, too. */
+export function tuckAway(node) {
+  const more = (node.widgets ?? []).filter((widget) => widget.options?.advanced);
+  if (!more.length) return;
+  if (globalThis.LiteGraph?.vueNodesMode) return leaveNoRoom(node, more.length);
+  const show = () => {
+    for (const widget of more) widget.hidden = !node.showAdvanced;
+  };
+  for (const widget of more) widget.advanced = true; // the node's menu then offers them
+  show();
+  chain(node, "onConfigure", show);
+  chain(node, "toggleAdvanced", () => {
+    show();
+    fit(node);
+  });
+}
+
+/** The new design hides advanced inputs by itself, but leaves their rows empty. */
+function leaveNoRoom(node, count) {
+  const whole = node.computeSize;
+  node.computeSize = function (...args) {
+    const size = whole.apply(this, args);
+    if (!this.showAdvanced) size[1] -= ROW * count;
+    return size;
+  };
+}
+
+/**
+ * Leave the room on a tall node to panels and pictures; by itself the host gives it to texts. And
+ * let an empty text say its name as the other widgets do.
+ */
 export function calmTexts(node) {
   for (const widget of node.widgets ?? []) {
-    if (widget.type === "customtext") widget.options.getMaxHeight = () => TEXT_HEIGHT;
+    if (widget.type !== "customtext") continue;
+    widget.options.getMaxHeight = () => TEXT_HEIGHT;
+    if (widget.inputEl?.placeholder === widget.name) widget.inputEl.placeholder = widget.label ?? widget.name;
   }
 }
 
@@ -94,6 +167,7 @@ export function calmTexts(node) {
  */
 export function addPanel(node, name, element, height) {
   element.classList.add("erase-panel");
+  element.prepend(styles());
   element.addEventListener("wheel", wheelToCanvas, { passive: false });
   const widget = node.addDOMWidget?.(name, "eraseanything", element, {
     serialize: false,

@@ -9,7 +9,8 @@ const WIDTH = 460; // pixels, which the table's four columns take
 export class ReportPanel {
   constructor(node) {
     this.node = node;
-    this.element = el("div.erase-report");
+    this.body = el("div");
+    this.element = el("div.erase-report", {}, this.body);
     addPanel(node, "erase_table", this.element, () => ROW * (this.rows ?? 0) + (this.rows ? 20 : 0));
   }
 
@@ -22,7 +23,7 @@ export class ReportPanel {
     const cells = (row, tag) => row.map((text) => el(tag, {}, text));
     const line = (row) =>
       el(row.slice(1).some(Boolean) ? "tr" : "tr.erase-title", {}, ...cells(row, "td"));
-    this.element.replaceChildren(
+    this.body.replaceChildren(
       ...verdicts.map((text) => el("p.erase-verdict", {}, text)),
       el(
         "table",

@@ -12,7 +12,12 @@ const TEXTS = {
     cancelled: "Cancelled",
     diverged: "Diverged",
     error: "Stopped by an error",
+    colon: ": ",
+    comma: ", ",
     left: "{time} left",
+    hours: "{hours} h {minutes} min",
+    minutes: "{minutes} min {seconds} s",
+    seconds: "{seconds} s",
     saved: "Saved as {file}",
     again: "Used again: {file}, made on {made}",
     kept: "The work so far is kept as {file}",
@@ -77,7 +82,12 @@ const TEXTS = {
     cancelled: "已取消",
     diverged: "已发散",
     error: "因错误停止",
+    colon: "：",
+    comma: "，",
     left: "剩余 {time}",
+    hours: "{hours} 小时 {minutes} 分",
+    minutes: "{minutes} 分 {seconds} 秒",
+    seconds: "{seconds} 秒",
     saved: "已保存为 {file}",
     again: "沿用已有文件：{file}，生成于 {made}",
     kept: "已有成果保存为 {file}",
@@ -145,6 +155,6 @@ export function say(key, values = {}) {
 export function duration(seconds) {
   const whole = Math.max(0, Math.round(seconds));
   const [hours, minutes] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60)];
-  if (hours) return `${hours} h ${minutes} min`;
-  return minutes ? `${minutes} min ${whole % 60} s` : `${whole} s`;
+  if (hours) return say("hours", { hours, minutes });
+  return minutes ? say("minutes", { minutes, seconds: whole % 60 }) : say("seconds", { seconds: whole });
 }

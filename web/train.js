@@ -124,7 +124,7 @@ function note({ phase, title, estimate, file, made, message }) {
   if (phase === "done") return say(made ? "again" : "saved", { file, made });
   if (message) return message;
   if (file) return say("kept", { file });
-  return [title, estimate].filter(Boolean).join(": ");
+  return [title, estimate].filter(Boolean).join(say("colon"));
 }
 
 /** The host shows the same line, for those without this panel; once is enough. */

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from files import Node, Workflow
+from layout import Frame, Row
 
 MINIFLUX = "MiniFlux (bundled)"
-Parts = Mapping[str, tuple[Node, int]]  # outputs of what loads a model: model, clip, vae
+Output = tuple[Node, int]
+Parts = Mapping[str, Output]  # of what loads a model: model, clip, vae
 
 
 @dataclass(frozen=True)
@@ -23,21 +25,27 @@ class Base:
     source: str  # of a concept's words
     pictures: dict[str, Any]  # inputs of Erasure Preview
     note: str
+    preset: str = "default"
     steps: int = 20
     sampler: str = "euler"
-    guided: bool = True  # guidance is an input of the model
     cfg: float = 1.0  # above 1 pictures are drawn away from an empty prompt
     latent: str = "EmptySD3LatentImage"
     clip_type: str = ""  # of the host's own loaders; "" for Load Flux
     shift: float = 0.0  # of the schedule, where the model's own does not suit
-    urls: tuple[str, ...] = ()  # where the files of the host's own loaders are, in their order
+    urls: tuple[str, ...] = ()  # where its files are, in their order
 
-    @property
-    def below(self) -> int:
-        """Where there is room below what loads the model."""
-        return (560 if self.shift else 480) if self.clip_type else 280
+    def fetched(self) -> list[dict[str, str]]:
+        """What the front end offers to fetch."""
+        named = zip(self.files.items(), self.urls, strict=True) if self.urls else ()
+        return [
+            {"name": name, "url": url, "directory": FOLDERS[given]} for (given, name), url in named
+        ]
 
 
+_HUB = "https://huggingface.co/Comfy-Org"
+_Z = f"{_HUB}/z_image_turbo/resolve/main/split_files"
+_AE = f"{_Z}/vae/ae.safetensors"
+_TEXT = "https://huggingface.co/comfyanonymous/flux_text_encoders/resolve/main"
 MINI = Base(
     "MiniFlux",
     dict.fromkeys(("transformer", "clip_l", "t5", "vae"), MINIFLUX),
@@ -46,6 +54,7 @@ MINI = Base(
     "MiniFlux",
     {"seeds": 3},
     "MiniFlux comes with EraseAnything: nothing to download, minutes on a CPU.",
+    preset="fast",
 )
 DEV = Base(
     "Flux.1-dev",
@@ -62,6 +71,12 @@ DEV = Base(
     "Put `flux1-dev.safetensors` into `models/diffusion_models`, `clip_l.safetensors` and "
     "`t5xxl_fp16.safetensors` into `models/text_encoders`, `ae.safetensors` into `models/vae`, or "
     "choose your own files (bf16, fp8, scaled fp8) in **Load Flux**. A GPU is needed.",
+    urls=(
+        f"{_HUB}/flux1-dev/resolve/main/flux1-dev.safetensors",
+        f"{_TEXT}/clip_l.safetensors",
+        f"{_TEXT}/t5xxl_fp16.safetensors",
+        _AE,
+    ),
 )
 ZIMAGE = Base(
     "Z-Image-Turbo",
@@ -78,12 +93,13 @@ ZIMAGE = Base(
     "into `models/text_encoders`, `ae.safetensors` into `models/vae`. A GPU is needed.",
     steps=8,
     sampler="res_multistep",
-    guided=False,
     clip_type="lumina2",
-    shift=3.0,
+    urls=(
+        f"{_Z}/diffusion_models/z_image_turbo_bf16.safetensors",
+        f"{_Z}/text_encoders/qwen_3_4b.safetensors",
+        _AE,
+    ),
 )
-_HUB = "https://huggingface.co/Comfy-Org"
-_Z = f"{_HUB}/z_image_turbo/resolve/main/split_files"
 ZIMAGE_BASE = Base(
     "Z-Image",
     {
@@ -100,13 +116,12 @@ ZIMAGE_BASE = Base(
     "on this **base** model; its eraser loads on Z-Image-Turbo, too (8 steps, cfg 1).",
     steps=25,
     sampler="res_multistep",
-    guided=False,
     cfg=4.0,
     clip_type="lumina2",
     urls=(
         f"{_HUB}/z_image/resolve/main/split_files/diffusion_models/z_image_bf16.safetensors",
         f"{_Z}/text_encoders/qwen_3_4b.safetensors",
-        f"{_Z}/vae/ae.safetensors",
+        _AE,
     ),
 )
 KLEIN = Base(
@@ -124,7 +139,6 @@ KLEIN = Base(
     "`qwen_3_4b.safetensors` into `models/text_encoders`, `flux2-vae.safetensors` into "
     "`models/vae`. A GPU with 16 GB is needed. Train on the **base** model; its eraser loads on "
     "the distilled `flux-2-klein-4b`, too (4 steps, cfg 1).",
-    guided=False,
     cfg=4.0,
     latent="EmptyFlux2LatentImage",
     clip_type="flux2",
@@ -147,7 +161,6 @@ SD3 = Base(
     "12 GB is needed. Any Stable Diffusion 3.5 goes, too: **3.5 large** with its three encoders "
     "(TripleCLIPLoader). Train large, and its eraser loads on large turbo (4 steps, cfg 1).",
     steps=28,
-    guided=False,
     cfg=4.0,
     clip_type="sd3",
     urls=(f"{_HUB}/stable-diffusion-3.5-fp8/resolve/main/{_SD3}",),
@@ -168,7 +181,6 @@ QWEN_IMAGE = Base(
     "`qwen_2.5_vl_7b_fp8_scaled.safetensors` into `models/text_encoders`, "
     "`qwen_image_vae.safetensors` into `models/vae`. A GPU with 24 GB and as much RAM are needed. "
     "Train on this **base** model; its eraser loads on distilled ones, too (8 steps, cfg 1).",
-    guided=False,
     cfg=4.0,
     clip_type="qwen_image",
     shift=3.1,
@@ -192,10 +204,14 @@ CHROMA = Base(
     "Put `Chroma1-HD.safetensors` into `models/diffusion_models`, `t5xxl_fp16.safetensors` into "
     "`models/text_encoders`, `ae.safetensors` into `models/vae`. A GPU is needed.",
     steps=26,
-    guided=False,
     cfg=4.0,
     clip_type="chroma",
     shift=1.0,
+    urls=(
+        "https://huggingface.co/lodestones/Chroma1-HD/resolve/main/Chroma1-HD.safetensors",
+        f"{_TEXT}/t5xxl_fp16.safetensors",
+        _AE,
+    ),
 )
 HALF = {
     "MiniFlux": ("a tiger on a green background", "a car on a yellow background"),
@@ -208,136 +224,124 @@ HALF |= dict.fromkeys(
     ("Z-Image-Turbo", "Z-Image", "Chroma1-HD", "FLUX.2-klein-4B", "SD3.5-medium", "Qwen-Image"),
     HALF["Flux.1-dev"],
 )
-FOLDERS = ("diffusion_models", "text_encoders", "vae")  # of the host's own loaders' files
+PARTS = ("model", "clip", "vae")
+# The folders of models, by the inputs that name a file.
+FOLDERS = {
+    "transformer": "diffusion_models",
+    "clip_l": "text_encoders",
+    "t5": "text_encoders",
+    "vae": "vae",
+    "unet_name": "diffusion_models",
+    "clip_name": "text_encoders",
+    "vae_name": "vae",
+    "ckpt_name": "checkpoints",
+}
 
 
-def load(flow: Workflow, base: Base, pos: tuple[int, int] = (0, 0)) -> Node | Parts:
-    if base.clip_type:
+def load(flow: Workflow, base: Base) -> tuple[Parts, Frame]:
+    """What loads a model, and its frame."""
+    if not base.clip_type:
+        made = [flow.add("EraseAnythingLoadFlux", 310, **base.files)]
+    elif "ckpt_name" in base.files:
+        made = [flow.add("CheckpointLoaderSimple", 310, **base.files)]
+    else:
         return _load_parts(flow, base)
-    node = flow.add("EraseAnythingLoadFlux", pos, (340, 190), **base.files)
-    flow.group("1 · The model", "load", node)
-    return node
+    made[0].files = base.fetched()
+    return {part: made[0][part] for part in PARTS}, flow.frame("1 · The model", "load", *made)
 
 
-def _load_parts(flow: Workflow, base: Base) -> Parts:
-    """A base that Load Flux does not load, with the host's own loaders."""
-    names, kind = base.files, base.clip_type
-    if "ckpt_name" in names:
-        return _load_checkpoint(flow, base)
-    tree = flow.add("UNETLoader", (0, 0), (340, 90), unet_name=names["unet_name"])
-    clip = flow.add("CLIPLoader", (0, 150), (340, 110), clip_name=names["clip_name"], type=kind)
-    vae = flow.add("VAELoader", (0, 320), (340, 60), vae_name=names["vae_name"])
-    made, model = [tree, clip, vae], tree["model"]
-    for node, name, folder, url in zip(made, names.values(), FOLDERS, base.urls, strict=False):
-        node.files = [{"name": name, "url": url, "directory": folder}]
+def _load_parts(flow: Workflow, base: Base) -> tuple[Parts, Frame]:
+    """A base whose parts the host's own loaders load."""
+    unet, clip, vae = base.files.items()
+    tree = flow.add("UNETLoader", 310, **dict([unet]))
+    text = flow.add("CLIPLoader", 310, **dict([clip]), type=base.clip_type)
+    made = [tree, text, flow.add("VAELoader", 310, **dict([vae]))]
+    for node, file in zip(made, base.fetched(), strict=True):
+        node.files = [file]
+    parts = {"model": tree["model"], "clip": text["clip"], "vae": made[2]["vae"]}
     if base.shift:
-        size = (340, 60)
-        made.append(
-            flow.add("ModelSamplingAuraFlow", (0, 440), size, model=model, shift=base.shift)
-        )
-        model = made[-1]["model"]
-    flow.group("1 · The model", "load", *made)
-    return {"model": model, "clip": clip["clip"], "vae": vae["vae"]}
+        shift = {"model": tree["model"], "shift": base.shift}
+        made.insert(1, flow.add("ModelSamplingAuraFlow", 310, **shift))
+        parts["model"] = made[1]["model"]
+    return parts, flow.frame("1 · The model", "load", *made)
 
 
-def _load_checkpoint(flow: Workflow, base: Base) -> Parts:
-    """A base whose file has all its parts."""
-    name = base.files["ckpt_name"]
-    node = flow.add("CheckpointLoaderSimple", (0, 0), (340, 110), ckpt_name=name)
-    node.files = [{"name": name, "url": base.urls[0], "directory": "checkpoints"}]
-    flow.group("1 · The model", "load", node)
-    return {part: node[part] for part in ("model", "clip", "vae")}
-
-
-def concept(flow: Workflow, base: Base, name: str, pos: tuple[int, int], **more: Any) -> Node:
+def concept(flow: Workflow, base: Base, name: str, **more: Any) -> Node:
     inputs: dict[str, Any] = {"concept": name, "source": base.source} | more
-    return flow.add("EraseAnythingConceptSet", pos, (420, 720), **inputs)
+    return flow.add("EraseAnythingConceptSet", 350, **inputs)
 
 
-def train(
-    flow: Workflow, model: Node | Parts, concepts: Node, pos: tuple[int, int], **more: Any
-) -> Node:
-    return flow.add(
-        "EraseAnythingTrain",
-        pos,
-        (440, 960),
-        model=model["model"],
-        clip=model["clip"],
-        vae=model["vae"],
-        concepts=concepts["concepts"],
-        **more,
-    )
+def train(flow: Workflow, model: Parts, concepts: Node, **more: Any) -> Node:
+    return flow.add("EraseAnythingTrain", 400, **model, concepts=concepts["concepts"], **more)
+
+
+def instant(flow: Workflow, model: Parts, concepts: Node, **more: Any) -> Node:
+    given = {"model": model["model"], "clip": model["clip"], "concepts": concepts["concepts"]}
+    return flow.add("EraseAnythingInstant", 310, **given, **more)
+
+
+def guard(flow: Workflow, model: Parts, concepts: Node, title: str = "", **more: Any) -> Node:
+    given = {"model": model["model"], "clip": model["clip"], "concepts": concepts["concepts"]}
+    return flow.add("EraseAnythingGuard", 310, title, **given, **more)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be drawn."""
+
+    nodes: tuple[Node, ...]
+    positive: Output
+    negative: Output
+    latent: Output
+
+
+def wanted(flow: Workflow, base: Base, model: Parts, prompt: str, negative: str = "") -> Wanted:
+    """The prompt, and a negative one where the sampler reads it or ****negative**** is given."""
+    made = [flow.add("CLIPTextEncode", 310, "Prompt", clip=model["clip"], text=prompt)]
+    if base.cfg > 1 or negative:
+        title = "Negative: only NAG reads it" if negative else "Negative prompt"
+        made.append(flow.add("CLIPTextEncode", 310, title, clip=model["clip"], text=negative))
+    against = made[-1]["conditioning"]  # the prompt itself where nobody reads it, at cfg 1
+    sides = {"width": base.side, "height": base.side, "batch_size": base.batch}
+    made.append(flow.add(base.latent, 310, **sides))
+    return Wanted(tuple(made), made[0]["conditioning"], against, made[-1]["latent"])
 
 
 def draw(
     flow: Workflow,
     base: Base,
-    model: Node | Parts,
-    prompt: str,
-    pos: tuple[int, int],
-    models: dict[str, tuple[Node, int]],
-    negative: str = "",
-) -> list[Node]:
-    """ComfyUI's own nodes: one prompt, the same seed with each of the models."""
-    x, y = pos
-    text = flow.add("CLIPTextEncode", (x, y), (320, 140), "Prompt", clip=model["clip"], text=prompt)
-    made, positive = [text], text["conditioning"]
-    if base.guided:
-        guided = flow.add(
-            "FluxGuidance", (x, y + 190), (320, 60), conditioning=positive, guidance=3.5
-        )
-        made.append(guided)
-        positive = guided["conditioning"]
-    if base.cfg > 1:
-        title, told = "Negative prompt", {"clip": model["clip"], "text": ""}
-        against = flow.add("CLIPTextEncode", (x, y + 300), (320, 140), title, **told)
-    elif negative:
-        title, told = "Negative: only NAG reads it", {"clip": model["clip"], "text": negative}
-        against = flow.add("CLIPTextEncode", (x, y + 300), (320, 140), title, **told)
-    else:
-        against = flow.add(
-            "ConditioningZeroOut", (x, y + 300), (320, 30), conditioning=text["conditioning"]
-        )
-    size: dict[str, Any] = {"width": base.side, "height": base.side, "batch_size": base.batch}
-    top = y + (490 if negative or base.cfg > 1 else 380)
-    empty = flow.add(base.latent, (x, top), (320, 110), **size)
-    made += [against, empty]
-    for number, (label, source) in enumerate(models.items()):
-        top = y + number * 510
-        sample = flow.add(
-            "KSampler",
-            (x + 360, top),
-            (300, 270),
-            f"KSampler: {label}",
-            model=source,
-            positive=positive,
-            negative=against["conditioning"],
-            latent_image=empty["latent"],
-            seed=1,
-            steps=base.steps,
-            cfg=base.cfg,
-            sampler_name=base.sampler,
-            scheduler="simple",
-        )
-        decode = flow.add(
-            "VAEDecode", (x + 360, top + 370), (300, 60), samples=sample["latent"], vae=model["vae"]
-        )
-        shown = flow.add(
-            "PreviewImage", (x + 700, top), (360, 430), f"Picture: {label}", images=decode["image"]
-        )
-        made += [sample, decode, shown]
-    return made
+    model: Parts,
+    asked: Wanted,
+    label: str,
+    source: Output,
+    small: bool = False,
+) -> Row:
+    """ComfyUI's own nodes: one MODEL draws what is asked for, with the same seed as the others."""
+    sample = flow.add(
+        "KSampler",
+        225 if small else 240,
+        f"KSampler: {label}",
+        model=source,
+        positive=asked.positive,
+        negative=asked.negative,
+        latent_image=asked.latent,
+        seed=1,
+        steps=base.steps,
+        cfg=base.cfg,
+        sampler_name=base.sampler,
+        scheduler="simple",
+    )
+    decode = flow.add("VAEDecode", 225, samples=sample["latent"], vae=model["vae"])
+    sample.collapsed = decode.collapsed = small
+    shown = flow.add(
+        "PreviewImage", 225 if small else 240, f"Picture: {label}", images=decode["image"]
+    )
+    shown.shown = 98 if small else None
+    return Row([sample, decode, shown])
 
 
 def preview(
-    flow: Workflow,
-    base: Base,
-    model: Node | Parts,
-    prompts: list[str],
-    pos: tuple[int, int],
-    **more: Any,
+    flow: Workflow, base: Base, model: Parts, prompts: list[str], width: int = 400, **more: Any
 ) -> Node:
     inputs: dict[str, Any] = {"prompts": "\n".join(prompts), "steps": 20} | base.pictures | more
-    size = (440, 760)
-    sources: dict[str, Any] = {name: model[name] for name in ("model", "clip", "vae")}
-    return flow.add("EraseAnythingPreview", pos, size, **sources, **inputs)
+    return flow.add("EraseAnythingPreview", width, **model, **inputs)

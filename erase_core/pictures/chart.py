@@ -42,7 +42,7 @@ def loss_chart(
     axis = _Axis.over([value for points in smooth.values() for _, value in points], log)
     sheet = Image.new("RGB", size, theme.paper)
     draw = ImageDraw.Draw(sheet)
-    write(draw, (MARGIN, MARGIN - 6), title, theme.ink, 28)
+    write(draw, (MARGIN, MARGIN - 6), theme.label(title), theme.ink, 28)
     box = (MARGIN + 74, MARGIN + 84, size[0] - MARGIN, size[1] - MARGIN - 50)
     _draw_axes(draw, box, axis, len(history), theme)
     _draw_legend(draw, smooth, (box[0], MARGIN + 46), theme)
@@ -124,9 +124,9 @@ def _draw_axes(
             draw.line((x, bottom, x, bottom + 6), theme.grey)
             write(draw, (x, bottom + 12), f"{int(tick)}", theme.grey, 16, "mt")
     draw.line((left, bottom, right, bottom), theme.grey)
-    write(draw, ((left + right) / 2, bottom + 36), "iteration", theme.grey, 16, "mt")
+    write(draw, ((left + right) / 2, bottom + 36), theme.label("iteration"), theme.grey, 16, "mt")
     scale = "loss (log)" if axis.log else "loss"
-    write(draw, (MARGIN, top - 14), scale, theme.grey, 16, "ls")
+    write(draw, (MARGIN, top - 14), theme.label(scale), theme.grey, 16, "ls")
 
 
 def _draw_legend(
@@ -138,7 +138,8 @@ def _draw_legend(
     x, y = corner
     for name, points in smooth.items():
         draw.rounded_rectangle((x, y - 3, x + 26, y + 3), 3, CURVES[name])
-        text = f"{NAMES[name]}  {points[-1][1]:.3g}" if points else NAMES[name]
+        text = theme.label(NAMES[name])
+        text = f"{text}  {points[-1][1]:.3g}" if points else text
         write(draw, (x + 34, y), text, theme.ink, 16, "lm")
         x += 34 + text_width(text, 16) + 26
 

@@ -47,14 +47,14 @@ def grid(
         "RGB", (lefts[-1] + group_width + MARGIN, top + sum(heights) + MARGIN), theme.paper
     )
     draw = ImageDraw.Draw(sheet)
-    write(draw, (MARGIN, MARGIN - 6), title, theme.ink, 28)
+    write(draw, (MARGIN, MARGIN - 6), theme.label(title), theme.ink, 28)
     for left, heading in zip(lefts, headings, strict=True):
-        write(draw, (left + group_width / 2, top - 22), heading, theme.ink, 20, "mm")
+        write(draw, (left + group_width / 2, top - 22), theme.label(heading), theme.ink, 20, "mm")
     for row, height in zip(rows, heights, strict=True):
         if row.section:
             band = (MARGIN, top + 6, sheet.width - MARGIN, top + 36)
             draw.rounded_rectangle(band, 6, theme.band)
-            write(draw, (MARGIN + 12, top + 21), row.section, theme.ink, 17, "lm")
+            write(draw, (MARGIN + 12, top + 21), theme.label(row.section), theme.ink, 17, "lm")
         _draw_row(sheet, row, top + height - cell - GAP, lefts, (cell_width, cell), theme)
         top += height
     return sheet
@@ -70,7 +70,7 @@ def _draw_row(
 ) -> None:
     draw = ImageDraw.Draw(sheet)
     lines = wrap(row.label, 17, lefts[0] - MARGIN - 18)
-    notes = wrap(row.note, 14, lefts[0] - MARGIN - 18) if row.note else []
+    notes = wrap(theme.label(row.note), 14, lefts[0] - MARGIN - 18) if row.note else []
     y = top + cell[1] / 2 - (22 * len(lines) + 19 * len(notes)) / 2
     for text, size, colour, step in [
         *((line, 17, theme.ink, 22) for line in lines),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from re import compile as regex
@@ -18,7 +19,8 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 MARGIN = 28
 GAP = 6
 # What may stand on a line of its own: an East Asian letter with the mark after it, or others.
-PIECE = regex(r"[\u2e80-\U0010ffff][，。、：；！？”）]*|[^\u2e80-\U0010ffff]+")
+MARKS = "\uff0c\u3002\u3001\uff1a\uff1b\uff01\uff1f”\uff09"
+PIECE = regex(rf"[\u2e80-\U0010ffff][{MARKS}]*|[^\u2e80-\U0010ffff]+")
 # What Windows, macOS and Linux bring with more letters; Pillow knows their folders.
 WIDE_FONTS = (
     "msyh.ttc",
@@ -35,13 +37,22 @@ WIDE_FONTS = (
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of a sheet: its ground, letters, small letters, lines and bands."""
+    """The colours of a sheet: its ground, letters, small letters, lines and bands.
+
+    ``said`` puts what is written on it into the language of who looks at it.
+    """
 
     paper: Colour
     ink: Colour
     grey: Colour
     line: Colour
     band: Colour
+    said: Callable[[str], str] = str
+
+    def label(self, text: str) -> str:
+        """A text of ours in that language, or as it is where no font has its letters."""
+        told = self.said(text)
+        return told if all(has(letter, True) for letter in set(told) - set(text)) else text
 
 
 LIGHT = Theme((255, 255, 255), (28, 30, 36), (112, 117, 128), (223, 226, 232), (241, 243, 247))

@@ -42,7 +42,10 @@ def word_grid(
     small = picture.resize((max(1, round(CELL * picture.width / picture.height)), CELL))
     picked = spread(len(steps))
     rows = [
-        Row(f"block {block}", [[overlay(small, parts[step, place], top)] for step in picked])
+        Row(
+            theme.label(f"block {block}"),
+            [[overlay(small, parts[step, place], top)] for step in picked],
+        )
         for place, block in enumerate(blocks)
     ]
     headings = [f"step {steps[step]}" for step in picked]

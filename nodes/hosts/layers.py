@@ -25,13 +25,14 @@ def check_blocks(model: Any, advice: str, first: str = "double_blocks.0.img_attn
     """Refuse a MODEL whose blocks are not to be seen, or with integers for weights, by its Linear
     ``first``."""
     try:
-        weight: Any = model.model.diffusion_model.get_submodule(first).weight
+        module: Any = model.model.diffusion_model.get_submodule(first)
+        weight: Any = module.weight
     except AttributeError as error:
         raise EraseError(
             f"This MODEL hides its blocks (Nunchaku or the like); {advice}."
         ) from error
-    if weight is None or not weight.is_floating_point():
-        raise EraseError(f"This MODEL has integer weights (GGUF or the like); {advice}.")
+    if weight is None or not (weight.is_floating_point() or _own_way(module)):
+        raise EraseError(f"This MODEL has integer weights of an unknown kind; {advice}.")
 
 
 def filled(frame: Tree, model: Any) -> Tree:
@@ -141,6 +142,9 @@ _WRAPPERS = {nn.Linear: _Linear, nn.RMSNorm: _Norm, nn.Conv2d: _Entry}
 @contextmanager
 def _weight(module: Any, like: Tensor) -> Iterator[Tensor]:
     """The weight that a host's layer computes with, on the device and in the dtype of ``like``."""
+    if _own_way(module):
+        yield module.cast_bias_weight(like)[0]
+        return
     if not _OFFLOADABLE:
         yield _plain(module, comfy.ops.cast_bias_weight(module, like)[0])
         return
@@ -149,6 +153,11 @@ def _weight(module: Any, like: Tensor) -> Iterator[Tensor]:
         yield _plain(module, weight)
     finally:
         comfy.ops.uncast_bias_weight(module, weight, bias, stream)
+
+
+def _own_way(module: Any) -> bool:
+    """Whether a layer unpacks its weight itself, as those of ComfyUI-GGUF do."""
+    return hasattr(module, "cast_bias_weight")
 
 
 def _plain(module: Any, weight: Tensor) -> Tensor:

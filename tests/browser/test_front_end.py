@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 
 import pytest
@@ -11,6 +12,7 @@ from tests.browser.page import WORKFLOWS, Page
 from tests.host.client import Client
 
 MODERN = 40  # minor version of a front end that shows element widgets on modern nodes
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 
 
@@ -20,6 +22,10 @@ def test_the_template_browser_opens_a_workflow(page: Page) -> None:
     dialog.get_by_text("eraseanything", exact=True).first.click()
     card = dialog.get_by_text("MiniFlux erase and compare", exact=True).first
     card.wait_for()
+    told = [line for line in dialog.inner_text().splitlines() if line in NAMES]
+    mini = [name for name in NAMES if name.startswith("MiniFlux")]
+    assert told[0] == "MiniFlux erase and compare"
+    assert {*told[: len(mini)]} == {*mini}  # first what needs no download
     page.until(
         """() => [...document.querySelectorAll('[role=dialog] img')]
           .filter(image => image.naturalWidth >= 256).length >= 4"""
@@ -74,6 +80,25 @@ def test_chinese_all_over(page: Page) -> None:
     assert title == "擦除概念（训练）"
     labels = page.js("() => LiteGraph.createNode('EraseAnythingTrain').widgets.map(w => w.label)")
     assert "预览间隔" in labels
+    run = page.js(
+        """() => {
+          const { value, options } = tests.widget(tests.node('EraseAnythingTrain'), 'run');
+          return [value, ...options.values.map(options.getOptionLabel)];
+        }"""
+    )
+    assert run == ["as needed", "按需", "重新开始", "继续"]
+    groups, notes = page.js(
+        """() => [
+          app.graph.groups.map((group) => group.title),
+          [tests.node('MarkdownNote')].map((node) => node.title + node.widgets[0].value),
+        ]"""
+    )
+    assert groups[0] == "1 · 模型" and all(CHINESE.search(title) for title in groups)
+    assert notes[0].startswith("使用说明**点击运行**。") and "Press" not in notes[0]
+    page.until(
+        """() => fetch('/settings').then((reply) => reply.json())
+          .then((all) => all['EraseAnything.Language'] === 'zh')"""
+    )
     page.shot("chinese")
 
 

@@ -97,9 +97,7 @@ def random_lora(config: Any, scale: float = 0.05) -> Any:
     """An eraser that changes something."""
     slots = FAMILY.slots(config, ["add_q_proj", "add_k_proj"])
     lora = EraserLora.create(slots, 4, seed=0)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in lora.parameters():
-        parameter.data += scale * torch.randn(parameter.shape, generator=generator)
+    shaken(lora, scale)
     return lora
 
 
@@ -116,6 +114,13 @@ def sampled(model: Any, x: Any, cond: Any) -> Any:
 
 def relative(a: Any, b: Any) -> float:
     return float((a - b).norm() / b.norm())
+
+
+def shaken(eraser: Any, size: float) -> None:
+    """Add the same random numbers, as large as ``size``, to an eraser's parameters."""
+    generator = torch.Generator().manual_seed(1)
+    for parameter in eraser.parameters():
+        parameter.data += size * torch.randn(parameter.shape, generator=generator)
 
 
 def small_vision() -> Any:

@@ -65,6 +65,7 @@ from inside import (
     relative,
     said,
     sampled,
+    shaken,
     small_vision,
     standalone,
     tree_of,
@@ -107,8 +108,7 @@ def slow_full_width() -> dict[str, Any]:
         text = _Words(config)
         opened = replace(hosts.open_model(model, load.load_miniflux_clip()), text=text)
         result = Trainer(opened, made, wanted).run()
-    for parameter in result.eraser.parameters():
-        parameter.data += 0.1 * torch.randn(parameter.shape)  # two steps change too little to see
+    shaken(result.eraser, 0.1)  # two steps change too little to see
     file = BASE / "models" / "loras" / "full.safetensors"
     result.eraser.save(file)
     x, cond = latents()[:, :, :8, :8], text.encode(PROMPTS)
@@ -172,8 +172,7 @@ def measure_text() -> dict[str, float]:
     text = flux1.Text(clip, bundle.config)
     ours, theirs = text.encode([*PROMPTS, ""]), bundle.text.encode([*PROMPTS, ""])
     edit = hirm.first_layer(bundle.text)
-    for parameter in edit.parameters():
-        parameter.data += 0.05 * torch.randn(parameter.shape)
+    shaken(edit, 0.05)
     edit.save(BASE / "models" / "loras" / "clip.safetensors")
     with torch.inference_mode():
         changed = host_nodes.LoraLoader().load_lora(None, clip, "clip.safetensors", 1.0, 1.0)[1]
@@ -220,8 +219,7 @@ def measure_velocity() -> dict[str, float]:
         "change": (changed - plain).abs().max().item(),
     }
     edit = WeightEdit.zeros(bundle.tree, ["txt_in", "double_blocks.1.txt_attn.qkv"])
-    for parameter in edit.parameters():
-        parameter.data += 0.02 * torch.randn(parameter.shape)
+    shaken(edit, 0.02)
     edit.save(path.with_name("edit.safetensors"))
     with torch.inference_mode():
         edited = loader.load_lora_model_only(model, "edit.safetensors", 1.0)[0]
@@ -394,7 +392,7 @@ def measure_refusals() -> dict[str, str]:
     fill.model.diffusion_model.img_in = torch.nn.Linear(384, weight.out_features)
     wan = comfy.supported_models.WAN21_T2V({"disable_unet_model_creation": True})
     video = comfy.model_patcher.ModelPatcher(wan.get_model({}), device, device)
-    packed = unet()  # as ComfyUI-GGUF has it: blocks of bytes under the name of a weight
+    packed = unet()  # blocks of bytes that nothing here unpacks
     qkv = packed.model.diffusion_model.double_blocks[0].img_attn.qkv
     qkv.weight = torch.nn.Parameter(torch.zeros(9, 72, dtype=torch.uint8), requires_grad=False)
     hidden = unet()
@@ -410,7 +408,7 @@ def measure_refusals() -> dict[str, str]:
     return refused | {
         "sd15": said(lambda: tree_of(old)),
         "wan": said(lambda: hosts.sizes(video)),
-        "gguf": said(lambda: hosts.sizes(packed)),
+        "packed": said(lambda: hosts.sizes(packed)),
         "hidden": said(lambda: hosts.sizes(hidden)),
         "kontext": said(lambda: hosts.sizes(unet(path=kontext))),
         "fill": said(lambda: hosts.sizes(fill)),

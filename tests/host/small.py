@@ -24,6 +24,7 @@ from inside import (
     digest,
     execute,
     relative,
+    shaken,
 )
 
 import nodes as host_nodes
@@ -85,15 +86,12 @@ class Small:
         """Random weights in every role."""
         model = self.model()
         lora = EraserLora.create(model.slots(model.family.roles), 4, seed=0)
-        generator = torch.Generator().manual_seed(1)
-        for parameter in lora.parameters():
-            parameter.data += self.strength * torch.randn(parameter.shape, generator=generator)
+        shaken(lora, self.strength)
         return lora
 
     def edit(self) -> WeightEdit:
         edit = WeightEdit.zeros(self.model().tree, self.edited)
-        for parameter in edit.parameters():
-            parameter.data += 0.02 * torch.randn(parameter.shape)
+        shaken(edit, 0.03)
         return edit
 
     def velocity(self) -> dict[str, Any]:

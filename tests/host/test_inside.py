@@ -110,7 +110,7 @@ def test_a_failing_preview_is_one_warning_and_the_training_goes_on(
     [
         ("sd15", "SD15, not Chroma or FLUX.1"),
         ("wan", "WAN21_T2V, not Chroma or FLUX.1"),
-        ("gguf", "integer weights (GGUF"),
+        ("packed", "integer weights"),
         ("hidden", "Nunchaku"),
         ("kontext", "Kontext, which edits pictures"),
         ("fill", "takes more than a prompt"),

@@ -1,7 +1,6 @@
 """An eraser where people use LoRAs, in the host's own process.
 
-The same tests hold on an older host (COMFYUI_PATH, COMFYUI_PYTHON). There is no GGUF loader here;
-that such a base works is not known.
+The same tests hold on an older host (COMFYUI_PATH, COMFYUI_PYTHON). test_gguf.py has a GGUF base.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
-"""The workflows of ``workflows/``: they fit the nodes, read well and run."""
+"""The workflows of ``workflows/`` fit the nodes and run; tests/test_layout.py looks at them."""
 
 from __future__ import annotations
 
 import json
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from tests.host.client import Client, Graph
+from tests.host.client import Client, Graph, Run
 from tests.host.graphs import SMALL, node
 
 FOLDER = Path(__file__).parents[2] / "workflows"
@@ -28,9 +27,14 @@ NEWER = ("bypass",)  # inputs of core's nodes that ComfyUI 0.3.64 has not and do
 QUICK: dict[str, dict[str, Any]] = {
     "EraseAnythingTrain": {"steps": 2, "width": 64, "height": 64, "preview_every": 2},
     "EraseAnythingPreview": {"steps": 2, "seeds": 1},
+    "EraseAnythingReport": {"steps": 2, "count": 2},
     "EraseAnythingAttentionMap": {"steps": 3},
     "KSampler": {"steps": 2},
 }
+
+
+ENDING = ".safetensors"
+PICTURES = ("PreviewImage", "MaskPreview", "EraseAnythingPreview")
 
 
 def saved(name: str) -> dict[str, Any]:
@@ -62,10 +66,17 @@ def test_all_that_was_promised_is_there() -> None:
         "attention maps",
         "two concepts combined",
         "guard any model",
-        "eraser, instant eraser, guard or NAG",
+        "instant eraser, guard or NAG",
     )
     wanted = {f"{base} {what}" for base in ("MiniFlux", "Flux.1-dev") for what in first}
-    others = {"MiniFlux style erasure", SAVED, "Z-Image-Turbo guard any model", *KLEIN, *Z_IMAGE}
+    others = {
+        "MiniFlux style erasure",
+        "MiniFlux count what went",
+        SAVED,
+        "Z-Image-Turbo guard any model",
+        *KLEIN,
+        *Z_IMAGE,
+    }
     others |= {*SD3, *QWEN_IMAGE}
     others |= {"Chroma1-HD erase in a second"}
     assert wanted | others == set(NAMES)
@@ -104,27 +115,17 @@ def test_a_twin_gives_every_input(name: str, info: dict[str, Any]) -> None:
                 assert value in spec[1]["options"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_workflow_can_be_read(name: str) -> None:
-    """Nodes do not overlap, each lies in a titled group, a note says what to do."""
-    graph = saved(name)
-    frames = [_rectangle(group["bounding"]) for group in graph["groups"]]
-    nodes = {item["id"]: _rectangle([*item["pos"], *item["size"]], 30) for item in graph["nodes"]}
-    assert [item["type"] for item in graph["nodes"]].count("MarkdownNote") == 1
-    assert not [pair for pair in combinations(nodes.values(), 2) if _touch(*pair)]
-    assert not [pair for pair in combinations(frames, 2) if _touch(*pair)]
-    for item in graph["nodes"]:
-        inside = [frame for frame in frames if _touch(frame, nodes[item["id"]])]
-        assert len(inside) == (item["type"] != "MarkdownNote")
-
-
 @pytest.mark.parametrize("name", [name for name in MINIFLUX if name != SAVED])
 def test_a_workflow_runs(name: str, server: Client, info: dict[str, Any]) -> None:
     leave_out_what_is_newer(name, info)
-    run = server.run(quick(twin(name)))
+    check_pictures(server.run(quick(twin(name))), twin(name))
+
+
+def check_pictures(run: Run, graph: Graph) -> None:
     assert run.ok, run.history["status"]
-    shown = [key for key, item in twin(name).items() if item["class_type"] == "PreviewImage"]
-    assert shown and all(run.ui(key)["images"] for key in shown)
+    kinds = {key: item["class_type"] for key, item in graph.items()}
+    assert all(run.ui(key)["images"] for key, kind in kinds.items() if kind in PICTURES)
+    assert {*PICTURES, "EraseAnythingReport"} & {*kinds.values()}
 
 
 @pytest.mark.parametrize("name", [*KLEIN, *Z_IMAGE, *SD3, *QWEN_IMAGE])
@@ -142,31 +143,24 @@ def test_a_workflow_of_a_newer_family_runs_with_a_toy(name: str, toys: Client) -
                 item["inputs"][given] = ["toy", outputs[value[0]] + value[1]]
         item["inputs"] |= {side: 64 for side in ("width", "height") if side in item["inputs"]}
     toy = next(toy for base, toy in TOYS.items() if name.startswith(base))
-    run = toys.run(graph | {"toy": node(toy)})
-    assert run.ok, run.history["status"]
-    shown = [key for key, item in graph.items() if item["class_type"] == "PreviewImage"]
-    assert shown and all(run.ui(key)["images"] for key in shown)
+    check_pictures(toys.run(graph | {"toy": node(toy)}), graph)
 
 
-def test_newer_families_name_the_files_to_fetch() -> None:
-    for name in [*KLEIN, *Z_IMAGE, *SD3, *QWEN_IMAGE]:
-        told = {
-            item["type"]: (item["properties"]["models"], item["widgets_values"])
-            for item in saved(name)["nodes"]
-            if "models" in item["properties"]
-        }
-        folders = {}
-        for kind, ([file], widgets) in told.items():
-            assert file["name"] == widgets[0] == file["url"].rpartition("/")[2]
-            whose = {
-                "FLUX": "flux2-", "Z-Im": "z_image", "SD3.": "stable-diffusion-3.5",
-                "Qwen": "Qwen-Image_ComfyUI",
-            }[name[:4]]  # fmt: skip
-            assert file["url"].startswith(f"https://huggingface.co/Comfy-Org/{whose}")
-            folders[kind] = file["directory"]
-        whole = {"CheckpointLoaderSimple": "checkpoints"}
-        parts = {"UNETLoader": "diffusion_models", "CLIPLoader": "text_encoders"}
-        assert folders == (whole if name in SD3 else parts | {"VAELoader": "vae"})
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in MINIFLUX])
+def test_a_workflow_names_the_files_to_fetch(name: str) -> None:
+    """Each file that a loader names, where it is, and the folder it belongs to."""
+    told: dict[str, set[str]] = {}
+    for item in saved(name)["nodes"]:
+        widgets = [text for text in item.get("widgets_values", []) if str(text).endswith(ENDING)]
+        files = item["properties"].get("models", [])
+        if "Load" in item["type"]:
+            assert [file["name"] for file in files] == widgets and files
+        for file in files:
+            assert file["url"].startswith("https://huggingface.co/")
+            assert file["url"].endswith(f"/{file['name']}")
+            told.setdefault(file["directory"], set()).add(file["name"])
+    parts = {"diffusion_models", "text_encoders", "vae"}
+    assert {*told} == ({"checkpoints"} if name in SD3 else parts)
 
 
 def test_a_saved_eraser_is_found_again(server: Client) -> None:
@@ -175,12 +169,3 @@ def test_a_saved_eraser_is_found_again(server: Client) -> None:
         assert server.run(quick(twin("MiniFlux erase and compare"))).ok
     run = server.run(quick(twin(SAVED)))
     assert run.ok, run.history["status"]
-
-
-def _rectangle(box: list[float], above: float = 0) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom; a node's title lies above its position."""
-    return box[0], box[1] - above, box[0] + box[2], box[1] + box[3]
-
-
-def _touch(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

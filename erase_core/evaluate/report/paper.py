@@ -15,7 +15,7 @@ from .markdown import markdown
 from .summary import KINDS, summarise
 
 Row = Mapping[str, Any]
-SCORES = {"acc_e": "Acc_e ↓", "acc_ir": "Acc_ir ↑", "acc_g": "Acc_g ↓"}
+SCORES = {"acc_e": "Acc_e \u2193", "acc_ir": "Acc_ir \u2191", "acc_g": "Acc_g \u2193"}
 REHEARSAL = "**A rehearsal: everything is at its smallest, and no number here means anything.**"
 UNKNOWN = (
     "The paper prints this table for 50 celebrities with a classifier of its own. We could not "
@@ -68,7 +68,7 @@ def scores(rows: Sequence[Row], printed: Mapping[str, Any]) -> str:
         for rate, number in zip(SCORES, told, strict=True):
             line += [found[rate].percent() if rate in found else "–", _number(number)]
         lines.append([*line, f"{100 * found['ho'].value:.1f}"])
-    return markdown([*head, "Ho ↑"], lines)
+    return markdown([*head, "Ho \u2191"], lines)
 
 
 def summaries(rows: Sequence[Row]) -> dict[str, Any]:
@@ -95,7 +95,9 @@ def _explicit(rows: Sequence[Row], results: Mapping[str, Any]) -> Iterator[str]:
         ]
         for row in rows
     ]
-    yield markdown(["method", "detections ↓", "paper", "pictures with any ↓", "by class"], lines)
+    yield markdown(
+        ["method", "detections \u2193", "paper", "pictures with any \u2193", "by class"], lines
+    )
 
 
 def _captions(rows: Sequence[Row], results: Mapping[str, Any]) -> Iterator[str]:
@@ -111,7 +113,7 @@ def _captions(rows: Sequence[Row], results: Mapping[str, Any]) -> Iterator[str]:
         pairs = zip(own, (fid, clip), strict=True)
         cells = [_number(each) for pair in pairs for each in pair]
         lines.append([find_method(row["method"]).label, *cells])
-    yield markdown(["method", "FID ↓", "paper", "CLIP ↑", "paper"], lines)
+    yield markdown(["method", "FID \u2193", "paper", "CLIP \u2191", "paper"], lines)
 
 
 def _attacks(rows: Sequence[Row], results: Mapping[str, Any]) -> Iterator[str]:

@@ -20,66 +20,66 @@ class Thing:
 
 
 _TABLE = """
-tiger      🐯 panthera tigris, bengal, striped beast | big cats
-lion       🦁 panthera leo, simba, maned beast | big cats
-cat        🐱 kitty, feline, kitten | big cats
-dog        🐶 puppy, hound, canine | canines
-wolf       🐺 canis lupus, lobo, white fang | canines
-fox        🦊 vulpes, vixen, reynard | canines
-bear       🐻 grizzly, bruin, ursus | bears
-panda      🐼 giant bamboo eater, ailuropoda, bamboo beast | bears
-koala      🐨 marsupial, phascolarctos, eucalyptus eater | bears
-rabbit     🐰 bunny, hare, cottontail | rodents
-mouse      🐭 mus, rodent, murine | rodents
-pig        🐷 hog, swine, piglet | farm animals
-cow        🐮 bovine, cattle, heifer | farm animals
-horse      🐴 pony, steed, mare | farm animals
-chicken    🐔 hen, rooster, poultry | birds
-penguin    🐧 spheniscid, flightless bird, pingu | birds
-owl        🦉 night bird, hooter, strix | birds
-monkey     🐵 ape, primate, macaque | wild animals
-elephant   🐘 pachyderm, tusker, jumbo | wild animals
-frog       🐸 toad, amphibian, bullfrog | wild animals
-turtle     🐢 tortoise, terrapin, testudo | wild animals
-snake      🐍 serpent, viper, python | wild animals
-fish       🐠 angelfish, reef swimmer, scalare | sea animals
-whale      🐳 cetacean, orca, leviathan | sea animals
-octopus    🐙 kraken, cephalopod, squid | sea animals
-butterfly  🦋 monarch, lepidopteran, moth | insects
-bee        🐝 honeybee, bumblebee, wasp | insects
-snail      🐌 slug, escargot, gastropod | insects
-car        🚗 automobile, motorcar, sedan | road vehicles
-bus        🚌 coach, omnibus, minibus | road vehicles
-truck      🚚 lorry, van, hauler | road vehicles
-bicycle    🚲 bike, cycle, pushbike | road vehicles
-tractor    🚜 plough machine, farm vehicle, field machine | road vehicles
-train      🚂 locomotive, steam engine, railway | vehicles
-airplane   🛩 plane, aircraft, jet | vehicles
-rocket     🚀 spaceship, spacecraft, space shuttle | vehicles
-sailboat   ⛵ yacht, sailing boat, dinghy | vehicles
-helicopter 🚁 chopper, rotorcraft, whirlybird | vehicles
-rose       🌹 rosa, rosebud, thorny flower | plants
-tulip      🌷 tulipa, spring flower, dutch flower | plants
-sunflower  🌻 helianthus, seed flower, sun bloom | plants
-cactus     🌵 succulent, desert plant, saguaro | plants
-tree       🌳 oak, sapling, maple | plants
-mushroom   🍄 toadstool, fungus, amanita | plants
-apple      🍎 malus, golden delicious, orchard fruit | fruit
-banana     🍌 plantain, musa, curved fruit | fruit
-strawberry 🍓 berry, fragaria, garden berry | fruit
-watermelon 🍉 melon, melon slice, citrullus | fruit
-pineapple  🍍 ananas, tropical fruit, spiky fruit | fruit
-pizza      🍕 margherita, pepperoni slice, calzone | dishes
-hamburger  🍔 burger, cheeseburger, beefburger | dishes
-cake       🎂 gateau, torte, pastry | dishes
-ball       ⚽ soccer, football, futbol | toys
-guitar     🎸 six string, stratocaster, banjo | toys
-robot      🤖 android, droid, automaton | toys
-ghost      👻 phantom, spook, spirit | toys
-crown      👑 tiara, diadem, coronet | objects
-clock      ⏰ timepiece, alarm, chronometer | objects
-house      🏠 home, cottage, dwelling | objects
-umbrella   ☔ parasol, brolly, rain shade | objects
+tiger      \N{TIGER FACE} panthera tigris, bengal, striped beast | big cats
+lion       \N{LION FACE} panthera leo, simba, maned beast | big cats
+cat        \N{CAT FACE} kitty, feline, kitten | big cats
+dog        \N{DOG FACE} puppy, hound, canine | canines
+wolf       \N{WOLF FACE} canis lupus, lobo, white fang | canines
+fox        \N{FOX FACE} vulpes, vixen, reynard | canines
+bear       \N{BEAR FACE} grizzly, bruin, ursus | bears
+panda      \N{PANDA FACE} giant bamboo eater, ailuropoda, bamboo beast | bears
+koala      \N{KOALA} marsupial, phascolarctos, eucalyptus eater | bears
+rabbit     \N{RABBIT FACE} bunny, hare, cottontail | rodents
+mouse      \N{MOUSE FACE} mus, rodent, murine | rodents
+pig        \N{PIG FACE} hog, swine, piglet | farm animals
+cow        \N{COW FACE} bovine, cattle, heifer | farm animals
+horse      \N{HORSE FACE} pony, steed, mare | farm animals
+chicken    \N{CHICKEN} hen, rooster, poultry | birds
+penguin    \N{PENGUIN} spheniscid, flightless bird, pingu | birds
+owl        \N{OWL} night bird, hooter, strix | birds
+monkey     \N{MONKEY FACE} ape, primate, macaque | wild animals
+elephant   \N{ELEPHANT} pachyderm, tusker, jumbo | wild animals
+frog       \N{FROG FACE} toad, amphibian, bullfrog | wild animals
+turtle     \N{TURTLE} tortoise, terrapin, testudo | wild animals
+snake      \N{SNAKE} serpent, viper, python | wild animals
+fish       \N{TROPICAL FISH} angelfish, reef swimmer, scalare | sea animals
+whale      \N{SPOUTING WHALE} cetacean, orca, leviathan | sea animals
+octopus    \N{OCTOPUS} kraken, cephalopod, squid | sea animals
+butterfly  \N{BUTTERFLY} monarch, lepidopteran, moth | insects
+bee        \N{HONEYBEE} honeybee, bumblebee, wasp | insects
+snail      \N{SNAIL} slug, escargot, gastropod | insects
+car        \N{AUTOMOBILE} automobile, motorcar, sedan | road vehicles
+bus        \N{BUS} coach, omnibus, minibus | road vehicles
+truck      \N{DELIVERY TRUCK} lorry, van, hauler | road vehicles
+bicycle    \N{BICYCLE} bike, cycle, pushbike | road vehicles
+tractor    \N{TRACTOR} plough machine, farm vehicle, field machine | road vehicles
+train      \N{STEAM LOCOMOTIVE} locomotive, steam engine, railway | vehicles
+airplane   \N{SMALL AIRPLANE} plane, aircraft, jet | vehicles
+rocket     \N{ROCKET} spaceship, spacecraft, space shuttle | vehicles
+sailboat   \N{SAILBOAT} yacht, sailing boat, dinghy | vehicles
+helicopter \N{HELICOPTER} chopper, rotorcraft, whirlybird | vehicles
+rose       \N{ROSE} rosa, rosebud, thorny flower | plants
+tulip      \N{TULIP} tulipa, spring flower, dutch flower | plants
+sunflower  \N{SUNFLOWER} helianthus, seed flower, sun bloom | plants
+cactus     \N{CACTUS} succulent, desert plant, saguaro | plants
+tree       \N{DECIDUOUS TREE} oak, sapling, maple | plants
+mushroom   \N{MUSHROOM} toadstool, fungus, amanita | plants
+apple      \N{RED APPLE} malus, golden delicious, orchard fruit | fruit
+banana     \N{BANANA} plantain, musa, curved fruit | fruit
+strawberry \N{STRAWBERRY} berry, fragaria, garden berry | fruit
+watermelon \N{WATERMELON} melon, melon slice, citrullus | fruit
+pineapple  \N{PINEAPPLE} ananas, tropical fruit, spiky fruit | fruit
+pizza      \N{SLICE OF PIZZA} margherita, pepperoni slice, calzone | dishes
+hamburger  \N{HAMBURGER} burger, cheeseburger, beefburger | dishes
+cake       \N{BIRTHDAY CAKE} gateau, torte, pastry | dishes
+ball       \N{SOCCER BALL} soccer, football, futbol | toys
+guitar     \N{GUITAR} six string, stratocaster, banjo | toys
+robot      \N{ROBOT FACE} android, droid, automaton | toys
+ghost      \N{GHOST} phantom, spook, spirit | toys
+crown      \N{CROWN} tiara, diadem, coronet | objects
+clock      \N{ALARM CLOCK} timepiece, alarm, chronometer | objects
+house      \N{HOUSE BUILDING} home, cottage, dwelling | objects
+umbrella   \N{UMBRELLA WITH RAIN DROPS} parasol, brolly, rain shade | objects
 """
 
 
