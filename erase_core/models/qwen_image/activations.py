@@ -7,7 +7,7 @@ from ..family import Activations
 # The last block is probed by default, so that its attention is held at the peak. What modulates the
 # blocks does not hang on the prompt.
 ACTIVATIONS = Activations(
-    drawn=22.0,
+    drawn=15.5,
     double=12.28,
     single=0.0,
     above=6.2,
