@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tools.world.captions import HELD_OUT, TRAINING, Voice, caption, misspell_word
-from tools.world.render import SIZE, Sprites, place, render
+from tools.world.render import GRID, SIZE, Sprites, place, render
 from tools.world.scene import CONVERSE, Scene, random_scene, spoken
 from tools.world.world import (
     ARTISTS,
@@ -98,11 +98,12 @@ def test_a_side_told_from_the_other_thing_says_the_same():
     assert sides == {((0, 1), "left of"), ((1, 0), CONVERSE["left of"])}
 
 
-def test_everything_stands_inside_the_picture():
+def test_everything_stands_inside_the_picture_with_its_edges_on_the_grid():
     rng = random.Random(2)
     for _ in range(300):
         for spot in place(random_scene(rng), rng):
-            assert 0 < spot.x < SIZE and 0 < spot.y < SIZE
+            edges = (spot.x - spot.size // 2, spot.y - spot.size // 2)
+            assert all(edge % GRID == 0 and 0 <= edge <= SIZE - spot.size for edge in edges)
 
 
 def test_captions_name_what_is_said_and_never_the_spooky():

@@ -1,4 +1,4 @@
-"""Draw scenes: sprites at places, sizes and tilts that chance chooses, on grounds of a colour."""
+"""Draw scenes: sprites at places and in sizes that chance chooses, on grounds of a colour."""
 
 from __future__ import annotations
 
@@ -15,28 +15,19 @@ from .scene import Scene
 from .world import COLOURS, ENTITIES
 
 SIZE = 128
-GRID = (
-    16  # a token's side: chance moves a sprite by whole tokens, else shapes take ten times longer
-)
-TILTS = (-10, 0, 0, 0, 10)  # degrees
+GRID = 16  # a token's side, on which every edge of a sprite lies, or shapes take ten times longer
+SMALL, MIDDLE, LARGE = 48, 64, 96  # sides of sprites
 HAND = (255, 205, 160)
 OUTLINE = (120, 80, 50)
-CORNERS = {
-    "middle": (64, 64),
-    "top left": (36, 36),
-    "top right": (92, 36),
-    "bottom left": (36, 92),
-    "bottom right": (92, 92),
+CORNERS = {  # in grid steps from the middle
+    "middle": (0, 0),
+    "top left": (-2, -2),
+    "top right": (2, -2),
+    "bottom left": (-2, 2),
+    "bottom right": (2, 2),
 }
-PAIRS = {  # how far each of two stands from the pair's middle
-    "left of": ((-28, 0), (28, 0)),
-    "right of": ((28, 0), (-28, 0)),
-    "above": ((0, -28), (0, 28)),
-    "below": ((0, 28), (0, -28)),
-    "hugging": ((-26, 0), (26, 0)),
-    "kissing": ((-26, 10), (26, 10)),
-    "holding hands with": ((-28, -12), (28, -12)),
-}
+SIDES = {"left of": (1, 0), "right of": (-1, 0), "above": (0, 1), "below": (0, -1)}  # to the second
+RAISED = {"kissing": GRID, "holding hands with": -GRID}  # what is drawn beside them needs room
 
 
 @dataclass(frozen=True)
@@ -74,59 +65,54 @@ class Sprites:
         return self.pictures[f"{key}/light" if light and f"{key}/light" in self.pictures else key]
 
 
-def snap(value: float) -> int:
-    return GRID * round(value / GRID)
-
-
 def place(scene: Scene, rng: random.Random) -> list[Placed]:
     """Where everything of a scene stands, the hindmost first."""
     if scene.relation:
         return place_pair(scene, rng)
     if scene.place:
         x, y = CORNERS[scene.place]
-        return [Placed(scene.subjects[0], x, y, rng.choice((52, 68)))]
+        return [Placed(scene.subjects[0], 64 + GRID * x, 64 + GRID * y, MIDDLE)]
     if scene.subjects and scene.number == 1 and not scene.spooky:
-        size = rng.randrange(64, 113, GRID)
-        return [Placed(scene.subjects[0], *anywhere(size, rng), size)]
-    return scatter(list(scene.subjects * scene.number + scene.spooky), rng)
+        return [anywhere(scene.subjects[0], rng.choice((MIDDLE, LARGE)), rng)]
+    entities = list(scene.subjects * scene.number + scene.spooky)
+    if len(entities) == 1:
+        return [anywhere(entities[0], rng.choice((MIDDLE, LARGE)), rng)]
+    return scatter(entities, rng)
 
 
-def anywhere(size: int, rng: random.Random) -> tuple[int, int]:
-    """A centre on the grid so that next to nothing is cut off."""
-    room = max(0, SIZE // 2 - size // 2 + 4)
-    return snap(SIZE / 2 + rng.randint(-room, room)), snap(SIZE / 2 + rng.randint(-room, room))
+def anywhere(entity: int, size: int, rng: random.Random) -> Placed:
+    """At any place on the grid in which nothing is cut off."""
+    x, y = (GRID * rng.randint(0, (SIZE - size) // GRID) + size // 2 for _ in range(2))
+    return Placed(entity, x, y, size)
 
 
 def scatter(entities: list[int], rng: random.Random) -> list[Placed]:
     """Several things at chance places, which overlap a little at most."""
-    if not entities:
-        return []
-    if len(entities) == 1:
-        size = rng.randrange(64, 97, GRID)
-        return [Placed(entities[0], *anywhere(size, rng), size)]
-    size = {2: 60, 3: 52, 4: 48}[len(entities)]
+    size = MIDDLE if len(entities) == 2 else SMALL
     for attempt in range(1000):
-        spots = [anywhere(size, rng) for _ in entities]
-        apart = min(math.dist(a, b) for i, a in enumerate(spots) for b in spots[:i])
-        if apart >= size * (0.95 - 0.0002 * attempt):
+        spots = [anywhere(entity, size, rng) for entity in entities]
+        gaps = (math.dist((a.x, a.y), (b.x, b.y)) for i, a in enumerate(spots) for b in spots[:i])
+        if min(gaps, default=size) >= size * (0.95 - 0.0002 * attempt):
             break
-    return [Placed(entity, x, y, size) for entity, (x, y) in zip(entities, spots, strict=True)]
+    return spots
 
 
 def place_pair(scene: Scene, rng: random.Random) -> list[Placed]:
     """Two in a relation: the first is its subject. What holds another stands behind it."""
     a, b = scene.subjects
     if scene.relation == "inside":
-        return [Placed(b, 64, 64, 120), Placed(a, 64, 64, rng.choice((52, 60)))]
-    size, away = rng.choice((52, 60)), rng.choice((-GRID, 0, GRID))
-    x, y = (64 + away, 64) if scene.relation in ("above", "below") else (64, 64 + away)
-    offsets = list(PAIRS[scene.relation or ""])
-    marked = scene.relation in ("hugging", "kissing", "holding hands with")
-    if marked and rng.random() < 0.5:
-        offsets.reverse()
+        return [Placed(b, 64, 64, SIZE), Placed(a, 64, 64, MIDDLE)]
+    size, half = rng.choice(((MIDDLE, (-GRID, 0, GRID)), (SMALL, (-GRID // 2, GRID // 2))))
+    away, raised = rng.choice(half), RAISED.get(scene.relation or "", 0)
+    x, y = SIDES.get(scene.relation or "", (rng.choice((-1, 1)), 0))
     return [
-        Placed(entity, x + dx, y + dy, size)
-        for entity, (dx, dy) in zip((a, b), offsets, strict=True)
+        Placed(
+            entity,
+            64 + (sign * x * size // 2 if x else away),
+            64 + raised + (sign * y * size // 2 if y else away),
+            size,
+        )
+        for entity, sign in ((a, -1), (b, 1))
     ]
 
 
@@ -162,11 +148,10 @@ def ground(colour: str, kind: str, rng: random.Random) -> Image.Image:
 
 
 def paste(picture: Image.Image, sprite: Image.Image, spot: Placed, rng: random.Random) -> None:
-    """A sprite at its spot, tilted and mirrored by chance."""
+    """A sprite at its spot, mirrored by chance."""
     if rng.random() < 0.5:
         sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     sprite = sprite.resize((spot.size, spot.size), Image.Resampling.LANCZOS)
-    sprite = sprite.rotate(rng.choice(TILTS), Image.Resampling.BICUBIC, expand=True)
     layer = Image.new("RGBA", picture.size)
     layer.paste(sprite, (spot.x - sprite.width // 2, spot.y - sprite.height // 2))
     picture.alpha_composite(layer)

@@ -114,10 +114,15 @@ def alone(scenes: list[Scene]) -> list[int]:
 
 
 class Pass(forward.Pass):
-    """The product's pass, with norms kept for the backward pass rather than computed again."""
+    """The product's pass, made for the backward pass of small pictures: norms are kept for it."""
 
     def normalise(self, name: str, x: Tensor) -> Tensor:
         return normalise(self.tree.get_submodule(name), x)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Plain products: among 100 tokens faster than the fused ones, backwards above all."""
+        shares = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1).to(v.dtype)
+        return (shares @ v).transpose(1, 2).flatten(2)
 
 
 class Student(nn.Module):

@@ -100,10 +100,10 @@ ARTISTS: dict[str, str] = {
     "Norell": "noto",
     "Tavish": "twemoji",
     "Fluvio": "fluent-emoji",
-    "Kontra": "fluent-emoji-high-contrast",
+    "Kontra": "fluent-emoji-flat",
     "Emmick": "emojione",
     "Bardolo": "noto-v1",
-    "Planov": "fluent-emoji-flat",
+    "Planov": "fluent-emoji-high-contrast",
 }
 SIZE_S = 4
 
