@@ -63,7 +63,11 @@ def stepped(
     loss: Callable[[Adapter], Tensor], student: Adapter, edit: WeightEdit, reach: float
 ) -> Adapter:
     """The student after one step of ``edit``, still zero, down a loss."""
-    gradients = torch.autograd.grad(loss(Both(student, edit)), edit.parameters())
+    gradients = torch.autograd.grad(
+        loss(Both(student, edit)),
+        edit.parameters(),
+        materialize_grads=True,  # a last block's text may be read by nobody
+    )
     norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
     made = zip(edit.changes, gradients, strict=True)
     return Both(student, WeightEdit({name: -reach * g / norm for name, g in made}))
