@@ -281,10 +281,10 @@ def two_concepts(base: Base, info: dict[str, Any]) -> Workflow:
     other = "a dog on a blue background" if base is MINI else "a photo of a dog on a beach"
     sheet = preview(flow, base, model, [*HALF[base.name], other], 370, lora=both["lora"])
     note = flow.note(
-        f"**Press Run.** {base.note}\n\nTwo erasers are trained, one after the other, and "
+        f"**Press Run.** {base.note}\n\nTwo erasers are made in a second each, and "
         "**Combine Erasers** makes one file of them; `cat` adds their changes exactly. Erasers "
         "that you have already can be chosen there as files instead.\n\n"
-        "中文：依次训练两个擦除器，再合并为一个文件；`cat` 精确相加。"
+        "中文：各用一秒制作两个擦除器，再合并为一个文件；`cat` 精确相加。"
     )
     flow.arrange(
         Column([loaded, note]),

@@ -42,19 +42,20 @@ def grid(
     group_width = len(rows[0].groups[0]) * (cell_width + GAP) - GAP
     lefts = [MARGIN + label_width + i * (group_width + 4 * GAP) for i in range(len(headings))]
     top = MARGIN + (44 if title else 0) + 34
-    heights = [cell + GAP + (44 if row.section else 0) for row in rows]
-    sheet = Image.new(
-        "RGB", (lefts[-1] + group_width + MARGIN, top + sum(heights) + MARGIN), theme.paper
-    )
+    width = lefts[-1] + group_width + MARGIN
+    bands = [wrap(theme.label(row.section), 17, width - 2 * MARGIN - 24) for row in rows]
+    heights = [cell + GAP + (22 + 22 * len(band) if band else 0) for band in bands]
+    sheet = Image.new("RGB", (width, top + sum(heights) + MARGIN), theme.paper)
     draw = ImageDraw.Draw(sheet)
     write(draw, (MARGIN, MARGIN - 6), theme.label(title), theme.ink, 28)
     for left, heading in zip(lefts, headings, strict=True):
         write(draw, (left + group_width / 2, top - 22), theme.label(heading), theme.ink, 20, "mm")
-    for row, height in zip(rows, heights, strict=True):
-        if row.section:
-            band = (MARGIN, top + 6, sheet.width - MARGIN, top + 36)
-            draw.rounded_rectangle(band, 6, theme.band)
-            write(draw, (MARGIN + 12, top + 21), theme.label(row.section), theme.ink, 17, "lm")
+    for row, band, height in zip(rows, bands, heights, strict=True):
+        if band:
+            box = (MARGIN, top + 6, width - MARGIN, top + 14 + 22 * len(band))
+            draw.rounded_rectangle(box, 6, theme.band)
+        for number, line in enumerate(band):
+            write(draw, (MARGIN + 12, top + 21 + 22 * number), line, theme.ink, 17, "lm")
         _draw_row(sheet, row, top + height - cell - GAP, lefts, (cell_width, cell), theme)
         top += height
     return sheet

@@ -53,7 +53,8 @@ def test_grid_keeps_the_aspect_and_grows_with_rows_and_sections() -> None:
     assert box and (box[2] - box[0], box[3] - box[1]) == (128, 64)
     plain = grid([Row("a", [[wide]]), Row("b", [[wide]])], ("picture",), cell=64)
     banded = grid([Row("a", [[wide]]), Row("b", [[wide]], "band")], ("picture",), cell=64)
-    assert one.height + 64 < plain.height < banded.height
+    long = grid([Row("a", [[wide]]), Row("b", [[wide]], "a band " * 30)], ("picture",), cell=64)
+    assert one.height + 64 < plain.height < banded.height < long.height - 60
     assert one.width == plain.width == banded.width
 
 
