@@ -162,7 +162,7 @@ def guard_any_model(base: Base, info: dict[str, Any]) -> Workflow:
         "It draws a relative in the concept's place, at half a pass more a step, and spoils some "
         "of what stands beside it. On FLUX.1 an instant eraser behind a **word gate** spoils far "
         "less, at no cost.\n\n"
-        "中文：点击运行即可。守卫无需训练，可用于 ComfyUI 的任何模型：把第 2、3 组复制到"
+        "中文：点击运行即可。防护无需训练，可用于 ComfyUI 的任何模型：把第 2、3 组复制到"
         "自己的工作流，接在 MODEL 与采样器之间，clip 接编码提示词的 CLIP。",
         rows[0].extent[0] + 40,
     )
@@ -203,7 +203,7 @@ def ways_to_forget(base: Base, info: dict[str, Any]) -> Workflow:
         "**NAG** reads the negative prompt; on Z-Image, Qwen-Image and SD3.5 it does nothing, and "
         "guards act there, too. Which one for what: `docs/guards.md`.\n\n"
         "中文：同一提示词、同一种子，对比四种方法。NAG 在 Z-Image、Qwen-Image、SD3.5 上不起作用，"
-        "守卫则可以。",
+        "防护则可以。",
         rows[0].extent[0] + 40,
     )
     flow.arrange(
