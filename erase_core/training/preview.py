@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..concepts.grammar import MANY
 from ..models.base import Adapter, Conditioning, Model
 from .prompts import EncodedPrompts
 
@@ -66,6 +67,11 @@ class Preview:
 
 
 def _plainest(rows: Sequence[int], texts: Sequence[str]) -> int:
-    """The first of the rows with the fewest words, so that "a tiger" comes before "a robot inside
-    a tiger"."""
-    return min(rows, key=lambda row: len(texts[row].split()))
+    """The first of the rows that counts nothing, with the fewest words: "a tiger" comes before
+    "three tigers" and "a robot inside a tiger"."""
+
+    def words(row: int) -> tuple[bool, int]:
+        told = texts[row].lower().split()
+        return any(word in MANY for word in told), len(told)
+
+    return min(rows, key=words)
