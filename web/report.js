@@ -4,7 +4,7 @@ import { el } from "./dom.js";
 import { addPanel, fit } from "./host.js";
 
 const ROW = 24; // pixels
-const WIDTH = 460; // pixels, which the table's four columns take
+const WIDTH = 560; // pixels, which the four columns take with the intervals of both
 
 export class ReportPanel {
   constructor(node) {

@@ -22,7 +22,7 @@ SHOWN = {
     "EraseAnythingTrain": 580,
     "EraseAnythingConceptSet": 140,
     "EraseAnythingPreview": 280,
-    "EraseAnythingReport": 260,
+    "EraseAnythingReport": 520,
     "EraseAnythingAttentionMap": 340,
     "EraseAnythingGuard": 100,
     "LoraLoaderModelOnly": 32,  # while its file is missing

@@ -118,7 +118,7 @@ def count_what_went(base: Base, info: dict[str, Any]) -> Workflow:
     made = instant(flow, model, words)
     count = flow.add(
         "EraseAnythingReport",
-        480,
+        600,
         **model,
         concepts=words["concepts"],
         lora=made["lora"],

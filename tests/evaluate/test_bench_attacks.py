@@ -141,7 +141,8 @@ def test_a_suffix_lowers_its_own_loss(target: Target, monkeypatch: pytest.Monkey
     before = search.score(search.ids, torch.arange(2))
     ids, losses = suffix.find(attacked, search)
     assert (losses < before).all()
-    torch.testing.assert_close(losses, search.score(ids, torch.arange(2)))
+    again = search.score(ids, torch.arange(2))  # in another batch
+    torch.testing.assert_close(losses, again, rtol=1e-3, atol=0)
     changed = (ids != search.ids).nonzero().tolist()
     assert changed and all(column in search.slots[row] for row, column in changed)
     special = torch.tensor(target.model.text.t5_tokenizer.all_special_ids)

@@ -166,7 +166,7 @@ def execute(graph: dict[str, Any]) -> Any:
     cache = {"cache_args": {"lru": 0, "ram": 0, "ram_inactive": 0}}
     runner = execution.PromptExecutor(SERVER, **(cache if "cache_args" in known else {}))
     outputs = [key for key, value in graph.items() if value["class_type"].startswith("EraseAny")]
-    runner.execute(graph, f"run{len(HELD)}", {}, outputs)
+    runner.execute(graph, f"run{len(HELD)}", {"client_id": "page"}, outputs)
     return runner
 
 
