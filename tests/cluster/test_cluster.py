@@ -32,6 +32,7 @@ THINGS = [
 ]  # fmt: skip
 SHORT = ["steps=6", "batch=2", "rollout_steps=2", "erase_rollouts=2", "keep_rollouts=2"]
 SHORT += ["checkpoint_every=2", "l_adv=0"]
+CORES = len(os.sched_getaffinity(0))  # processes of one thread each, as on the cluster
 MADE = ("seconds", "threads", "peak_bytes")  # of the machine, not of the eraser
 
 
@@ -87,7 +88,7 @@ def test_twelve_erasers_outlive_a_machine(tmp_path: Path) -> None:
     names.write_text("\n".join(THINGS))
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     told = ["--exam", "0", "--set", *SHORT]
-    here = begin("many", names, "--out", alone, "--workers", 1, *told)
+    here = begin("many", names, "--out", alone, "--workers", CORES, *told)
     assert here.communicate() and here.returncode == 0
     with machines() as cluster:
         other = cluster.join()
