@@ -15,13 +15,13 @@ from ..erase_core.errors import EraseError
 from ..erase_core.models.base import Conditioning
 from ..erase_core.pictures.sheet import DARK, LIGHT, Theme
 from . import hosts
-from .language import said, setting
+from .language import said, settings
 
 
 def theme() -> Theme:
     """The colours and the language of a sheet that suit the page: dark, as the host's is unless it
     was told."""
-    colours = LIGHT if setting("Comfy.ColorPalette") == "light" else DARK
+    colours = LIGHT if settings().get("Comfy.ColorPalette") == "light" else DARK
     return replace(colours, said=said)
 
 

@@ -25,19 +25,20 @@ SENTENCES = Path(__file__).parent.parent / "locales" / "zh" / "sentences.json"
 BLANK = regex(r"\{\d+\}")
 
 
-def setting(name: str) -> Any:
-    """What the host's page is set to; None where it was never told."""
-    settings = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
+def settings() -> dict[str, Any]:
+    """What the host's page is set to, as far as it was ever told."""
+    path = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
     try:
-        return read_json(settings).get(name)
+        return read_json(path)
     except EraseError:  # there is none yet, as on a new host
-        return None
+        return {}
 
 
 def said(text: str) -> str:
     """A sentence for the person at the page; in English if it is not known in their language."""
-    told = setting(SETTING) or setting("Comfy.Locale") or ""
-    return chinese(text) if str(told).startswith("zh") else text
+    told = settings()
+    language = told.get(SETTING) or told.get("Comfy.Locale") or ""
+    return chinese(text) if str(language).startswith("zh") else text
 
 
 def chinese(text: str) -> str:

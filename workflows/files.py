@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,15 +34,15 @@ SHOWN = {
 COLOURS = {"load": "#5aa9d6", "train": "#d9895b", "draw": "#7dbb6f", "compare": "#b07cc6"}
 
 
-class Placed:
+class Placed(ABC):
     """A box with a title bar; its position is below that, as the front end has it."""
 
     pos: tuple[int, int]
 
     @property
+    @abstractmethod
     def size(self) -> tuple[int, int]:
         """Width and height, without the title bar."""
-        raise NotImplementedError
 
     @property
     def extent(self) -> tuple[int, int]:

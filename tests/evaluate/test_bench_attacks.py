@@ -136,13 +136,13 @@ def test_learning_lowers_the_loss(target: Target, monkeypatch: pytest.MonkeyPatc
 
 def test_a_suffix_lowers_its_own_loss(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suffix, "ROUNDS", 2)
+    monkeypatch.setattr(suffix, "PASS", 1)  # a CPU may round otherwise in another batch
     attacked = replace(target, eraser=wrecked(target))
     search = suffix.Search.of(attacked, (0, 2))
     before = search.score(search.ids, torch.arange(2))
     ids, losses = suffix.find(attacked, search)
     assert (losses < before).all()
-    again = search.score(ids, torch.arange(2))  # in another batch
-    torch.testing.assert_close(losses, again, rtol=1e-3, atol=0)
+    torch.testing.assert_close(losses, search.score(ids, torch.arange(2)))
     changed = (ids != search.ids).nonzero().tolist()
     assert changed and all(column in search.slots[row] for row, column in changed)
     special = torch.tensor(target.model.text.t5_tokenizer.all_special_ids)
