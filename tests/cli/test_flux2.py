@@ -39,10 +39,7 @@ def base(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def files(folder: Path, name: str) -> list[str]:
     """The same from single files."""
-    klein = folder / "klein"
-    named = {"qwen": klein / "text_encoder", "vae": klein / "vae", "tokenizers": klein}
-    argv = [str(word) for flag, path in named.items() for word in (f"--{flag}", path)]
-    return ["--model", str(folder / f"{name}.safetensors"), *argv]
+    return toys.of_files(folder / f"{name}.safetensors", folder / "klein")
 
 
 train = partial(toys.train, "flux2")

@@ -42,10 +42,7 @@ def base(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def files(folder: Path, name: str) -> list[str]:
     """The same from single files."""
-    parts = folder / "z"
-    named = {"qwen": parts / "text_encoder", "vae": parts / "vae", "tokenizers": parts}
-    argv = [str(word) for flag, path in named.items() for word in (f"--{flag}", path)]
-    return ["--model", str(folder / f"{name}.safetensors"), *argv]
+    return toys.of_files(folder / f"{name}.safetensors", folder / "z")
 
 
 train = partial(toys.train, "zimage")

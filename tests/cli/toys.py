@@ -28,6 +28,13 @@ def train(version: str, folder: Path, base: list[str], name: str, *more: str) ->
     return tensors
 
 
+def of_files(transformer: Path, pipeline: Path) -> list[str]:
+    """The options that name a model by its files: encoder, VAE and tokenizer are a pipeline's."""
+    named = {"qwen": pipeline / "text_encoder", "vae": pipeline / "vae", "tokenizers": pipeline}
+    argv = [str(word) for flag, path in named.items() for word in (f"--{flag}", path)]
+    return ["--model", str(transformer), *argv]
+
+
 def draw(folder: Path, base: list[str], *more: str) -> bytes:
     """A picture of a tiger."""
     out = folder / "drawn.png"

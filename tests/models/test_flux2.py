@@ -10,15 +10,15 @@ import pytest
 import torch
 from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 from klein import make_pipeline, make_tokenizer, make_vae, save_pipeline
+from models.kinds import random_lora
 from safetensors.torch import save_file
-from tiny import FLUX2, FLUX2_FAMILY, NegativeText, make_flux2, make_model
+from tiny import FLUX2, FLUX2_FAMILY, make_flux2, make_model
 from torch import Tensor
 
 from erase_core.concepts.spans import word_spans
 from erase_core.erasers.load import load as load_eraser
-from erase_core.erasers.lora import EraserLora
 from erase_core.errors import EraseError
-from erase_core.models.base import Model, Probe
+from erase_core.models.base import Model
 from erase_core.models.files import Files, family_of, open_files
 from erase_core.models.flux1.names import file_keys, tree_keys
 from erase_core.models.flux2.autoencoder import Flux2Autoencoder
@@ -216,19 +216,10 @@ def test_roles_are_flux_ones_without_the_pooled_vector() -> None:
         FLUX2_FAMILY.slots(config, ["pooled_in"])
 
 
-def random_lora(model: Model) -> EraserLora:
-    lora = EraserLora.create(model.slots(FLUX2_FAMILY.roles), rank=2, seed=1)
-    generator = torch.Generator().manual_seed(2)
-    lora.load_state(
-        {k: 0.2 * torch.randn(v.shape, generator=generator) for k, v in lora.state().items()}
-    )
-    return lora
-
-
 def test_a_lora_is_diffusers_own() -> None:
     """Under its names, and of the same effect, for every role."""
     model = make_flux2()
-    lora = random_lora(model)
+    lora = random_lora(model, 0.2)
     theirs = Flux2Transformer2DModel(
         num_layers=FLUX2.depth,
         num_single_layers=FLUX2.depth_single_blocks,
@@ -257,7 +248,7 @@ def test_a_lora_is_diffusers_own() -> None:
 
 def test_a_part_of_a_matrix_is_written_with_zeros_and_read_whole(tmp_path: Path) -> None:
     model = make_flux2()
-    lora = random_lora(model)
+    lora = random_lora(model, 0.2)
     name = "transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj.lora_B.weight"
     written = lora.tensors()[name]
     width = FLUX2.hidden_size
@@ -270,17 +261,3 @@ def test_a_part_of_a_matrix_is_written_with_zeros_and_read_whole(tmp_path: Path)
     with torch.no_grad():
         both = [model.velocity(x, sigma, cond, None, e) for e in (lora, again)]
     torch.testing.assert_close(*both)
-
-
-def test_the_probe_looks_at_one_pass() -> None:
-    model = make_flux2()
-    cond = model.text.encode(PROMPTS[:1])
-    words = model.text.token_mask(PROMPTS[0], "tiger")[None, None]
-    x, sigma, probe = model.noise([1]), torch.tensor(0.7), Probe((0, 1), words)
-    with torch.no_grad():
-        guided = model.predict(x, sigma, cond, 4.0, probe=probe)
-        plain = model.predict(x, sigma, cond, None, probe=probe)
-    assert guided.attention is not None and plain.attention is not None
-    assert torch.equal(guided.attention, plain.attention)
-    assert guided.attention.shape == (1, 2, 1, 1, 6)
-    assert isinstance(model.text, NegativeText)

@@ -2,42 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
 from klein import save_pipeline
-from tiny import (
-    FLUX2_FAMILY,
-    QWEN_IMAGE_FAMILY,
-    SD3_FAMILY,
-    ZIMAGE_FAMILY,
-    make_flux2,
-    make_qwen_image,
-    make_sd3,
-    make_zimage,
-)
+from models.kinds import FLUX2, QWEN_IMAGE, SD3, ZIMAGE, Kind
 from torch import Tensor
 
-from erase_core.models.base import Model
-from erase_core.models.family import Family
-
-
-class Kind(NamedTuple):
-    """A family, a toy of it, the Linear that reads the text, and its distilled model's steps."""
-
-    family: Family
-    make: Callable[..., Model]
-    reads: str
-    few: int
-
-
-FLUX2 = Kind(FLUX2_FAMILY, make_flux2, "txt_in", 4)
-ZIMAGE = Kind(ZIMAGE_FAMILY, make_zimage, "cap_embedder.1", 8)
-QWEN_IMAGE = Kind(QWEN_IMAGE_FAMILY, make_qwen_image, "txt_in", 8)
-SD3 = Kind(SD3_FAMILY, make_sd3, "context_embedder", 4)
 PROMPT = "a photo of a tiger"
 
 

@@ -11,15 +11,14 @@ import pytest
 import torch
 from diffusers import QwenImagePipeline
 from klein import make_tokenizer
+from models.kinds import random_lora
 from qwen import CONFIG, WIDTH, make_pipeline, make_vae, save_pipeline
 from safetensors.torch import load_file, save_file
 from tiny import QWEN_IMAGE, QWEN_IMAGE_FAMILY, make_qwen_image
 from torch import Tensor
 
-from erase_core.erasers.load import load as load_eraser
-from erase_core.erasers.lora import EraserLora
 from erase_core.errors import EraseError
-from erase_core.models.base import Model, Probe
+from erase_core.models.base import Model
 from erase_core.models.files import Files, family_of, open_files
 from erase_core.models.flux1.forward import patchify, unpatchify
 from erase_core.models.load import load
@@ -309,15 +308,6 @@ def test_linears_are_diffusers_own() -> None:
     assert set(QWEN_IMAGE_FAMILY.linears(QwenImageConfig())) == wanted
 
 
-def random_lora(model: Model) -> EraserLora:
-    lora = EraserLora.create(model.slots(QWEN_IMAGE_FAMILY.roles), rank=2, seed=1)
-    generator = torch.Generator().manual_seed(2)
-    lora.load_state(
-        {k: 0.1 * torch.randn(v.shape, generator=generator) for k, v in lora.state().items()}
-    )
-    return lora
-
-
 def test_a_lora_loads_into_diffusers_pipeline(folder: Path, opened: Model, tmp_path: Path) -> None:
     """By ``load_lora_weights`` of the file, under its names, for every role, and draws what it
     draws here."""
@@ -337,46 +327,6 @@ def test_a_lora_loads_into_diffusers_pipeline(folder: Path, opened: Model, tmp_p
         )
     torch.testing.assert_close(changed, unpatchify(theirs, rows, columns), atol=1e-4, rtol=0)
     assert (changed - plain).norm() > 0.01 * plain.norm()
-
-
-def test_a_lora_comes_back(tmp_path: Path) -> None:
-    model = make_qwen_image()
-    lora = random_lora(model)
-    lora.save(tmp_path / "lora.safetensors")
-    again = load_eraser(tmp_path / "lora.safetensors", model)
-    cond, x, sigma = model.text.encode(PROMPTS[:1] * 2), model.noise([1, 2]), torch.tensor(0.7)
-    with torch.no_grad():
-        both = [model.velocity(x, sigma, cond, None, e) for e in (lora, again)]
-    torch.testing.assert_close(*both)
-
-
-def test_the_probe_looks_at_one_pass() -> None:
-    model = make_qwen_image()
-    cond = model.text.encode(PROMPTS[:1])
-    words = model.text.token_mask(PROMPTS[0], "tiger")[None, None]
-    x, sigma, probe = model.noise([1]), torch.tensor(0.7), Probe((0, 1), words)
-    with torch.no_grad():
-        guided = model.predict(x, sigma, cond, 4.0, probe=probe)
-        plain = model.predict(x, sigma, cond, None, probe=probe)
-    assert guided.attention is not None and plain.attention is not None
-    assert torch.equal(guided.attention, plain.attention)
-    assert guided.attention.shape == (1, 2, 1, 1, 6)
-
-
-def test_instant_erasers_see_what_the_first_linear_reads() -> None:
-    model = make_qwen_image()
-    cond = model.text.encode(PROMPTS[:1])
-    read: list[Tensor] = []
-
-    def note(name: str, x: Tensor, y: Tensor) -> Tensor:
-        read.extend([x] if name == "txt_in" else [])
-        return y
-
-    with torch.no_grad():
-        model.velocity(model.noise([1]), torch.tensor(0.7), cond, None, note)
-    found = QWEN_IMAGE_FAMILY.entering(model.tree, cond.context[0])
-    torch.testing.assert_close(found[: read[0].shape[1]], read[0][0])
-    assert not torch.equal(found, cond.context[0])
 
 
 def test_its_presets_are_said_to_be_unmeasured() -> None:

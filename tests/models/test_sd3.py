@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusion3Pipeline
+from models.kinds import random_lora
 from safetensors.torch import save_file
 from sd3 import CLIP, CONFIG, make_pipeline, make_tokenizer, save_pipeline
 from tiny import SD3_FAMILY, SD3_SIZES, make_sd3
 from torch import Tensor
 
-from erase_core.erasers.load import load as load_eraser
-from erase_core.erasers.lora import EraserLora
 from erase_core.errors import EraseError
 from erase_core.models.base import Model
 from erase_core.models.files import Files, family_of, open_files
@@ -226,15 +225,6 @@ def test_linears_are_diffusers_own(config: SD3Config) -> None:
     assert wanted - set(SD3_FAMILY.linears(config)) == {"norm_out.linear", last}
 
 
-def random_lora(model: Model) -> EraserLora:
-    lora = EraserLora.create(model.slots(SD3_FAMILY.roles), rank=2, seed=1)
-    generator = torch.Generator().manual_seed(2)
-    lora.load_state(
-        {k: 0.1 * torch.randn(v.shape, generator=generator) for k, v in lora.state().items()}
-    )
-    return lora
-
-
 def test_a_lora_is_diffusers_own() -> None:
     """Under its names, and of the same effect, for every role."""
     model = make_sd3()
@@ -271,17 +261,6 @@ def test_a_lora_loads_into_diffusers_pipeline(folder: Path, opened: Model, tmp_p
         )
     torch.testing.assert_close(changed, theirs, atol=1e-4, rtol=0)
     assert (changed - plain).norm() > 0.01 * plain.norm()
-
-
-def test_a_lora_comes_back(tmp_path: Path) -> None:
-    model = make_sd3()
-    lora = random_lora(model)
-    lora.save(tmp_path / "lora.safetensors")
-    again = load_eraser(tmp_path / "lora.safetensors", model)
-    cond, x, sigma = model.text.encode(PROMPTS[:1] * 2), model.noise([1, 2]), torch.tensor(0.7)
-    with torch.no_grad():
-        both = [model.velocity(x, sigma, cond, None, e) for e in (lora, again)]
-    torch.testing.assert_close(*both)
 
 
 def test_its_presets_are_said_to_be_unmeasured() -> None:

@@ -22,6 +22,7 @@ from erase_core.methods.eraseanything.levels import Levels
 from erase_core.methods.eraseanything.settings import TrainSettings
 from erase_core.methods.eraseanything.trainer import Trainer
 from erase_core.models import offload
+from erase_core.models.base import Conditioning, Model, Probe
 from erase_core.models.frozen import FP8
 from erase_core.models.offload import HostLinear, Placement, device_bytes, place
 from erase_core.training.estimate import peak_bytes
@@ -29,6 +30,15 @@ from erase_core.training.memory import USED, ways
 from erase_core.training.states import Batch
 
 CPU = torch.device("cpu")
+PEAKS = [  # placement, whether activations are recomputed, pixels, other settings
+    (Placement(), False, 256, {}),
+    (Placement(), False, 512, {}),  # where the probed attention decides
+    (Placement(), True, 256, {}),
+    (Placement(), True, 512, {}),
+    (Placement(), False, 256, {"l_adv": 1.0}),
+    (Placement(), True, 256, {"l_adv": 1.0}),
+    (Placement(fp8=True, away=2), True, 256, {}),
+]
 
 
 class Live(TorchDispatchMode):
@@ -157,3 +167,28 @@ def held_without_storage(
                 torch.stack(list(losses.values())).sum().backward(inputs=lora.parameters())
     learned = 4 * sum(p.numel() for p in trainer.lora.parameters())
     return weights.held + 6 * learned + live.peak
+
+
+def held_in_drawing(
+    model: Model,
+    make: Callable[[], nn.Module],
+    states: int,
+    latents: tuple[int, int, int],
+    probed: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> int:
+    """The peak of drawing one picture with its negative prompt, in tensors without storage.
+
+    ``make`` builds the tree; ``states`` is the width of a prompt's states, ``latents`` (C, h, w)
+    the picture's, ``probed`` how many blocks are looked at.
+    """
+    monkeypatch.setattr(nn.Module, "to", lambda module, *args, **kwargs: module)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        model = replace(model, tree=make())
+        length = model.text.length
+        empty = Conditioning(torch.zeros(1, length, states))
+        cond, x = replace(empty, negative=empty), torch.zeros(1, *latents)
+        probe = Probe(tuple(range(probed)), torch.zeros(1, 3, length)) if probed else None
+        with Live([*model.tree.parameters()]) as live:
+            model.predict(x, torch.ones(()), cond, 4.0, probe=probe)
+    return live.peak

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from tiny import CHROMA, CONCEPTS, MaskedText, make_chroma
-from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from training.held import CPU, Live, held_in_an_erase_step, in_bfloat16, short
+from training.held import CPU, held_in_an_erase_step, held_in_drawing, in_bfloat16, short
 
 from erase_core.methods.eraseanything.trainer import Trainer
-from erase_core.models.base import Conditioning, Probe
+from erase_core.models.base import Conditioning
 from erase_core.models.chroma.config import ChromaConfig
 from erase_core.models.chroma.names import skeleton
 from erase_core.models.chroma.tree import Chroma
@@ -69,12 +68,6 @@ def test_the_true_model_takes_no_more_than_is_said_to_draw(
     tree.compute_device = CPU
     model = make_chroma(tree=tree, config=config, text=SimpleNamespace(length=256))
     said = drawing_bytes(model, (1024, 1024), probed)
-    monkeypatch.setattr(nn.Module, "to", lambda module, *args, **kwargs: module)
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        model = replace(model, tree=in_bfloat16(Chroma, config))
-        empty = Conditioning(torch.zeros(1, 256, 4096))
-        cond, x = replace(empty, negative=empty), torch.zeros(1, 16, 128, 128)
-        probe = Probe(tuple(range(19)), torch.zeros(1, 3, 256)) if probed else None
-        with Live([*model.tree.parameters()]) as live:
-            model.predict(x, torch.ones(()), cond, 4.0, probe=probe)
-    assert live.peak <= said <= 1.125 * live.peak
+    make, blocks = partial(in_bfloat16, Chroma, config), 19 if probed else 0
+    held = held_in_drawing(model, make, 4096, (16, 128, 128), blocks, monkeypatch)
+    assert held <= said <= 1.125 * held

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 from tiny import CONCEPTS, QWEN_IMAGE, MaskedText, make_qwen_image
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import Tensor
 from training.held import (
     CPU,
-    Live,
+    PEAKS,
     first_that_fits,
     held_in_an_erase_step,
+    held_in_drawing,
     held_without_storage,
     in_bfloat16,
     short,
@@ -25,7 +25,7 @@ from training.held import (
 
 from erase_core.methods.base import find_method
 from erase_core.methods.eraseanything.trainer import Trainer
-from erase_core.models.base import Conditioning, Probe
+from erase_core.models.base import Conditioning
 from erase_core.models.offload import Placement
 from erase_core.models.qwen_image.config import QwenImageConfig
 from erase_core.models.qwen_image.names import skeleton
@@ -46,19 +46,7 @@ class AllRead(MaskedText):
         return replace(found, mask=torch.ones_like(found.mask))
 
 
-@pytest.mark.parametrize(
-    ("placement", "checkpointing", "pixels", "changes"),
-    [
-        (Placement(), False, 256, {}),
-        (Placement(), False, 512, {}),  # where the probed attention decides
-        (Placement(), True, 256, {}),
-        (Placement(), True, 512, {}),
-        (Placement(), False, 256, {"l_adv": 1.0}),
-        (Placement(), True, 256, {"l_adv": 1.0}),
-        (Placement(fp8=True, away=2), True, 256, {}),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("placement", "checkpointing", "pixels", "changes"), PEAKS, ids=str)
 def test_the_peak_is_as_predicted(
     placement: Placement, checkpointing: bool, pixels: int, changes: dict[str, Any]
 ) -> None:
@@ -116,13 +104,6 @@ def test_the_true_model_takes_no_more_than_is_said_to_draw(
     tree.compute_device = CPU
     model = make_qwen_image(tree=tree, config=TRUE, text=SimpleNamespace(length=LENGTH))
     said = drawing_bytes(model, (1024, 1024), probed)
-    monkeypatch.setattr(nn.Module, "to", lambda module, *args, **kwargs: module)
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        model = replace(model, tree=in_bfloat16(QwenImage, TRUE))
-        empty = Conditioning(torch.zeros(1, LENGTH, TRUE.context_in_dim))
-        cond, x = replace(empty, negative=empty), torch.zeros(1, 16, 128, 128)
-        blocks = tuple(range(TRUE.depth))
-        probe = Probe(blocks, torch.zeros(1, 3, LENGTH)) if probed else None
-        with Live([*model.tree.parameters()]) as live:
-            model.predict(x, torch.ones(()), cond, 4.0, probe=probe)
-    assert live.peak <= said <= 1.3 * live.peak
+    make, blocks = partial(in_bfloat16, QwenImage, TRUE), TRUE.depth if probed else 0
+    held = held_in_drawing(model, make, TRUE.context_in_dim, (16, 128, 128), blocks, monkeypatch)
+    assert held <= said <= 1.3 * held

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from training.held import (
     CPU,
+    PEAKS,
     Live,
     first_that_fits,
     held_in_an_erase_step,
@@ -37,19 +38,7 @@ MEDIUM = SD3Config()
 DEEP = replace(SD3_SIZES, hidden_size=256, depth=3, dual=(0, 1), positions=32)
 
 
-@pytest.mark.parametrize(
-    ("placement", "checkpointing", "pixels", "changes"),
-    [
-        (Placement(), False, 256, {}),
-        (Placement(), False, 512, {}),  # where the probed attention decides
-        (Placement(), True, 256, {}),
-        (Placement(), True, 512, {}),
-        (Placement(), False, 256, {"l_adv": 1.0}),
-        (Placement(), True, 256, {"l_adv": 1.0}),
-        (Placement(fp8=True, away=2), True, 256, {}),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("placement", "checkpointing", "pixels", "changes"), PEAKS, ids=str)
 def test_the_peak_is_as_predicted(
     placement: Placement, checkpointing: bool, pixels: int, changes: dict[str, Any]
 ) -> None:
