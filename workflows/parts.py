@@ -296,7 +296,7 @@ class Wanted:
 
 
 def wanted(flow: Workflow, base: Base, model: Parts, prompt: str, negative: str = "") -> Wanted:
-    """The prompt, and a negative one where the sampler reads it or ****negative**** is given."""
+    """The prompt, and a negative one where the sampler reads it or ``negative`` is given."""
     made = [flow.add("CLIPTextEncode", 310, "Prompt", clip=model["clip"], text=prompt)]
     if base.cfg > 1 or negative:
         title = "Negative: only NAG reads it" if negative else "Negative prompt"
