@@ -39,6 +39,7 @@ from eraseanything.nodes import (
     eraser,
     hosts,
     judging,
+    live,
     load,
     orders,
     places,
@@ -373,9 +374,12 @@ def measure_previews() -> dict[str, Any]:
     told: list[str] = []
     show, SERVER.send_progress_text = SERVER.send_progress_text, lambda text, *_: told.append(text)
     runner = execute(graph)
+    before, SERVER.client_id = len(told), None
+    live.say("train", "a run that no page queued")
     SERVER.send_progress_text = show
     return {
         "success": runner.success,
+        "silent": len(told) == before,
         "warnings": [text for text in told if "previews" in text],
         "files": len(list((BASE / "models" / "loras").glob("unseen_*"))),
     }

@@ -103,6 +103,7 @@ def test_a_failing_preview_is_one_warning_and_the_training_goes_on(
     assert previews["success"] and previews["files"] == 1
     (warning,) = previews["warnings"]
     assert "the VAE is broken" in warning
+    assert previews["silent"]  # to every page, where none queued the run
 
 
 @pytest.mark.parametrize(
